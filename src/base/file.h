@@ -1,0 +1,52 @@
+#pragma once
+// Files: whole reads, read-only maps, and writes that are either complete or absent.
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace espalier {
+
+/// The whole file as bytes. Throws UserError (path, reason) when it cannot be read.
+std::string read_file(const std::filesystem::path& path);
+
+/// A read-only map of a file, kept alive by the pointer. Throws UserError when it cannot be mapped.
+class MappedFile {
+ public:
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  MappedFile(const std::byte* data, size_t size) : data_(data), size_(size) {}
+  const std::byte* data_;
+  size_t size_;
+};
+
+/// A file that appears under its name only when commit() succeeded: written to a temporary beside it, synced, renamed.
+/// Destroyed without commit(), it leaves nothing. Throws UserError (path, reason; a full disk included).
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::string_view bytes);
+  void write(const void* data, size_t size);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* what);
+  std::filesystem::path path_, temporary_;
+  int fd_ = -1;
+};
+
+/// Write `bytes` as the whole content of `path`, atomically.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+}  // namespace espalier

@@ -1,0 +1,33 @@
+#pragma once
+// The one pool of the process. Thread-safe: calls from several threads run one after the other; a call from inside
+// a pool thread runs inline.
+#include <cstdint>
+#include <type_traits>
+
+namespace espalier {
+
+/// Processors this process may use: the affinity mask, cut by the cgroup's CPU quota; at least 1.
+int available_threads();
+
+/// Threads the pool uses now (available_threads() until set_threads()).
+int pool_threads();
+
+/// Use `count` threads from now on (1 <= count <= 1024, else UserError).
+void set_threads(int count);
+
+/// A task over the indices 0..chunks-1: called once per index, from any pool thread.
+using ChunkFn = void (*)(void* context, int64_t chunk);
+
+/// Run `fn(context, i)` for every i in [0, chunks). The chunks are fixed by the caller (by shape), never by the number of
+/// threads, so results cannot depend on it. One chunk, or one thread, runs inline with no synchronisation.
+/// An exception leaves after all chunks have ended (the first one by chunk order).
+void parallel_chunks(int64_t chunks, ChunkFn fn, void* context);
+
+/// The same for a callable.
+template <class F>
+void parallel_for(int64_t chunks, F&& f) {
+  parallel_chunks(
+      chunks, [](void* context, int64_t i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); }, &f);
+}
+
+}  // namespace espalier
