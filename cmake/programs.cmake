@@ -1,0 +1,28 @@
+# Programs: the command line (bin/espalier), examples/ and bench/ (bin/examples/, bin/bench/, one program a file).
+if(NOT TARGET espalier_all)
+  return()
+endif()
+
+file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/tool/*.cpp)
+if(tool_sources)
+  find_package(CLI11 REQUIRED)
+  add_executable(espalier_tool ${tool_sources})
+  set_target_properties(espalier_tool PROPERTIES OUTPUT_NAME espalier)
+  target_link_libraries(espalier_tool PRIVATE espalier_all CLI11::CLI11)
+endif()
+
+foreach(kind examples bench)
+  file(GLOB program_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${kind}/*.cpp)
+  add_custom_target(${kind})
+  foreach(source IN LISTS program_sources)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${kind}_${name} ${source})
+    set_target_properties(${kind}_${name} PROPERTIES OUTPUT_NAME ${name}
+                          RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/${kind})
+    target_link_libraries(${kind}_${name} PRIVATE espalier_all)
+    add_dependencies(${kind} ${kind}_${name})
+    if(kind STREQUAL bench OR ESPALIER_SANITIZE OR ESPALIER_FUZZ)
+      set_target_properties(${kind}_${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    endif()
+  endforeach()
+endforeach()

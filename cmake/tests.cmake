@@ -1,0 +1,35 @@
+# tests/FOLDER/*.cpp make one GoogleTest program test_FOLDER, run in shards.
+find_package(GTest REQUIRED)
+if(NOT TARGET espalier_all)
+  return()
+endif()
+set(ESPALIER_SUITES unit ops passes golden differential errors device e2e fuzz)
+set(ESPALIER_SHARDS 4)
+
+foreach(suite IN LISTS ESPALIER_SUITES)
+  file(GLOB suite_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${suite}/*.cpp)
+  list(FILTER suite_sources EXCLUDE REGEX "_fuzz\\.cpp$")
+  if(NOT suite_sources)
+    continue()
+  endif()
+  add_executable(test_${suite} ${suite_sources})
+  target_include_directories(test_${suite} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_compile_definitions(test_${suite} PRIVATE ESPALIER_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                             ESPALIER_TOOL="${CMAKE_BINARY_DIR}/bin/espalier")
+  target_link_libraries(test_${suite} PRIVATE espalier_all GTest::gmock GTest::gtest_main)
+  if(NOT DEFINED pch_owner)
+    set(pch_owner test_${suite})
+    target_precompile_headers(test_${suite} PRIVATE <gtest/gtest.h> <fmt/format.h> <vector> <string> <random>
+                              <functional> <memory> <span> <map>)
+  else()
+    target_precompile_headers(test_${suite} REUSE_FROM ${pch_owner})
+  endif()
+  math(EXPR last_shard "${ESPALIER_SHARDS} - 1")
+  foreach(shard RANGE ${last_shard})
+    set(name ${suite}.${shard})
+    add_test(NAME ${name} COMMAND test_${suite} --gtest_output=xml:${CMAKE_BINARY_DIR}/results/${name}.xml
+             WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES LABELS ${suite} TIMEOUT 1200
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ESPALIER_SHARDS};GTEST_SHARD_INDEX=${shard};GTEST_COLOR=no")
+  endforeach()
+endforeach()
