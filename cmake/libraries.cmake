@@ -9,11 +9,11 @@ if(ESPALIER_OPENMP)
   find_package(OpenMP REQUIRED COMPONENTS CXX)
 endif()
 
-# Objects see what the options chose: ESPALIER_OPENMP and ESPALIER_ONEDNN are 1, or not defined.
+# Objects see what the options chose as ESPALIER_OPENMP and ESPALIER_ONEDNN, 0 or 1.
 add_library(espalier_options INTERFACE)
 target_include_directories(espalier_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_definitions(espalier_options INTERFACE
-  $<$<BOOL:${ESPALIER_OPENMP}>:ESPALIER_OPENMP=1> $<$<BOOL:${ESPALIER_ONEDNN}>:ESPALIER_ONEDNN=1>
+  ESPALIER_OPENMP=$<BOOL:${ESPALIER_OPENMP}> ESPALIER_ONEDNN=$<BOOL:${ESPALIER_ONEDNN}>
   ESPALIER_VERSION="${PROJECT_VERSION}")
 target_link_libraries(espalier_options INTERFACE fmt::fmt nlohmann_json::nlohmann_json Threads::Threads
   $<$<BOOL:${ESPALIER_OPENMP}>:OpenMP::OpenMP_CXX> ${CMAKE_DL_LIBS})

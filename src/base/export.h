@@ -1,4 +1,5 @@
+// What the shared library shows. Everything else is hidden.
 #pragma once
 
-/// Marks what libespalier.so exports; everything else is hidden.
+/// Marks a class or function of the installed headers: visible in libespalier.so.
 #define ESPALIER_API __attribute__((visibility("default")))

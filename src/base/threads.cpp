@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-#ifdef ESPALIER_OPENMP
+#if ESPALIER_OPENMP
 #include <omp.h>
 #else
 #include <thread>
@@ -102,7 +102,7 @@ void parallel_chunks(int64_t chunks, ChunkFn fn, void* context) {
   }
   const std::lock_guard lock(pool_mutex);
   Failure failure;
-#ifdef ESPALIER_OPENMP
+#if ESPALIER_OPENMP
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t i = 0; i < chunks; ++i) {
     inside_pool = true;

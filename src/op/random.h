@@ -1,0 +1,26 @@
+#pragma once
+// Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): element i of a draw depends only on
+// (key, counter, stream, i), so a seed gives the same numbers on any device and any number of threads.
+#include "ir/op_def.h"
+
+namespace espalier::op {
+
+using ir::Value;
+
+struct RandomAttrs {
+  ir::Type type;       ///< of the result: any float dtype (computed in f32 and rounded; f64 uses 53 bits)
+  int64_t stream = 0;  ///< tells apart draws with the same key and counter
+  bool operator==(const RandomAttrs&) const = default;
+  static constexpr auto fields() {
+    return std::tuple{ir::field("type", &RandomAttrs::type), ir::field("stream", &RandomAttrs::stream)};
+  }
+};
+
+extern const ir::OpDef random_uniform_op, random_normal_op;
+
+/// Uniform in [0, 1). `key` and `counter` are i64 scalars (rank 0): key = seed, counter = step.
+Value random_uniform(Value key, Value counter, ir::Type type, int64_t stream);
+/// Standard normal by Box-Muller.
+Value random_normal(Value key, Value counter, ir::Type type, int64_t stream);
+
+}  // namespace espalier::op

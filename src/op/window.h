@@ -1,0 +1,46 @@
+#pragma once
+// Pooling and resizing over the spatial axes of N, spatial..., C (1 to 3 spatial axes).
+#include "ir/op_def.h"
+
+namespace espalier::op {
+
+using ir::Value;
+
+struct PoolAttrs {
+  std::vector<int64_t> window, stride, pad_low, pad_high;
+  bool count_pad = false;        ///< average: divide by the whole window, padding included
+  std::vector<int64_t> spatial;  ///< gradients: spatial dims of the input
+  bool operator==(const PoolAttrs&) const = default;
+  static constexpr auto fields() {
+    return std::tuple{ir::field("window", &PoolAttrs::window),   ir::field("stride", &PoolAttrs::stride),
+                      ir::field("pad_low", &PoolAttrs::pad_low), ir::field("pad_high", &PoolAttrs::pad_high),
+                      ir::field("count_pad", &PoolAttrs::count_pad), ir::field("spatial", &PoolAttrs::spatial)};
+  }
+};
+enum class ResizeMode : uint8_t { nearest, linear };
+inline constexpr std::string_view resize_mode_names[] = {"nearest", "linear"};
+constexpr std::span<const std::string_view> enum_names(ResizeMode) { return resize_mode_names; }
+struct ResizeAttrs {
+  std::vector<int64_t> spatial;     ///< of the result (of the input, for resize_grad)
+  ResizeMode mode = ResizeMode::nearest;
+  bool align_corners = false;       ///< else half-pixel centres (nearest: floor of the centre)
+  bool operator==(const ResizeAttrs&) const = default;
+  static constexpr auto fields() {
+    return std::tuple{ir::field("spatial", &ResizeAttrs::spatial), ir::field("mode", &ResizeAttrs::mode),
+                      ir::field("align_corners", &ResizeAttrs::align_corners)};
+  }
+};
+
+extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad_op, resize_op, resize_grad_op;
+
+/// Results: the maxima, and where each was found: row-major index within its window, u8 (i32 for windows over 256).
+/// Padding never wins; NaN does; the first of equals wins.
+std::vector<Value> max_pool(Value x, PoolAttrs attrs);
+/// (dy, index) -> dx; attrs.spatial holds the input's spatial dims.
+Value max_pool_grad(Value dy, Value index, PoolAttrs attrs);
+Value avg_pool(Value x, PoolAttrs attrs);
+Value avg_pool_grad(Value dy, PoolAttrs attrs);
+Value resize(Value x, ResizeAttrs attrs);
+Value resize_grad(Value dy, ResizeAttrs attrs);
+
+}  // namespace espalier::op
