@@ -19,7 +19,11 @@ foreach(kind examples bench)
     add_executable(${kind}_${name} ${source})
     set_target_properties(${kind}_${name} PROPERTIES OUTPUT_NAME ${name}
                           RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/${kind})
-    target_link_libraries(${kind}_${name} PRIVATE espalier_all)
+    if(kind STREQUAL examples) # they see what a user sees
+      target_link_libraries(${kind}_${name} PRIVATE espalier)
+    else()
+      target_link_libraries(${kind}_${name} PRIVATE espalier_all)
+    endif()
     add_dependencies(${kind} ${kind}_${name})
     if(kind STREQUAL bench OR ESPALIER_SANITIZE OR ESPALIER_FUZZ)
       set_target_properties(${kind}_${name} PROPERTIES EXCLUDE_FROM_ALL ON)

@@ -43,7 +43,19 @@ if(espalier_objects)
   set_target_properties(espalier PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION})
   target_link_libraries(espalier PRIVATE espalier_options ${espalier_libs})
   target_link_options(espalier PRIVATE -Wl,--as-needed -Wl,--no-undefined)
+  target_compile_features(espalier PUBLIC cxx_std_20)
+  target_include_directories(espalier PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>)
   if(ESPALIER_SANITIZE OR ESPALIER_FUZZ) # the sanitizers' tests link the archive
     set_target_properties(espalier PROPERTIES EXCLUDE_FROM_ALL ON)
   endif()
 endif()
+
+# Every build checks who includes whom.
+find_program(BASH bash REQUIRED)
+add_custom_target(check_includes ALL COMMAND ${BASH} ${CMAKE_SOURCE_DIR}/tools/check_includes.sh ${CMAKE_SOURCE_DIR}
+                  COMMENT "Checking includes against src/rooms.txt" VERBATIM)
+foreach(library espalier_all espalier)
+  if(TARGET ${library})
+    add_dependencies(${library} check_includes)
+  endif()
+endforeach()

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Install a build to an empty folder, build a program against it with find_package, and run that and the installed
+# command line.      usage: test.sh BUILD_DIR COMPILER
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cmake --install "$1" --prefix "$folder/prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
+cmake -S "$here" -B "$folder/build" -G Ninja -DCMAKE_PREFIX_PATH="$folder/prefix" -DCMAKE_CXX_COMPILER="$2"
+cmake --build "$folder/build"
+"$folder/build/user"
+if [ -e "$folder/prefix/bin/espalier" ]; then "$folder/prefix/bin/espalier" --help >/dev/null; fi
