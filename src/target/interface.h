@@ -1,0 +1,66 @@
+#pragma once
+// What a target is to the executor: it prepares one kernel per node of the fused level. Thread-safety: prepare() may be
+// called from any thread; a Kernel is immutable and may run in several executors at once, each with its own scratch.
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernel/target_spec.h"
+
+namespace espalier::target {
+
+/// Result `result` may be written over operand `operand` when that operand dies there.
+struct InPlace {
+  int result, operand;
+};
+
+/// What a kernel moves and computes, for the profiler.
+struct Cost {
+  int64_t bytes = 0;   ///< each operand and result once
+  double flops = 0;    ///< counting direct algorithms
+  bool matrix = false; ///< matrix work: its ceiling is the FMA peak of `dtype`, else memory's bandwidth
+  ir::Dtype dtype = ir::Dtype::f32;
+};
+
+/// A prepared call. `buffers` holds the operands, then the results, in the node's order; pointers are 64-byte aligned.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  /// Which entry of the target's list this is, e.g. "loop", "onednn conv winograd", "reference".
+  virtual std::string_view name() const = 0;
+  /// Pieces of work, fixed by shape; the executor runs them on the pool, one at a time per thread.
+  virtual int64_t chunks() const { return 1; }
+  /// Bytes of scratch shared by all chunks (64-byte aligned).
+  virtual int64_t scratch_bytes() const { return 0; }
+  virtual void run(void* const* buffers, void* scratch, int64_t chunk) const = 0;
+  virtual std::vector<InPlace> in_place() const { return {}; }
+  /// False when the kernel has packed this constant operand into itself: the executor then passes null for it.
+  virtual bool reads(int operand) const { return (void)operand, true; }
+  /// Bytes the kernel keeps for itself (packed weights), counted in the plan.
+  virtual int64_t packed_bytes() const { return 0; }
+};
+
+struct Prepared {
+  std::unique_ptr<Kernel> kernel;
+  std::vector<kernel::Refusal> refusals;  ///< of the better entries that declined
+};
+
+struct PrepareOptions {
+  bool exact = false;  ///< only kernels with the reference's rounding order class: no Winograd, no reduced precision
+};
+
+class Target {
+ public:
+  virtual ~Target() = default;
+  virtual const kernel::TargetSpec& spec() const = 0;
+  /// The best kernel for `node` (a fusion, a contraction or any other op with static types). `constants[i]` is the array
+  /// of operand i where that is known now, else null. Never fails for a valid node: the reference is last in every list.
+  virtual Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
+                           const PrepareOptions& options) const = 0;
+};
+
+/// Bytes of all operands and results once; flops of the contraction inside, by the direct algorithm, else one per element.
+Cost cost_of(const ir::Node& node);
+
+}  // namespace espalier::target
