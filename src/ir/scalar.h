@@ -1,11 +1,10 @@
 #pragma once
 // The mathematics of an elementwise op, written once as a generic lambda:
 //
-//     .scalar = body<1, [](auto x) { return exp(x); }>(),
+//     .scalar = body<1, [](auto x) { return math::exp(x); }>(),
 //
 // instantiated for float, double and int64_t (reference, constant folding) and for Expr, a recorder whose ScalarProgram
-// the code generators read. Names such as exp and select are found by argument-dependent lookup for Expr and in
-// `espalier::ir::math` for numbers.
+// the code generators read. Names such as exp and select stand in `espalier::ir::math` for all of these.
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -82,18 +81,22 @@ ESPALIER_EXPR_UNARY(abs) ESPALIER_EXPR_UNARY(sign) ESPALIER_EXPR_UNARY(exp) ESPA
 ESPALIER_EXPR_UNARY(log) ESPALIER_EXPR_UNARY(log1p) ESPALIER_EXPR_UNARY(sqrt) ESPALIER_EXPR_UNARY(rsqrt)
 ESPALIER_EXPR_UNARY(sin) ESPALIER_EXPR_UNARY(cos) ESPALIER_EXPR_UNARY(tan) ESPALIER_EXPR_UNARY(tanh)
 ESPALIER_EXPR_UNARY(erf) ESPALIER_EXPR_UNARY(floor) ESPALIER_EXPR_UNARY(ceil) ESPALIER_EXPR_UNARY(round)
-ESPALIER_EXPR_UNARY(trunc) ESPALIER_EXPR_UNARY(is_nan) ESPALIER_EXPR_UNARY(atan)
+ESPALIER_EXPR_UNARY(trunc) ESPALIER_EXPR_UNARY(is_nan) ESPALIER_EXPR_UNARY(atan) ESPALIER_EXPR_UNARY(logical_not)
 #undef ESPALIER_EXPR_UNARY
 #define ESPALIER_EXPR_BINARY(name) \
   inline Expr name(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::name, std::array{a, b}); }
 ESPALIER_EXPR_BINARY(rem) ESPALIER_EXPR_BINARY(pow) ESPALIER_EXPR_BINARY(max) ESPALIER_EXPR_BINARY(min)
 ESPALIER_EXPR_BINARY(atan2) ESPALIER_EXPR_BINARY(shift_left) ESPALIER_EXPR_BINARY(shift_right)
+ESPALIER_EXPR_BINARY(logical_and) ESPALIER_EXPR_BINARY(logical_or) ESPALIER_EXPR_BINARY(logical_xor)
 #undef ESPALIER_EXPR_BINARY
 inline Expr select(const Expr& c, const Expr& a, const Expr& b) {
   return Expr::make(ScalarCode::select, std::array{c, a, b});
 }
 
-/// The same names for numbers. Functions of reals are instantiated for int64_t too, where the op's dtypes exclude them;
+inline Expr divide(const Expr& a, const Expr& b) { return a / b; }
+inline Expr constant(const Expr&, double value) { return Expr(value); }
+
+/// The same names for numbers (and for Expr, so that a body may say math::exp). Functions of reals are instantiated for int64_t too, where the op's dtypes exclude them;
 /// they then go through double.
 namespace math {
 template <class T>
@@ -182,9 +185,33 @@ template <Number T>
 T constant(T, double value) {
   return static_cast<T>(value);
 }
+/// Bitwise on integers. Bools are 0 and 1 as integers: what stores one keeps the lowest bit.
+template <Number T>
+T logical_and(T a, T b) {
+  if constexpr (std::is_same_v<T, int64_t>) return a & b;
+  else return T(a != 0 && b != 0);
+}
+template <Number T>
+T logical_or(T a, T b) {
+  if constexpr (std::is_same_v<T, int64_t>) return a | b;
+  else return T(a != 0 || b != 0);
+}
+template <Number T>
+T logical_xor(T a, T b) {
+  if constexpr (std::is_same_v<T, int64_t>) return a ^ b;
+  else return T((a != 0) != (b != 0));
+}
+template <Number T>
+T logical_not(T a) {
+  if constexpr (std::is_same_v<T, int64_t>) return ~a;
+  else return T(a == 0);
+}
+
+using ir::abs, ir::sign, ir::exp, ir::expm1, ir::log, ir::log1p, ir::sqrt, ir::rsqrt, ir::sin, ir::cos, ir::tan, ir::tanh,
+    ir::erf, ir::floor, ir::ceil, ir::round, ir::trunc, ir::is_nan, ir::atan, ir::rem, ir::pow, ir::max, ir::min, ir::atan2,
+    ir::shift_left, ir::shift_right, ir::logical_and, ir::logical_or, ir::logical_xor, ir::logical_not, ir::select,
+    ir::divide, ir::constant;
 }  // namespace math
-inline Expr divide(const Expr& a, const Expr& b) { return a / b; }
-inline Expr constant(const Expr&, double value) { return Expr(value); }
 
 /// The instantiations of one scalar lambda; all null for ops that have none. Bool operands are 0 and 1.
 struct Scalar {

@@ -62,6 +62,7 @@ std::string Dim::text() const {
 }
 
 Dim operator*(Dim a, Dim b) {
+  if (a.factor_ == 0 || b.factor_ == 0) return 0;
   if (a.symbol_ && b.symbol_) fail("two symbols cannot be multiplied", a, b);
   return {checked_product(a.factor_, b.factor_), a.symbol_ | b.symbol_};
 }
@@ -76,7 +77,9 @@ Dim operator+(Dim a, Dim b) {
   if (a.factor_ == 0) return b;
   if (b.factor_ == 0) return a;
   if (a.symbol_ != b.symbol_) fail("different symbols cannot be added", a, b);
-  return {a.factor_ + b.factor_, a.symbol_};
+  int64_t sum = 0;
+  if (__builtin_add_overflow(a.factor_, b.factor_, &sum)) fail("too large", a, b);
+  return sum == 0 ? Dim(0) : Dim(sum, a.symbol_);
 }
 
 std::vector<int64_t> static_dims(std::span<const Dim> dims) {

@@ -50,6 +50,13 @@ Array draw_distinct(SampleRng& rng, Dtype dtype, std::vector<int64_t> dims) {
   return a;
 }
 
+std::vector<int64_t> draw_axes(SampleRng& rng, int64_t rank) {
+  std::vector<int64_t> axes;
+  for (int64_t k = 0; k < rank; ++k)
+    if (draw_chance(rng, 0.5)) axes.push_back(k);
+  return axes;
+}
+
 std::vector<int64_t> draw_permutation(SampleRng& rng, int64_t n) {
   std::vector<int64_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);

@@ -17,6 +17,8 @@ ir::Array draw_array(ir::SampleRng& rng, ir::Dtype dtype, std::vector<int64_t> d
 /// Elements that differ pairwise by at least 0.01 (for max, min and sorting, whose gradients have no ties); floats only,
 /// other dtypes as draw_array().
 ir::Array draw_distinct(ir::SampleRng& rng, ir::Dtype dtype, std::vector<int64_t> dims);
+/// Distinct rising axes of `rank`: any number of them.
+std::vector<int64_t> draw_axes(ir::SampleRng& rng, int64_t rank);
 /// A random order of 0..n-1.
 std::vector<int64_t> draw_permutation(ir::SampleRng& rng, int64_t n);
 
