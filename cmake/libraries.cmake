@@ -1,4 +1,4 @@
-# Libraries of the system. Each is linked to the rooms that use it (rooms.cmake); a room that is absent needs nothing.
+# Libraries of the system; LLVM is not among them, it is loaded when a kernel must be compiled. Each is linked to the rooms that use it (rooms.cmake); a room that is absent needs nothing.
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
@@ -23,12 +23,9 @@ set(ESPALIER_LIBS_data ZLIB::ZLIB PNG::PNG)
 set(ESPALIER_LIBS_format ZLIB::ZLIB)
 set(ESPALIER_LIBS_tool)
 
-if(EXISTS ${CMAKE_SOURCE_DIR}/src/target/cpu)
-  if(ESPALIER_ONEDNN)
-    find_library(DNNL_LIBRARY dnnl REQUIRED)
-    list(APPEND ESPALIER_LIBS_target_cpu ${DNNL_LIBRARY})
-  endif()
-  find_path(LLVM_C_INCLUDE llvm-c/Core.h PATHS /usr/lib/llvm-19/include /usr/include/llvm-c-19 NO_DEFAULT_PATH)
+if(ESPALIER_ONEDNN AND EXISTS ${CMAKE_SOURCE_DIR}/src/target/cpu)
+  find_library(DNNL_LIBRARY dnnl REQUIRED)
+  list(APPEND ESPALIER_LIBS_target_cpu ${DNNL_LIBRARY})
 endif()
 if(EXISTS ${CMAKE_SOURCE_DIR}/src/format)
   find_package(Protobuf REQUIRED)
