@@ -26,6 +26,8 @@ endif()
 add_custom_target(sanitized) # what the address sanitizer's run needs
 add_custom_target(threaded)  # what the thread sanitizer's run needs
 
+add_compile_options(-Wno-dangling-else) # EXPECT_EQ under an if
+
 # One ctest test of a GoogleTest program, which counts its own cases in results/NAME.xml.
 function(espalier_gtest name target)
   cmake_parse_arguments(arg "" "FILTER" "LABELS;ENVIRONMENT;ARGS" ${ARGN})

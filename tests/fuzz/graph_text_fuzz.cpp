@@ -1,5 +1,5 @@
-// The text of a graph: any bytes either parse to a graph that verifies and prints to text of the same graph, or are
-// refused with a UserError.
+// The text of a graph: any bytes either parse to a graph that verifies and prints to text of the same graph,
+// or are refused with a UserError.
 #include <cstdint>
 #include <string_view>
 

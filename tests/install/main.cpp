@@ -6,7 +6,8 @@
 
 int main() {
   try {
-    throw espalier::UserError({.where = "here", .problem = "nothing is wrong", .got = "this", .allowed = "that"});
+    throw espalier::UserError(
+        {.where = "here", .problem = "nothing is wrong", .got = "this", .allowed = "that"});
   } catch (const espalier::UserError& error) {
     std::puts(error.what());
     return std::string(error.what()).find("nothing is wrong") == std::string::npos;
