@@ -15,7 +15,13 @@ namespace {
 
 std::vector<const OpDef*> gather_table() {
   std::vector<const OpDef*> all{&ir::input_op, &ir::constant_op};
-  for (const std::span<const OpDef* const> family : std::initializer_list<std::span<const OpDef* const>>{})
+  for (const std::span<const OpDef* const> family : std::initializer_list<std::span<const OpDef* const>>{
+           elementwise_ops(),
+           movement_ops(),
+           reduction_ops(),
+           indexed_ops(),
+           random_ops(),
+       })
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }
