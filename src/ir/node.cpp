@@ -143,7 +143,7 @@ std::vector<Value> make_all(const OpDef& op, std::vector<Value> inputs, Attrs at
   return all;
 }
 
-const OpDef input_op{
+constinit const OpDef input_op{
     .name = "input",
     .doc = "An argument of a graph.",
     .kind = Kind::leaf,
@@ -158,7 +158,7 @@ const OpDef input_op{
     .sample = nullptr,
 };
 
-const OpDef constant_op{
+constinit const OpDef constant_op{
     .name = "constant",
     .doc = "A constant array.",
     .kind = Kind::leaf,
