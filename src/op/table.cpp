@@ -21,6 +21,12 @@ std::vector<const OpDef*> gather_table() {
            reduction_ops(),
            indexed_ops(),
            random_ops(),
+           contraction_ops(),
+           window_ops(),
+           activation_ops(),
+           norm_ops(),
+           loss_ops(),
+           marker_ops(),
        })
     all.insert(all.end(), family.begin(), family.end());
   return all;

@@ -26,5 +26,6 @@ std::span<const ir::OpDef* const> control_ops();
 std::span<const ir::OpDef* const> activation_ops();
 std::span<const ir::OpDef* const> norm_ops();
 std::span<const ir::OpDef* const> loss_ops();
+std::span<const ir::OpDef* const> marker_ops();
 
 }  // namespace espalier::op

@@ -38,9 +38,21 @@ extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad
 std::vector<Value> max_pool(Value x, PoolAttrs attrs);
 /// (dy, index) -> dx; attrs.spatial holds the input's spatial dims.
 Value max_pool_grad(Value dy, Value index, PoolAttrs attrs);
+/// Average over the window's elements inside the input, or over the whole window (count_pad); 0 where there is none.
 Value avg_pool(Value x, PoolAttrs attrs);
+/// dy -> dx; attrs.spatial holds the input's spatial dims.
 Value avg_pool_grad(Value dy, PoolAttrs attrs);
 Value resize(Value x, ResizeAttrs attrs);
+/// dy [N, out, C] -> dx [N, attrs.spatial, C], the transpose of resize.
 Value resize_grad(Value dy, ResizeAttrs attrs);
+
+/// Where one result position of a resized axis reads: (1 - weight) * x[low] + weight * x[high].
+struct ResizeTap {
+  int64_t low = 0, high = 0;
+  double weight = 0;
+};
+/// The taps of an axis of `in` elements resized to `out`, one per result position. Linear half-pixel: the centre
+/// (i + 0.5) in/out - 0.5 held inside [0, in-1]; align_corners: i (in-1)/(out-1), nearest rounds it half up.
+std::vector<ResizeTap> resize_taps(int64_t in, int64_t out, ResizeMode mode, bool align_corners);
 
 }  // namespace espalier::op
