@@ -1,6 +1,6 @@
 #pragma once
 // The level under tensors: loops over static extents, affine accesses, scalar instructions. lower() makes it from a fusion
-// body; the code generators (CPU, CUDA) read it, and reference evaluation of it is kernel/interpret.h.
+// body; the code generators (CPU, CUDA) read it.
 //
 // Meaning. For every point of the outer loops (independent of each other, any order, in parallel), the stages run in
 // order; a stage runs its body for every point of its own loops. What a stage reduces is known to the stages after it, at
@@ -9,6 +9,8 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ir/dtype.h"
@@ -58,7 +60,7 @@ struct Instr {
     index,     ///< the affine `address` as a number (i64, converted to dtype)
     load,      ///< element `address` (+ indirect parts) of `buffer`, where all guards hold
     inside,    ///< bool: do all guards hold?
-    scalar,    ///< `code` of the operands, computed in `compute` (the dtype of the operands; dtype for select)
+    scalar,    ///< `code` of the operands, computed in their dtype
     cast,      ///< operand 0 converted to dtype as Array::cast does
     reduced,   ///< result operand[1] of the reductions of stage operand[0], an earlier one
   };

@@ -16,7 +16,7 @@ namespace espalier::target::cpu {
 using KernelFn = void (*)(void* const* buffers, int64_t chunk);
 
 struct CompiledKernel {
-  KernelFn fn = nullptr;
+  KernelFn fn = nullptr;             ///< null where there is nothing to do (chunks is 0)
   int64_t chunks = 1;                ///< run fn for chunk 0 .. chunks-1; fixed by the nest's shape
   double cost_ns = 0;                ///< a rough estimate of all chunks on one thread
   std::shared_ptr<const void> code;  ///< keeps the machine code mapped
