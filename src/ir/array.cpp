@@ -117,6 +117,8 @@ Array Array::cast(Dtype dtype) const {
       constexpr bool both_integers = std::is_integral_v<From> && std::is_integral_v<To>;
       for (int64_t i = 0; i < size_; ++i) {
         if constexpr (both_integers) o[i] = static_cast<To>(in[i]);  // integers wrap
+        else if constexpr (std::is_integral_v<From> && std::is_floating_point_v<To>) o[i] = static_cast<To>(in[i]);
+        else if constexpr (std::is_integral_v<From>) o[i] = To(static_cast<float>(in[i]));
         else o[i] = convert<To>(widen(in[i]));
       }
     });

@@ -278,7 +278,7 @@ constinit const OpDef clamp_op = elementwise_record(
 
 constinit const OpDef cast_op{
     .name = "cast",
-    .doc = "Another dtype: floats round to even (f64 to bf16 and f16 by way of f32); floats to integers truncate and saturate, "
+    .doc = "Another dtype: floats round to even (to bf16 and f16 by way of f32); floats to integers truncate and saturate, "
            "NaN gives 0; integers wrap; to bool, is it not 0?",
     .kind = ir::Kind::elementwise,
     .arity = {1, 1},
