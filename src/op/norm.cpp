@@ -236,13 +236,13 @@ std::vector<Type> infer_group_norm(const InferCtx& c) {
 
 double draw_eps(SampleRng& rng) { return draw_chance(rng, 0.5) ? 0.1 : 0.01; }
 
-/// x of rank 1 to 4 with random channel axes. `filled`: no other dim is 0 (the mean of nothing is no number).
+/// x of rank 2 to 4 with random channel axes; no other dim is 0, because the mean of nothing is no number.
 struct DrawnBatchNorm {
   BatchNormAttrs at;
   std::vector<int64_t> x, channels;
 };
 
-DrawnBatchNorm draw_batch_norm(SampleRng& rng, bool filled) {
+DrawnBatchNorm draw_batch_norm(SampleRng& rng) {
   DrawnBatchNorm d{{.eps = draw_eps(rng), .channel_axes = {}}, draw_dims(rng, draw(rng, 2, 4), 4), {}};
   const auto rank = static_cast<int64_t>(d.x.size());
   d.at.channel_axes = {rank - 1};
@@ -250,19 +250,19 @@ DrawnBatchNorm draw_batch_norm(SampleRng& rng, bool filled) {
   for (int64_t i = 0; i < rank; ++i) {
     int64_t& dim = d.x[static_cast<size_t>(i)];
     if (std::ranges::count(d.at.channel_axes, i)) d.channels.push_back(dim);
-    else if (filled) dim = std::max<int64_t>(dim, 1);
+    else dim = std::max<int64_t>(dim, 1);
   }
   return d;
 }
 
 Sample sample_batch_norm_train(SampleRng& rng, Dtype dtype) {
-  const DrawnBatchNorm d = draw_batch_norm(rng, true);
+  const DrawnBatchNorm d = draw_batch_norm(rng);
   const Dtype stat = wide_dtype(dtype);
   return {{draw_array(rng, dtype, d.x), draw_array(rng, stat, d.channels), draw_array(rng, stat, d.channels)}, d.at, {}};
 }
 
 Sample sample_batch_norm_grad(SampleRng& rng, Dtype dtype) {
-  const DrawnBatchNorm d = draw_batch_norm(rng, false);
+  const DrawnBatchNorm d = draw_batch_norm(rng);
   const Dtype stat = wide_dtype(dtype);
   return {{draw_array(rng, dtype, d.x), draw_array(rng, stat, d.channels), draw_array(rng, stat, d.channels),
            draw_array(rng, stat, d.channels, 0.2, 2), draw_array(rng, dtype, d.x)}, d.at, {}};

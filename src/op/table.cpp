@@ -26,6 +26,7 @@ std::vector<const OpDef*> gather_table() {
            activation_ops(),
            norm_ops(),
            loss_ops(),
+           control_ops(),
            marker_ops(),
        })
     all.insert(all.end(), family.begin(), family.end());
