@@ -6,19 +6,25 @@
 #include <string_view>
 
 #include "kernel/fused.h"
+#include "kernel/refusal.h"
 
 namespace espalier::kernel {
 
-/// Why something was declined; empty optional = accepted.
-struct Refusal {
-  std::string by, reason;
-};
+/// Empty = accepted.
 using Verdict = std::optional<Refusal>;
 
-/// How a convolution's activations and algorithm should be, chosen by shape.
+/// How a form of activations lies in memory at a convolution.
+enum class ActLayout : uint8_t {
+  channels_last,  ///< [N, spatial..., C]
+  blocked,        ///< [N, C/block, spatial..., block]
+  planar,         ///< [N, C, spatial...]: for images of few channels
+};
+
+/// The layouts a convolution's two activation sides should have, chosen by shape. x is the side of the convolution's input
+/// (the result of conv_data_grad), y that of its output (operand 0 of conv_data_grad, operand 1 of conv_weight_grad).
 struct ConvChoice {
-  int64_t block = 0;      ///< 0: channels-last; else channels in blocks of this size, both sides where they divide
-  bool winograd = false;  ///< Winograd's rounding (never under `exact`)
+  ActLayout x = ActLayout::channels_last, y = ActLayout::channels_last;
+  int64_t block = 16;  ///< channels per block
 };
 
 class TargetSpec {
@@ -29,7 +35,7 @@ class TargetSpec {
   virtual bool claims(const ir::Node& node) const = 0;
   /// Can this body run as one kernel? Called by the fuser for each candidate.
   virtual Verdict accepts(FusionKind kind, const ir::Graph& body) const = 0;
-  /// The layout and algorithm for conv, conv_data_grad or conv_weight_grad.
+  /// The layouts for conv, conv_data_grad or conv_weight_grad (channels-last as they stand at the tensor level).
   virtual ConvChoice conv_choice(const ir::Node& node) const = 0;
   /// The fastest precision for matrix work of this machine: f32 or bf16.
   virtual ir::Dtype fast_dtype() const = 0;

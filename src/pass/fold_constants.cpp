@@ -1,0 +1,38 @@
+#include "op/movement.h"
+#include "pass/passes.h"
+#include "rewrite/pattern.h"
+
+namespace espalier::pass {
+
+namespace {
+
+constexpr int64_t largest_bytes = 64 << 20;
+
+bool foldable(const ir::Node& n, const std::vector<ir::Value>& operands) {
+  const ir::Kind kind = n.op().kind;
+  if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused) return false;
+  if (&n.op() == &op::broadcast_to_op) return false;  // a broadcast constant is cheaper unfolded
+  for (const ir::Type& t : n.types())
+    if (!t.is_static() || t.bytes() > largest_bytes) return false;
+  for (const ir::Value& v : operands)
+    if (!ir::constant_value(v)) return false;
+  return !operands.empty() || kind == ir::Kind::indexed;
+}
+
+}  // namespace
+
+ir::Graph fold_constants(const ir::Graph& graph, const PassContext& context) {
+  return rewrite::with_bodies(graph, [&](const ir::Graph& g) {
+    return ir::transform(g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
+      if (!foldable(n, operands) || &n.op() == &op::dim_size_op) return {};
+      if (operands.empty() && n.types()[0].bytes() > 4096) return {};  // a long iota is computed, not stored
+      std::vector<ir::Array> in;
+      for (const ir::Value& v : operands) in.push_back(*ir::constant_value(v));
+      std::vector<ir::Value> out;
+      for (ir::Array& a : context.evaluate(n, in)) out.push_back(ir::constant(std::move(a)));
+      return out;
+    });
+  });
+}
+
+}  // namespace espalier::pass
