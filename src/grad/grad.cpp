@@ -8,7 +8,7 @@
 #include "op/elementwise.h"
 #include "op/marker.h"
 
-namespace espalier::grad {
+namespace espalier::autodiff {
 
 using ir::GradCtx;
 using ir::GradKind;
@@ -204,4 +204,4 @@ GraphRef body_grad(const GraphRef& body, const std::vector<char>& wanted) {
   return std::make_shared<const Graph>(std::move(g));
 }
 
-}  // namespace espalier::grad
+}  // namespace espalier::autodiff

@@ -10,7 +10,7 @@
 
 #include "ir/graph.h"
 
-namespace espalier::grad {
+namespace espalier::autodiff {
 
 /// d loss / d w for every w in `wrt`, each of w's type; zeros where the loss does not depend on w. The seed is marked by
 /// op::loss_seed and every result by op::param_grad (op/marker.h). UserError when the loss is no float scalar, when a w is
@@ -26,4 +26,4 @@ ESPALIER_API std::vector<ir::Value> vjp(std::span<const ir::Value> outputs, std:
 /// gradient), and whose outputs are the gradients of the inputs that `wanted` marks, in order (zeros where nothing flows).
 ir::GraphRef body_grad(const ir::GraphRef& body, const std::vector<char>& wanted);
 
-}  // namespace espalier::grad
+}  // namespace espalier::autodiff

@@ -1,5 +1,5 @@
 #pragma once
-// Identity ops that mark places of a joint graph of forward and backward. grad::gradient() sets them; the mixed-precision
+// Identity ops that mark places of a joint graph of forward and backward. autodiff::gradient() sets them; the mixed-precision
 // pass multiplies what loss_seed gives by the loss scale and divides what param_grad takes; simplification then drops
 // them. Until that pass has run they must stay: constant folding leaves them alone (is_marker).
 #include "ir/op_def.h"
