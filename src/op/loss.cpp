@@ -1,7 +1,5 @@
 #include "op/loss.h"
 
-#include <algorithm>
-
 #include "op/indexed.h"
 #include "op/infer.h"
 #include "op/reduction.h"
@@ -102,15 +100,8 @@ std::vector<Value> expand_mse(const Node& n) {
   return {mean_of(square(sub(widened(n.input(0)), widened(n.input(1)))))};
 }
 
-/// Dims with at least one element: the mean of nothing is no number.
-std::vector<int64_t> draw_filled_dims(SampleRng& rng, int64_t rank) {
-  std::vector<int64_t> dims = draw_dims(rng, rank, 5);
-  for (int64_t& d : dims) d = std::max<int64_t>(d, 1);
-  return dims;
-}
-
 Sample sample_cross_entropy(SampleRng& rng, Dtype dtype) {
-  std::vector<int64_t> dims = draw_filled_dims(rng, draw(rng, 0, 2));
+  std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 2), 5);
   const int64_t classes = draw(rng, 1, 6);
   const Dtype label = draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64;
   ir::Array labels = draw_array(rng, label, dims, 0, static_cast<double>(classes - 1));
@@ -148,7 +139,7 @@ constinit const OpDef bce_with_logits_op{
     .scalar = {},
     .eval = nullptr,
     .sample = [](SampleRng& rng, Dtype dtype) -> Sample {
-      const std::vector<int64_t> dims = draw_filled_dims(rng, draw(rng, 0, 3));
+      const std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 3), 5);
       return {{draw_array(rng, dtype, dims, -4, 4), draw_array(rng, dtype, dims, 0, 1)}, {}, {}};
     },
 };
@@ -166,7 +157,7 @@ constinit const OpDef mse_op{
     .scalar = {},
     .eval = nullptr,
     .sample = [](SampleRng& rng, Dtype dtype) -> Sample {
-      const std::vector<int64_t> dims = draw_filled_dims(rng, draw(rng, 0, 3));
+      const std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 3), 5);
       return {{draw_array(rng, dtype, dims), draw_array(rng, dtype, dims)}, {}, {}};
     },
 };

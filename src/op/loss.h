@@ -1,5 +1,6 @@
 #pragma once
-// Losses (composites): the mean over all examples, a scalar of dtype f32 (f64 for f64 inputs).
+// Losses (composites): the mean over all examples, a scalar of dtype f32 (f64 for f64 inputs);
+// the mean of no example is NaN.
 #include "op/movement.h"
 
 namespace espalier::op {
