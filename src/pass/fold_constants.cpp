@@ -1,3 +1,4 @@
+#include "op/marker.h"
 #include "op/movement.h"
 #include "pass/passes.h"
 #include "rewrite/pattern.h"
@@ -10,7 +11,7 @@ constexpr int64_t largest_bytes = 64 << 20;
 
 bool foldable(const ir::Node& n, const std::vector<ir::Value>& operands) {
   const ir::Kind kind = n.op().kind;
-  if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused) return false;
+  if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused || op::is_marker(n)) return false;
   if (&n.op() == &op::broadcast_to_op) return false;  // a broadcast constant is cheaper unfolded
   for (const ir::Type& t : n.types())
     if (!t.is_static() || t.bytes() > largest_bytes) return false;

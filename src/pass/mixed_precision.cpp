@@ -8,6 +8,7 @@
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
+#include "op/marker.h"
 #include "op/movement.h"
 #include "pass/passes.h"
 #include "rewrite/pattern.h"
@@ -134,10 +135,24 @@ class Mixer {
 
 }  // namespace
 
+namespace {
+
+/// Put the loss scale where the markers stand, then drop them.
+ir::Graph apply_markers(const ir::Graph& graph, double scale) {
+  return ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+    if (!op::is_marker(n)) return {};
+    if (scale == 1) return {operands[0]};
+    return {op::mul(operands[0], &n.op() == &op::loss_seed_op ? scale : 1 / scale)};
+  });
+}
+
+}  // namespace
+
 ir::Graph mixed_precision(const ir::Graph& graph, const PassContext& context) {
-  if (context.precision == Precision::f32) return graph;
+  if (context.precision == Precision::f32) return apply_markers(graph, 1);
   const Dtype low = context.precision == Precision::bf16 ? Dtype::bf16 : Dtype::f16;
-  return rewrite::with_bodies(graph, [&](const ir::Graph& g) { return Mixer(g, low).run(); });
+  const ir::Graph mixed = rewrite::with_bodies(graph, [&](const ir::Graph& g) { return Mixer(g, low).run(); });
+  return apply_markers(mixed, low == Dtype::f16 ? context.loss_scale : 1);
 }
 
 }  // namespace espalier::pass
