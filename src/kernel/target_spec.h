@@ -6,10 +6,13 @@
 #include <string_view>
 
 #include "kernel/fused.h"
-#include "kernel/refusal.h"
 
 namespace espalier::kernel {
 
+/// Why something was declined, and by what.
+struct Refusal {
+  std::string by, reason;
+};
 /// Empty = accepted.
 using Verdict = std::optional<Refusal>;
 
