@@ -44,8 +44,8 @@ list(REMOVE_DUPLICATES espalier_libs)
 if(espalier_objects)
   add_library(espalier_archive STATIC ${espalier_objects})
   target_link_libraries(espalier_archive PUBLIC espalier_options ${espalier_libs})
-  add_library(espalier_all INTERFACE)
-  target_link_libraries(espalier_all INTERFACE espalier_archive)
+  add_library(espalier_all INTERFACE) # whole: what registers itself at start is in, as in the shared library
+  target_link_libraries(espalier_all INTERFACE $<LINK_LIBRARY:WHOLE_ARCHIVE,espalier_archive>)
 
   add_library(espalier SHARED ${espalier_objects})
   set_target_properties(espalier PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION})
