@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -219,8 +220,8 @@ TensorFile parse_safetensors(std::span<const std::byte> bytes, std::shared_ptr<c
       out.metadata[field] = text.get<std::string>();
     }
   }
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
   check_cover(source, entries);
   for (const Entry& e : entries) out.tensors.push_back({e.name, make_array(source, e, keep)});
