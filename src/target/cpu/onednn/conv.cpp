@@ -1,0 +1,302 @@
+// Forward and data gradient. Both compute every output element on one thread in an order that is fixed when the primitive is
+// made: the direct kernels' order does not depend on the number of threads, Winograd's depends on the team it is blocked for.
+#include "target/cpu/onednn/conv.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/threads.h"
+#include "target/cpu/onednn/geometry.h"
+
+namespace espalier::target::cpu::onednn {
+
+using dnnl::memory;
+using Dims = memory::dims;
+
+memory::desc activation(Layout layout, int64_t block, ir::Dtype dtype, int64_t batch, int64_t channels,
+                        const std::vector<int64_t>& spatial) {
+  using Tag = memory::format_tag;
+  constexpr Tag tags[4][3] = {{Tag::nwc, Tag::nhwc, Tag::ndhwc},
+                              {Tag::ncw, Tag::nchw, Tag::ncdhw},
+                              {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c},
+                              {Tag::nCw8c, Tag::nChw8c, Tag::nCdhw8c}};
+  const int row = layout == Layout::channels_last    ? 0
+                  : layout == Layout::channels_first ? 1
+                  : block == 16                      ? 2
+                                                     : 3;
+  Dims dims{batch, channels};
+  dims.insert(dims.end(), spatial.begin(), spatial.end());
+  return {dims, data_type(dtype), tags[row][spatial.size() - 1]};
+}
+
+namespace {
+
+/// Strides of w[O, kernel..., C/groups] in the order [groups,] O, C, kernel...; or C, O where `transposed`.
+Dims weight_strides(const ConvSpec& s, bool transposed) {
+  const int64_t c = s.channels / s.groups, o = s.features / s.groups;
+  Dims kernel(s.kernel.size());
+  int64_t stride = c;
+  for (size_t i = s.kernel.size(); i-- > 0; stride *= s.kernel[i]) kernel[i] = stride;
+  Dims strides;
+  if (s.groups > 1) strides.push_back(o * stride);
+  strides.insert(strides.end(), {transposed ? 1 : stride, transposed ? stride : 1});
+  strides.insert(strides.end(), kernel.begin(), kernel.end());
+  return strides;
+}
+
+Dims weight_dims(const ConvSpec& s, bool transposed) {
+  Dims dims;
+  if (s.groups > 1) dims.push_back(s.groups);
+  const int64_t c = s.channels / s.groups, o = s.features / s.groups;
+  dims.insert(dims.end(), {transposed ? c : o, transposed ? o : c});
+  dims.insert(dims.end(), s.kernel.begin(), s.kernel.end());
+  return dims;
+}
+
+}  // namespace
+
+Geometry geometry(const ConvSpec& s) {
+  Geometry g;
+  g.stride = s.stride;
+  g.pad_low = s.pad_low;
+  g.pad_high = s.pad_high;
+  for (size_t d = 0; d < s.kernel.size(); ++d) g.dilation.push_back(s.kernel[d] > 1 ? s.dilation[d] - 1 : 0);
+  g.weight_dims = weight_dims(s, false);
+  g.weights_given = memory::desc(g.weight_dims, data_type(s.weights), weight_strides(s, false));
+  if (s.winograd != Winograd::none) g.algorithm = dnnl::algorithm::convolution_winograd;
+  return g;
+}
+
+std::string refuse(const ConvSpec& s) {
+  const auto known = [](ir::Dtype d) { return d == ir::Dtype::f32 || d == ir::Dtype::bf16; };
+  if (!known(s.compute) || !known(s.weights) || !known(s.result)) return "only f32 and bf16";
+  if (s.compute == ir::Dtype::f32 && s.result == ir::Dtype::bf16) return "f32 operands with a bf16 result";
+  if (s.in.empty() || s.in.size() > 3) return "1 to 3 spatial axes";
+  const auto negative = [](int64_t v) { return v < 0; };
+  if (std::ranges::any_of(s.pad_low, negative) || std::ranges::any_of(s.pad_high, negative))
+    return "negative padding";
+  const auto empty = [](int64_t v) { return v <= 0; };
+  if (std::min({s.batch, s.channels, s.features}) <= 0 || std::ranges::any_of(s.in, empty) ||
+      std::ranges::any_of(s.out, empty) || std::ranges::any_of(s.kernel, empty))
+    return "an empty operand or result";
+  if ((s.x_layout == Layout::blocked && s.channels % s.block != 0) ||
+      (s.y_layout == Layout::blocked && s.features % s.block != 0))
+    return "channels that the block does not divide";
+  return {};
+}
+
+namespace {
+
+enum class Slot : uint8_t { a, weights, bias, result, channel };
+
+/// One primitive that uses the pool's threads, and the packing of its weights before it.
+class ConvCall final : public Call {
+ public:
+  Step main;
+  std::vector<Slot> slots;  ///< of main's arguments
+  Step pack_first, pack_second;
+  int64_t between_bytes = 0;  ///< of the weights between two packing steps
+  int64_t weights_bytes = 0;  ///< of the weights as main reads them
+  bool constant = false;
+  int team = 0;  ///< the most threads main may use; 0: any number
+  std::string implementation;
+
+  std::string name() const override { return implementation; }
+  int64_t packed_bytes() const override { return constant ? weights_bytes : 0; }
+  int64_t scratch_bytes() const override {
+    return main_scratch_offset() + std::max(main.scratch_bytes(), pack_first.scratch_bytes());
+  }
+
+  void pack(const void* b, void* packed) const override {
+    const TeamScope scope(pool_threads());
+    const std::vector<std::byte> between(static_cast<size_t>(between_bytes)),
+        scratch(static_cast<size_t>(std::max(pack_first.scratch_bytes(), pack_second.scratch_bytes())));
+    void* const work = at(scratch.data(), 0);
+    if (!pack_first) {
+      std::copy_n(static_cast<const std::byte*>(b), weights_bytes, static_cast<std::byte*>(packed));
+    } else if (!pack_second) {
+      pack_first.run(std::initializer_list<const void*>{b, packed}, work);
+    } else {
+      pack_first.run(std::initializer_list<const void*>{b, between.data()}, work);
+      pack_second.run(std::initializer_list<const void*>{between.data(), packed}, work);
+    }
+  }
+
+  void run(const CallArgs& args, int64_t) const override {
+    void* const work = at(args.scratch, main_scratch_offset());
+    const void* weights = constant ? args.packed : args.b;
+    const int threads = pool_threads();
+    if (!constant && pack_first) {
+      const TeamScope scope(threads);
+      pack_first.run(std::initializer_list<const void*>{args.b, args.scratch}, work);
+      weights = args.scratch;
+    }
+    const TeamScope scope(team > 0 ? std::min(team, threads) : threads);
+    const void* pointers[16];
+    size_t count = 0, channel = 0;
+    for (const Slot slot : slots) {
+      switch (slot) {
+        case Slot::a: pointers[count++] = args.a; break;
+        case Slot::weights: pointers[count++] = weights; break;
+        case Slot::bias: pointers[count++] = args.bias; break;
+        case Slot::result: pointers[count++] = args.result; break;
+        case Slot::channel: pointers[count++] = args.channels[channel++]; break;
+      }
+    }
+    main.run({pointers, count}, work);
+  }
+
+ private:
+  int64_t main_scratch_offset() const { return !constant && pack_first ? aligned(weights_bytes) : 0; }
+};
+
+/// May some window lie in the padding alone? The library's brgconv kernels (2.6.3) crash there with a sum and a relu.
+bool has_empty_windows(const ConvSpec& s) {
+  for (size_t d = 0; d < s.in.size(); ++d)
+    if (std::max(s.pad_low[d], s.pad_high[d]) > s.dilation[d] * (s.kernel[d] - 1)) return true;
+  return false;
+}
+
+/// May `s` be served by the implementation of this name?
+bool usable(const ConvSpec& s, std::string_view name) {
+  const auto holds = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  if (s.winograd != Winograd::none) return holds(s.winograd == Winograd::f4 ? "wino_4x3" : "wino_2x3");
+  return !(holds("brgconv") && has_empty_windows(s));
+}
+
+struct Chosen {
+  dnnl::primitive primitive;
+  std::string implementation;
+  memory::desc weights, scratch;
+};
+
+template <class PrimitiveDesc>
+Chosen chosen(const ConvSpec& s, PrimitiveDesc& pd, auto primitive) {
+  while (!usable(s, pd.impl_info_str()))
+    if (!pd.next_impl()) throw dnnl::error(dnnl_unimplemented, "no implementation that serves this shape");
+  return {primitive(pd), pd.impl_info_str(), pd.weights_desc(), pd.scratchpad_desc()};
+}
+
+struct Descs {
+  memory::desc x, y, weights, bias;
+  Geometry g;
+};
+
+// A primitive_desc refers to its operation descriptor when it moves on to another implementation, so the descriptors here outlive
+// the call of chosen().
+
+dnnl::convolution_forward::desc forward_desc(const ConvSpec& s, const Descs& d, dnnl::prop_kind kind) {
+  const Geometry& g = d.g;
+  if (s.bias && s.kind == ConvKind::forward)
+    return {kind, g.algorithm, d.x, d.weights, d.bias, d.y, g.stride, g.dilation, g.pad_low, g.pad_high};
+  return {kind, g.algorithm, d.x, d.weights, d.y, g.stride, g.dilation, g.pad_low, g.pad_high};
+}
+
+Chosen choose_forward(const ConvSpec& s, const Descs& d, const dnnl::primitive_attr& attr) {
+  using Forward = dnnl::convolution_forward;
+  const Forward::desc desc = forward_desc(
+      s, d, s.constant_weights ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training);
+  Forward::primitive_desc pd(desc, attr, engine());
+  return chosen(s, pd, [](const auto& p) { return Forward(p); });
+}
+
+Chosen choose_data_grad(const ConvSpec& s, const Descs& d, const dnnl::primitive_attr& attr) {
+  using Backward = dnnl::convolution_backward_data;
+  const Geometry& g = d.g;
+  Descs hint = d;
+  hint.x = memory::desc(d.x.dims(), d.y.data_type(), memory::format_tag::any);
+  const dnnl::convolution_forward::desc forward = forward_desc(s, hint, dnnl::prop_kind::forward_training);
+  const dnnl::convolution_forward::primitive_desc hint_pd(forward, engine());
+  const Backward::desc desc(g.algorithm, d.x, d.weights, d.y, g.stride, g.dilation, g.pad_low, g.pad_high);
+  Backward::primitive_desc pd(desc, attr, engine(), hint_pd);
+  return chosen(s, pd, [](const auto& p) { return Backward(p); });
+}
+
+/// The data gradient with something after it: the transposed convolution.
+Chosen choose_transposed(const ConvSpec& s, const Descs& d, const dnnl::primitive_attr& attr) {
+  using Forward = dnnl::deconvolution_forward;
+  const Geometry& g = d.g;
+  const auto kind = dnnl::prop_kind::forward_inference;
+  const auto method = dnnl::algorithm::deconvolution_direct;
+  const memory::desc weights(weight_dims(s, true), d.weights.data_type(), memory::format_tag::any);
+  const Forward::desc desc =
+      s.bias ? Forward::desc(kind, method, d.y, weights, d.bias, d.x, g.stride, g.dilation, g.pad_low,
+                             g.pad_high)
+             : Forward::desc(kind, method, d.y, weights, d.x, g.stride, g.dilation, g.pad_low, g.pad_high);
+  Forward::primitive_desc pd(desc, attr, engine());
+  return chosen(s, pd, [](const auto& p) { return Forward(p); });
+}
+
+/// Packing of the weights for `call`; Winograd's transform starts from O, C, kernel... and cannot do more at once.
+void add_packing(ConvCall& call, const ConvSpec& s, const memory::desc& given, const memory::desc& wanted) {
+  call.weights_bytes = bytes_of(wanted);
+  call.constant = s.constant_weights;
+  if (wanted.data.format_kind != dnnl_format_kind_wino) {
+    call.pack_first = reorder(given, wanted);
+    return;
+  }
+  const memory::desc between(given.dims(), given.data_type(), memory::format_tag::oihw);
+  call.pack_first = reorder(given, between);
+  call.pack_second = reorder(between, wanted);
+  call.between_bytes = bytes_of(between);
+}
+
+PreparedCall prepare_main(const ConvSpec& s) {
+  const bool forward = s.kind == ConvKind::forward;
+  const bool after = s.bias || !s.posts.empty();
+  if (!forward && after && s.winograd != Winograd::none)
+    return Declined{"Winograd has no transposed convolution"};
+  if (s.winograd == Winograd::f2 && !s.constant_weights) return Declined{"F(2x2) only with constant weights"};
+  Descs d;
+  d.g = geometry(s);
+  d.x = activation(s.x_layout, s.block, forward ? s.compute : s.result, s.batch, s.channels, s.in);
+  d.y = activation(s.y_layout, s.block, forward ? s.result : s.compute, s.batch, s.features, s.out);
+  d.weights = memory::desc(d.g.weight_dims, data_type(s.compute), memory::format_tag::any);
+  const int64_t result_channels = forward ? s.features : s.channels;
+  d.bias = memory::desc({result_channels}, memory::data_type::f32, memory::format_tag::x);
+  Dims channel_dims(2 + s.in.size(), 1);
+  channel_dims[1] = result_channels;
+
+  const TeamScope scope(s.winograd == Winograd::none ? pool_threads() : winograd_team);
+  const dnnl::primitive_attr attr = attributes(s.posts, channel_dims);
+  const Chosen c = forward ? choose_forward(s, d, attr)
+                   : after ? choose_transposed(s, d, attr)
+                           : choose_data_grad(s, d, attr);
+  if (is_reference(c.implementation))
+    return Declined{"only the library's reference code: " + c.implementation};
+
+  auto call = std::make_unique<ConvCall>();
+  call->implementation = c.implementation;
+  call->team = s.winograd == Winograd::none ? 0 : winograd_team;
+  const bool gradient = !forward && !after;
+  std::vector<Step::Argument> arguments{{gradient ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC, forward ? d.x : d.y},
+                                        {DNNL_ARG_WEIGHTS, c.weights},
+                                        {gradient ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST, forward ? d.y : d.x}};
+  call->slots = {Slot::a, Slot::weights, Slot::result};
+  if (s.bias) {
+    arguments.push_back({DNNL_ARG_BIAS, d.bias});
+    call->slots.push_back(Slot::bias);
+  }
+  append_post_arguments(s.posts, channel_dims, arguments);
+  call->slots.resize(arguments.size(), Slot::channel);
+  if (arguments.size() > 16) return Declined{"too many post-operations"};
+  call->main = Step(c.primitive, std::move(arguments), c.scratch);
+  const memory::desc given =
+      !forward && after ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))
+                        : d.g.weights_given;
+  add_packing(*call, s, given, c.weights);
+  return call;
+}
+
+}  // namespace
+
+PreparedCall prepare_conv(const ConvSpec& spec) {
+  if (std::string reason = refuse(spec); !reason.empty()) return Declined{std::move(reason)};
+  try {
+    return spec.kind == ConvKind::weight_grad ? prepare_weight_grad(spec) : prepare_main(spec);
+  } catch (const dnnl::error& error) {
+    return Declined{error.message};
+  }
+}
+
+}  // namespace espalier::target::cpu::onednn
