@@ -295,7 +295,7 @@ constinit const OpDef cast_op{
     .sample =
         [](SampleRng& rng, Dtype dtype) {
           Sample s = sample_same<1, -3000, 3000>(rng, dtype);
-          s.attrs = CastAttrs{static_cast<Dtype>(draw(rng, 0, ir::dtype_count - 1))};
+          s.attrs = CastAttrs{draw_chance(rng, 0.3) ? dtype : static_cast<Dtype>(draw(rng, 0, ir::dtype_count - 1))};
           s.differentiable = {static_cast<char>(s.attrs.get<CastAttrs>().dtype == Dtype::f64)};
           return s;
         },

@@ -457,7 +457,7 @@ constinit const OpDef dim_size_op{
           if (!ir::number_types.has(a.dtype)) c.fail("a size is a number", "a float or integer dtype", "bool");
           return std::vector<Type>{{a.dtype, {}}};
         },
-    .grad = ir::not_differentiable,
+    .grad = ir::rule([](const GradCtx&) { return std::vector<Value>(1); }),
     .expand = nullptr,
     .scalar = {},
     .eval = eval_dim_size,
