@@ -14,3 +14,10 @@ foreach(program IN LISTS programs)
            $<TARGET_FILE:docs_${program}> ${CMAKE_BINARY_DIR}/docs/${program}.expected)
   set_tests_properties(docs.${program} PROPERTIES LABELS "docs;static" ENVIRONMENT "${test_environment}")
 endforeach()
+
+# docs/ops.md is what the op table says.
+if(TARGET op_reference)
+  add_test(NAME docs.ops COMMAND ${BASH} -c "diff -u docs/ops.md <($<TARGET_FILE:op_reference>) || { echo 'call ./run docs'; exit 1; }"
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(docs.ops PROPERTIES LABELS "docs;static")
+endif()
