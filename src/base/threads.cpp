@@ -15,8 +15,8 @@
 #if ESPALIER_OPENMP
 #include <omp.h>
 #else
+#include <condition_variable>
 #include <thread>
-#include <vector>
 #endif
 
 namespace espalier {
@@ -41,6 +41,15 @@ int cgroup_limit() {
 std::atomic<int> threads_in_use{0};
 std::mutex pool_mutex;
 thread_local bool inside_pool = false;
+thread_local int team_of_libraries = 0;  ///< what this thread told OpenMP; 0 = nothing yet
+
+void set_team_of_libraries(int threads) {
+  if (team_of_libraries == threads) return;
+  team_of_libraries = threads;
+#if ESPALIER_OPENMP
+  omp_set_num_threads(threads);
+#endif
+}
 
 /// The first failure by chunk order.
 class Failure {
@@ -93,6 +102,94 @@ void set_threads(int count) {
   threads_in_use.store(count, std::memory_order_relaxed);
 }
 
+PoolScope::PoolScope(bool parallel) : alone_(!parallel && !inside_pool) {
+  if (inside_pool) return;
+  set_team_of_libraries(parallel ? pool_threads() : 1);
+  if (alone_) inside_pool = true;
+}
+
+void PoolScope::end() {
+  inside_pool = false;
+  set_team_of_libraries(pool_threads());
+}
+
+namespace {
+
+/// Chunks that a team shares out among itself.
+struct Job {
+  ChunkFn fn;
+  void* context;
+  int64_t chunks;
+  std::atomic<int64_t> next{0};
+  Failure failure;
+
+  void work() {
+    inside_pool = true;
+    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks; i = next.fetch_add(1, std::memory_order_relaxed))
+      run_guarded(fn, context, i, failure);
+    inside_pool = false;
+  }
+};
+
+#if ESPALIER_OPENMP
+
+void run_in_team(int threads, Job& job) {
+#pragma omp parallel num_threads(threads)
+  job.work();
+}
+
+#else
+
+/// Threads that wait for jobs and live as long as the process.
+class Team {
+ public:
+  void run(int threads, Job& job) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (; workers_ < threads - 1; ++workers_) std::thread([this, me = workers_] { serve(me); }).detach();
+      job_ = &job;
+      helpers_ = busy_ = threads - 1;
+      ++generation_;
+    }
+    begin_.notify_all();
+    job.work();
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [&] { return busy_ == 0; });
+    job_ = nullptr;
+  }
+
+ private:
+  void serve(int me) {
+    int64_t seen = 0;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      begin_.wait(lock, [&] { return generation_ != seen && job_ != nullptr; });
+      seen = generation_;
+      if (me >= helpers_) continue;
+      Job& job = *job_;
+      lock.unlock();
+      job.work();
+      lock.lock();
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable begin_, done_;
+  Job* job_ = nullptr;
+  int64_t generation_ = 0;
+  int workers_ = 0, helpers_ = 0, busy_ = 0;
+};
+
+void run_in_team(int threads, Job& job) {
+  static Team* team = new Team;  // its threads may outlive static destruction
+  team->run(threads, job);
+}
+
+#endif
+
+}  // namespace
+
 void parallel_chunks(int64_t chunks, ChunkFn fn, void* context) {
   if (chunks <= 0) return;
   const int threads = static_cast<int>(std::min<int64_t>(pool_threads(), chunks));
@@ -101,27 +198,9 @@ void parallel_chunks(int64_t chunks, ChunkFn fn, void* context) {
     return;
   }
   const std::lock_guard lock(pool_mutex);
-  Failure failure;
-#if ESPALIER_OPENMP
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (int64_t i = 0; i < chunks; ++i) {
-    inside_pool = true;
-    run_guarded(fn, context, i, failure);
-    inside_pool = false;
-  }
-#else
-  std::atomic<int64_t> next{0};
-  const auto work = [&] {
-    inside_pool = true;
-    for (int64_t i = next.fetch_add(1); i < chunks; i = next.fetch_add(1)) run_guarded(fn, context, i, failure);
-    inside_pool = false;
-  };
-  std::vector<std::thread> team;
-  for (int i = 1; i < threads; ++i) team.emplace_back(work);
-  work();
-  for (std::thread& t : team) t.join();
-#endif
-  failure.rethrow();
+  Job job{fn, context, chunks, {}, {}};
+  run_in_team(threads, job);
+  job.failure.rethrow();
 }
 
 }  // namespace espalier

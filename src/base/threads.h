@@ -23,6 +23,23 @@ using ChunkFn = void (*)(void* context, int64_t chunk);
 /// An exception leaves after all chunks have ended (the first one by chunk order).
 void parallel_chunks(int64_t chunks, ChunkFn fn, void* context);
 
+/// While it lives, this thread runs work in the pool, or alone.
+///   parallel      libraries that open OpenMP regions of their own on this thread use pool_threads() threads, as we do
+///   not parallel  parallel_chunks() on this thread runs inline, and such libraries stay on it: for callers of which many run at once
+class PoolScope {
+ public:
+  explicit PoolScope(bool parallel);
+  ~PoolScope() {
+    if (alone_) end();
+  }
+  PoolScope(const PoolScope&) = delete;
+  PoolScope& operator=(const PoolScope&) = delete;
+
+ private:
+  void end();
+  bool alone_;
+};
+
 /// The same for a callable.
 template <class F>
 void parallel_for(int64_t chunks, F&& f) {
