@@ -1,0 +1,223 @@
+#include "run/executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "base/threads.h"
+
+namespace espalier::run {
+
+using pass::Place;
+
+namespace {
+
+int64_t rounded(int64_t bytes) { return (bytes + pass::arena_alignment - 1) / pass::arena_alignment * pass::arena_alignment; }
+
+bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
+
+/// A place for values of no bytes.
+alignas(64) char nothing[64];
+
+template <class T>
+int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
+  bool outside = false;
+  for (int64_t i = 0; i < count; ++i) outside |= static_cast<int64_t>(values[i]) < low || static_cast<int64_t>(values[i]) >= high;
+  if (!outside) return -1;
+  int64_t i = 0;
+  while (static_cast<int64_t>(values[i]) >= low && static_cast<int64_t>(values[i]) < high) ++i;
+  return i;
+}
+
+}  // namespace
+
+/// A declared range, resolved.
+struct Executor::Check {
+  size_t input;
+  int64_t count, low, high;
+  ir::Dtype dtype;
+
+  void operator()(const void* data, const std::string& name) const {
+    ir::dispatch(dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+        const T* values = static_cast<const T*>(data);
+        if (const int64_t i = first_outside(values, count, low, high); i >= 0)
+          throw UserError({"input " + name + ", element " + std::to_string(i), "value out of range",
+                           std::to_string(static_cast<int64_t>(values[i])),
+                           std::to_string(low) + " to " + std::to_string(high - 1)});
+      }
+    });
+  }
+};
+
+Executor::Executor(Executor&&) noexcept = default;
+Executor& Executor::operator=(Executor&&) noexcept = default;
+Executor::~Executor() = default;
+
+Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions options)
+    : program_(std::move(program)), options_(options) {
+  const Program& p = *program_;
+  inputs_.assign(p.inputs().size(), nullptr);
+  outputs_.assign(p.outputs().size(), nullptr);
+  input_uses_.resize(inputs_.size());
+  output_uses_.resize(outputs_.size());
+
+  // One allocation: the arena, then outputs, then inputs and state.
+  int64_t bytes = rounded(p.memory().arena);
+  const auto reserve = [&](int64_t size) { return std::exchange(bytes, bytes + rounded(std::max<int64_t>(size, 1))); };
+  std::vector<int64_t> input_at(inputs_.size(), -1), output_at(outputs_.size(), -1);
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (!p.is_state_output(o) && options_.own_outputs) output_at[o] = reserve(p.outputs()[o].bytes());
+  output_bytes_ = bytes;
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (p.is_state_input(i) ? options_.own_state : options_.own_inputs) input_at[i] = reserve(p.inputs()[i].bytes());
+  memory_ = Memory(bytes + 64);  // a vector load at the end stays inside
+
+  make_calls();
+  unbound_ = inputs_.size() + outputs_.size();
+  for (const State& s : p.state()) unbound_ -= p.state_input(static_cast<size_t>(s.output)) == s.input ? 1 : 0;
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (output_at[o] >= 0) bind(outputs_, output_uses_, o, memory_.data() + output_at[o]);
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (input_at[i] >= 0) bind(inputs_, input_uses_, i, memory_.data() + input_at[i]);
+  for (const InputRange& r : p.ranges())
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      if (p.inputs()[i].name == r.input)
+        checks_.push_back({i, p.inputs()[i].type.elements(), r.low, r.high, p.inputs()[i].type.dtype});
+}
+
+/// Calls with all pointers that do not depend on slots; those are noted in the slots' uses.
+void Executor::make_calls() {
+  size_t pointers = 0;
+  for (const Step& s : program_->steps()) pointers += s.buffers.size();
+  pointers_.assign(pointers, nullptr);
+  const auto in_arena = [&](const Place& p) { return memory_.bytes() ? memory_.data() + p.offset : nothing; };
+  size_t at = 0;
+  for (const Step& s : program_->steps()) {
+    const Call call{s.kernel.get(), pointers_.data() + at,
+                    s.scratch.kind == Place::Kind::arena ? in_arena(s.scratch) : nullptr, s.kernel->chunks()};
+    for (const Place& p : s.buffers) {
+      const auto index = static_cast<size_t>(p.index);
+      switch (p.kind) {
+        case Place::Kind::none: break;
+        case Place::Kind::arena: pointers_[at] = in_arena(p); break;
+        case Place::Kind::input: input_uses_[index].push_back(at); break;
+        case Place::Kind::output: output_uses_[index].push_back(at); break;
+        case Place::Kind::constant: {
+          const void* data = program_->constants()[index].data();
+          pointers_[at] = data ? const_cast<void*>(data) : nothing;
+          break;
+        }
+      }
+      ++at;
+    }
+    calls_.push_back(call);
+  }
+}
+
+void Executor::bind(std::vector<void*>& slots, const std::vector<std::vector<size_t>>& uses, size_t i, void* data) {
+  if (!slots[i]) --unbound_;
+  slots[i] = data;
+  for (const size_t at : uses[i]) pointers_[at] = data;
+  if (&slots != &inputs_ || !program_->is_state_input(i)) return;
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (program_->state_input(o) == static_cast<int>(i)) outputs_[o] = data;
+}
+
+namespace {
+
+void check_binding(const Port& port, std::string_view what, const void* data) {
+  if (!data || !is_aligned(data))
+    throw UserError({std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
+                     data ? std::to_string(reinterpret_cast<uintptr_t>(data) % pass::arena_alignment) + " bytes past a boundary" : "",
+                     "an address that is a multiple of 64"});
+}
+
+}  // namespace
+
+void Executor::bind_input(size_t i, const void* data) {
+  ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
+  check_binding(program_->inputs()[i], "input", data);
+  bind(inputs_, input_uses_, i, const_cast<void*>(data));
+}
+
+void Executor::bind_output(size_t o, void* data) {
+  ESPALIER_CHECK(o < outputs_.size(), "output number out of range");
+  const Port& port = program_->outputs()[o];
+  if (program_->is_state_output(o))
+    throw UserError({"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
+  check_binding(port, "output", data);
+  bind(outputs_, output_uses_, o, data);
+}
+
+size_t Executor::state_index(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const State& s : program_->state()) {
+    if (s.name == name) return static_cast<size_t>(s.input);
+    names.push_back(s.name);
+  }
+  throw UserError({"state " + std::string(name), "the program has no such state", "", join(names, ", ")});
+}
+
+void* Executor::state(std::string_view name) const { return inputs_[state_index(name)]; }
+
+void Executor::bind_state(std::string_view name, void* data) {
+  const size_t i = state_index(name);
+  check_binding(program_->inputs()[i], "state", data);
+  bind(inputs_, input_uses_, i, data);
+}
+
+void Executor::fail_unbound() const {
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (!inputs_[i]) throw UserError({"input " + program_->inputs()[i].name, "is not bound to memory", "", "bind it before run()"});
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (!outputs_[o]) throw UserError({"output " + program_->outputs()[o].name, "is not bound to memory", "", "bind it before run()"});
+  ESPALIER_CHECK(false, "nothing is unbound");
+  __builtin_unreachable();
+}
+
+void Executor::start() const {
+  if (unbound_) [[unlikely]] fail_unbound();
+  for (const Check& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
+}
+
+inline void Executor::run_call(const Call& call) {
+  if (call.chunks == 1) {
+    call.kernel->run(call.buffers, call.scratch, 0);
+    return;
+  }
+  parallel_chunks(
+      call.chunks,
+      [](void* context, int64_t chunk) {
+        const Call& c = *static_cast<const Call*>(context);
+        c.kernel->run(c.buffers, c.scratch, chunk);
+      },
+      const_cast<Call*>(&call));
+}
+
+void Executor::run() {
+  start();
+  const PoolScope pool(options_.parallel);
+  for (const Call& call : calls_) run_call(call);
+}
+
+void Executor::run_timed(std::span<int64_t> step_ns) {
+  ESPALIER_CHECK(step_ns.size() == calls_.size(), "one time per step");
+  start();
+  const PoolScope pool(options_.parallel);
+  int64_t before = now_ns();
+  for (size_t i = 0; i < calls_.size(); ++i) {
+    run_call(calls_[i]);
+    const int64_t after = now_ns();
+    step_ns[i] = after - before;
+    before = after;
+  }
+}
+
+void Executor::poison() {
+  if (output_bytes_ > 0) std::memset(memory_.data(), 0xff, static_cast<size_t>(output_bytes_));
+}
+
+}  // namespace espalier::run

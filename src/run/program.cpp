@@ -1,0 +1,258 @@
+#include "run/program.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+#include "pass/schedule.h"
+#include "pass/storage.h"
+#include "run/targets.h"
+#include "target/reference/interpreter.h"
+
+namespace espalier::run {
+
+namespace {
+
+using pass::Place;
+
+/// Bytes from one place to another.
+class CopyKernel final : public target::Kernel {
+ public:
+  explicit CopyKernel(int64_t bytes) : bytes_(bytes) {}
+  std::string_view name() const override { return "copy"; }
+  int64_t chunks() const override { return std::max<int64_t>(1, (bytes_ + piece - 1) / piece); }
+  void run(void* const* buffers, void*, int64_t chunk) const override {
+    const int64_t from = chunk * piece, count = std::min(piece, bytes_ - from);
+    if (count > 0) std::memcpy(static_cast<char*>(buffers[1]) + from, static_cast<const char*>(buffers[0]) + from, static_cast<size_t>(count));
+  }
+
+ private:
+  static constexpr int64_t piece = 1 << 20;
+  int64_t bytes_;
+};
+
+bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
+
+/// The same array at an address kernels may rely on.
+ir::Array aligned(const ir::Array& a) {
+  if (is_aligned(a.data())) return a;
+  ir::Array copy(a.dtype(), a.dims());
+  std::memcpy(copy.write(), a.data(), static_cast<size_t>(a.bytes()));
+  return copy;
+}
+
+/// "dot add relu -> f32[32,64]".
+std::string detail_of(const ir::Node& n) {
+  std::string text;
+  if (const ir::Graph* body = kernel::fusion_body(n)) {
+    for (const ir::Node* inner : body->nodes())
+      if (inner->op().kind != ir::Kind::leaf) (text += text.empty() ? "" : " ") += inner->op().name;
+    text += " ";
+  }
+  text += "->";
+  for (const ir::Type& t : n.types()) text += " " + t.text();
+  return text;
+}
+
+}  // namespace
+
+class ProgramBuilder {
+ public:
+  ProgramBuilder(const ir::Graph& g, const CompileOptions& options)
+      : graph_(g), options_(options), target_(options.target ? *options.target : default_target()) {}
+
+  std::shared_ptr<Program> build() {
+    check_static();
+    program_.reset(new Program);
+    program_->name_ = graph_.name;
+    program_->target_ = target_.spec().name();
+    add_ports();
+    add_ranges();
+    const pass::Schedule schedule = pass::schedule(graph_);
+    prepare(schedule);
+    const pass::BufferPlan plan = pass::plan_buffers(graph_, schedule, facts_);
+    if (options_.verify) pass::verify(plan, graph_, schedule, facts_);
+    add_steps(plan);
+    for (const ir::Value& c : plan.constants) program_->constants_.push_back(aligned(*ir::constant_value(c)));
+    add_memory(plan);
+    return std::move(program_);
+  }
+
+ private:
+  void check_static() const {
+    for (size_t i = 0; i < graph_.inputs.size(); ++i)
+      for (const ir::Dim d : graph_.inputs[i].dims())
+        if (!d.is_static())
+          throw UserError({"input " + graph_.input_name(i), "a dim has no number yet", graph_.inputs[i].type().text(),
+                           "bind '" + std::string(d.symbol_name()) + "' in the options' symbols"});
+  }
+
+  void add_ports() {
+    Program& p = *program_;
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) p.inputs_.push_back({graph_.input_name(i), graph_.inputs[i].type()});
+    for (const ir::Output& o : graph_.outputs) p.outputs_.push_back({o.name, o.value.type()});
+    p.state_output_.assign(p.outputs_.size(), -1);
+    p.is_state_input_.assign(p.inputs_.size(), 0);
+    for (const ir::StatePair& s : graph_.state) {
+      const auto in = *graph_.find_input(s.input), out = *graph_.find_output(s.output);
+      p.state_.push_back({s.input, static_cast<int>(in), static_cast<int>(out), true});
+      p.state_output_[out] = static_cast<int>(in);
+      p.is_state_input_[in] = 1;
+    }
+  }
+
+  void add_ranges() {
+    for (const InputRange& r : options_.ranges) {
+      const auto i = graph_.find_input(r.input);
+      if (!i) throw UserError({"range of input " + r.input, "the graph has no such input", "", "a name of an integer input"});
+      if (!ir::is_integer(graph_.inputs[*i].dtype()))
+        throw UserError({"range of input " + r.input, "only integer inputs have a range", graph_.inputs[*i].type().text(),
+                         "an integer input"});
+      program_->ranges_.push_back(r);
+    }
+  }
+
+  void prepare(const pass::Schedule& schedule) {
+    for (const ir::Node* n : schedule.order) {
+      std::deque<ir::Array> arrays;
+      std::vector<const ir::Array*> constants;
+      for (const ir::Value& v : n->inputs()) {
+        const ir::Array* a = ir::constant_value(pass::storage_of(v));
+        if (a && a->dims() != ir::static_dims(v.dims())) a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
+        constants.push_back(a);
+      }
+      target::Prepared made = target_.prepare(*n, constants, {.exact = options_.exact});
+      ESPALIER_CHECK(made.kernel != nullptr, "target " + program_->target_ + " has no kernel for " + std::string(n->op().name));
+      pass::StepFacts facts;
+      for (const target::InPlace& p : made.kernel->in_place()) facts.in_place.emplace_back(p.result, p.operand);
+      facts.scratch_bytes = made.kernel->scratch_bytes();
+      for (size_t i = 0; i < n->inputs().size(); ++i) facts.reads.push_back(made.kernel->reads(static_cast<int>(i)));
+      program_->memory_.packed += made.kernel->packed_bytes();
+      facts_.push_back(std::move(facts));
+      prepared_.push_back(std::move(made));
+    }
+  }
+
+  void add_steps(const pass::BufferPlan& plan) {
+    size_t next = 0;
+    for (const pass::PlannedStep& s : plan.steps) {
+      Step step;
+      step.buffers = s.operands;
+      step.operands = s.operands.size();
+      step.buffers.insert(step.buffers.end(), s.results.begin(), s.results.end());
+      step.scratch = s.scratch;
+      if (s.node) {
+        step.op = s.node->op().name;
+        step.detail = detail_of(*s.node);
+        if (const auto it = graph_.info.find(s.node->id()); it != graph_.info.end()) step.label = it->second.name;
+        step.kernel = std::move(prepared_[next].kernel);
+        step.refusals = std::move(prepared_[next++].refusals);
+        step.cost = target::cost_of(*s.node);
+      } else {
+        step.op = "copy";
+        step.detail = fmt::format("-> {} bytes", s.bytes);
+        step.kernel = std::make_unique<CopyKernel>(s.bytes);
+        step.cost.bytes = 2 * s.bytes;
+        for (State& state : program_->state_)
+          if (s.results[0] == Place{Place::Kind::input, state.input, 0}) state.in_place = false;
+      }
+      program_->steps_.push_back(std::move(step));
+    }
+  }
+
+  void add_memory(const pass::BufferPlan& plan) {
+    Program& p = *program_;
+    MemoryUse& m = p.memory_;
+    m.arena = plan.arena_bytes;
+    m.largest_live_set = plan.largest_live_bytes;
+    for (size_t i = 0; i < p.inputs_.size(); ++i) (p.is_state_input_[i] ? m.state : m.inputs) += p.inputs_[i].bytes();
+    for (size_t o = 0; o < p.outputs_.size(); ++o)
+      if (!p.is_state_output(o)) m.outputs += p.outputs_[o].bytes();
+    for (const ir::Array& c : p.constants_) m.constants += c.bytes();
+  }
+
+  const ir::Graph& graph_;
+  const CompileOptions& options_;
+  const target::Target& target_;
+  std::vector<target::Prepared> prepared_;
+  std::vector<pass::StepFacts> facts_;
+  std::shared_ptr<Program> program_;
+};
+
+std::string CompileOptions::key() const {
+  std::string k = fmt::format("{} {} {} {}", (target ? *target : default_target()).spec().name(),
+                              pass::precision_name(precision), exact, loss_scale);
+  for (const auto& [name, value] : symbols) k += fmt::format(" {}={}", name, value);
+  for (const InputRange& r : ranges) k += fmt::format(" {}:{}..{}", r.input, r.low, r.high);
+  for (const std::string& name : disabled) k += " -" + name;
+  return k;
+}
+
+std::shared_ptr<const Program> Program::compile_fused(const ir::Graph& graph, const CompileOptions& options) {
+  return ProgramBuilder(graph, options).build();
+}
+
+std::shared_ptr<const Program> Program::compile(const ir::Graph& graph, const CompileOptions& options) {
+  const ir::Graph bound = ir::specialise(graph, options.symbols);
+  const target::Target& target = options.target ? *options.target : default_target();
+  const pass::PassContext context{.spec = target.spec(),
+                                  .evaluate = target::reference::evaluate_node,
+                                  .precision = options.precision,
+                                  .exact = options.exact,
+                                  .loss_scale = options.loss_scale};
+  const pass::RunnerOptions runner{
+      .disabled = options.disabled, .stop_after = "", .verify = options.verify, .print_changed = options.print_changed};
+  pass::PipelineResult result = pass::run_passes(bound, pass::pipeline(), context, runner);
+  std::shared_ptr<Program> program = ProgramBuilder(result.graph, options).build();
+  program->passes_ = std::move(result.reports);
+  return program;
+}
+
+double Program::flops() const {
+  double sum = 0;
+  for (const Step& s : steps_) sum += s.cost.flops;
+  return sum;
+}
+
+namespace {
+
+std::string places_text(std::span<const Place> places) {
+  std::string text;
+  for (const Place& p : places) text += (text.empty() ? "" : ", ") + p.text();
+  return text;
+}
+
+std::string step_text(const Step& s) {
+  const std::span<const Place> buffers(s.buffers);
+  std::string text = fmt::format("{} [{}] {} : {} -> {}", s.op, s.kernel->name(), s.detail,
+                                 places_text(buffers.first(s.operands)), places_text(buffers.subspan(s.operands)));
+  if (s.scratch.kind != Place::Kind::none)
+    text += fmt::format(", scratch {} of {}", s.scratch.text(), s.kernel->scratch_bytes());
+  if (s.kernel->chunks() != 1) text += fmt::format(", {} chunks", s.kernel->chunks());
+  return text + (s.label.empty() ? "" : " # " + s.label);
+}
+
+}  // namespace
+
+std::string Program::text() const {
+  std::string out = fmt::format("program \"{}\" for {}\n", name_, target_);
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (!is_state_input_[i]) out += fmt::format("input {} \"{}\" {}\n", i, inputs_[i].name, inputs_[i].type.text());
+  for (const State& s : state_)
+    out += fmt::format("input {} state \"{}\" {} {}\n", s.input, s.name, inputs_[static_cast<size_t>(s.input)].type.text(),
+                       s.in_place ? "in place" : "copied");
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    out += fmt::format("output {} \"{}\" {}{}\n", o, outputs_[o].name, outputs_[o].type.text(),
+                       is_state_output(o) ? fmt::format(" in input {}", state_output_[o]) : "");
+  for (size_t c = 0; c < constants_.size(); ++c) out += fmt::format("constant {} {}\n", c, constants_[c].type().text());
+  for (const InputRange& r : ranges_) out += fmt::format("range {} <= \"{}\" < {}\n", r.low, r.input, r.high);
+  for (size_t s = 0; s < steps_.size(); ++s) out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
+  out += fmt::format("memory: arena {} (largest live set {}), inputs {}, outputs {}, state {}, constants {}, packed {}\n",
+                     memory_.arena, memory_.largest_live_set, memory_.inputs, memory_.outputs, memory_.state,
+                     memory_.constants, memory_.packed);
+  return out;
+}
+
+}  // namespace espalier::run

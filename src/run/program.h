@@ -1,0 +1,123 @@
+#pragma once
+// Program: a graph compiled for one target, immutable. It holds the steps in order, where every operand and result lies, and
+// the exact memory a run takes; executors (run/executor.h) run it. Thread-safe: any number of threads may read one Program
+// and run it in executors of their own.
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "pass/buffer_plan.h"
+#include "pass/pass.h"
+#include "target/interface.h"
+
+namespace espalier::run {
+
+/// An integer input whose elements must be in [low, high): checked at the start of every run.
+struct InputRange {
+  std::string input;
+  int64_t low = 0, high = 0;
+  bool operator==(const InputRange&) const = default;
+};
+
+struct CompileOptions {
+  const target::Target* target = nullptr;  ///< null: the default target
+  pass::Precision precision = pass::Precision::f32;
+  bool exact = false;                      ///< no pass and no kernel that rounds otherwise than the graph says
+  double loss_scale = 1;                   ///< static loss scale for f16 training
+  std::map<std::string, int64_t> symbols;  ///< numbers for symbolic dims
+  std::vector<InputRange> ranges;
+  std::set<std::string, std::less<>> disabled;  ///< passes to skip, by name
+  bool verify = true;                           ///< check the graph after every pass, and the plan
+  std::function<void(std::string_view pass, const std::string& text)> print_changed;  ///< called after a pass that changed
+
+  /// All that decides the program, as text; printing hooks do not.
+  std::string key() const;
+};
+
+/// A named input or output.
+struct Port {
+  std::string name;
+  ir::Type type;
+  int64_t bytes() const { return type.bytes(); }
+};
+
+/// A state pair: input and output number of its two sides.
+struct State {
+  std::string name;  ///< of the input
+  int input = 0, output = 0;
+  bool in_place = false;  ///< the new value is written over the old one; else it is copied there after the last step
+};
+
+struct Step {
+  std::string op;      ///< "dot", "fusion", "copy"
+  std::string detail;  ///< the ops inside a fusion, the result types
+  std::string label;   ///< what people called the node, where they did
+  std::unique_ptr<target::Kernel> kernel;
+  std::vector<pass::Place> buffers;  ///< operands, then results
+  size_t operands = 0;
+  pass::Place scratch;
+  target::Cost cost;
+  std::vector<kernel::Refusal> refusals;  ///< of better kernels that declined
+};
+
+/// Bytes, all known before the first run.
+struct MemoryUse {
+  int64_t arena = 0, largest_live_set = 0;  ///< temporary values and scratch; the second bounds the first from below
+  int64_t inputs = 0, outputs = 0, state = 0;
+  int64_t constants = 0, packed = 0;
+  int64_t total() const { return arena + inputs + outputs + state + constants + packed; }
+};
+
+class Program {
+ public:
+  /// Compile a tensor-level graph: bind symbols, run the passes, order, prepare kernels, plan memory.
+  /// UserError: an input that is still symbolic, a range for no integer input.
+  static std::shared_ptr<const Program> compile(const ir::Graph& graph, const CompileOptions& options = {});
+  /// Compile a graph as it stands, without passes (a fused-level graph, or a tensor-level one op by op).
+  static std::shared_ptr<const Program> compile_fused(const ir::Graph& graph, const CompileOptions& options = {});
+
+  const std::string& name() const { return name_; }
+  std::string_view target() const { return target_; }
+  const std::vector<Port>& inputs() const { return inputs_; }
+  const std::vector<Port>& outputs() const { return outputs_; }
+  const std::vector<State>& state() const { return state_; }
+  const std::vector<Step>& steps() const { return steps_; }
+  /// Row-major arrays at 64-byte boundaries.
+  const std::vector<ir::Array>& constants() const { return constants_; }
+  const std::vector<InputRange>& ranges() const { return ranges_; }
+  const MemoryUse& memory() const { return memory_; }
+  /// What the passes did; empty for compile_fused().
+  const std::vector<pass::PassReport>& passes() const { return passes_; }
+  /// Is output `o` the new side of a state pair (which then lies in the state, not in a slot of its own)?
+  bool is_state_output(size_t o) const { return state_output_[o] >= 0; }
+  /// The input whose slot holds output `o`, or -1.
+  int state_input(size_t o) const { return state_output_[o]; }
+  /// Is input `i` the old side of a state pair?
+  bool is_state_input(size_t i) const { return is_state_input_[i] != 0; }
+
+  /// Arena, slots, constants and packed weights, in bytes: what a run needs in all.
+  int64_t planned_bytes() const { return memory_.total(); }
+  /// Counting direct algorithms, of one run.
+  double flops() const;
+  /// Steps, buffers and memory, one per line: the golden text.
+  std::string text() const;
+
+ private:
+  friend class ProgramBuilder;
+  Program() = default;
+
+  std::string name_, target_;
+  std::vector<Port> inputs_, outputs_;
+  std::vector<State> state_;
+  std::vector<Step> steps_;
+  std::vector<ir::Array> constants_;
+  std::vector<InputRange> ranges_;
+  std::vector<int> state_output_;
+  std::vector<char> is_state_input_;
+  MemoryUse memory_;
+  std::vector<pass::PassReport> passes_;
+};
+
+}  // namespace espalier::run
