@@ -105,28 +105,36 @@ struct DotSide {
   std::vector<int64_t> batch, contract, free;
 };
 
-/// Gradient of a dot with respect to the side `self`, as a dot of the result's gradient (whose axes of the other side's
-/// free part are `dout_contract`) with the other operand, put back in the order of `self`'s axes.
+/// Gradient of a dot with respect to the side `self`: the result's gradient, whose axes from `other_free_from` on are the
+/// other side's free ones, times the other operand. Either can stand first; the order that needs no transpose is taken.
 Value dot_side_grad(const Value& dout, const Value& other, const DotSide& self, const DotSide& side,
                     int64_t other_free_from, int rank, Dtype dtype) {
   DotAttrs at{.batch_a = std::vector<int64_t>(self.batch.size()), .batch_b = side.batch, .contract_a = {},
               .contract_b = side.free, .out = dtype};
   std::iota(at.batch_a.begin(), at.batch_a.end(), 0);
   for (size_t i = 0; i < side.free.size(); ++i) at.contract_a.push_back(other_free_from + static_cast<int64_t>(i));
-  const Value g = dot(cast(dout, dtype), other, at);
-  // Axes of g: batch, self's free axes, then the other side's contracted axes in rising order.
-  std::vector<int64_t> rising = side.contract;
-  std::ranges::sort(rising);
+  // self's axes in the product's order: batch, free, and contracted as the other side's contracted axes rise (or, with
+  // the other operand first, contracted before free).
+  std::vector<size_t> rising(side.contract.size());
+  std::iota(rising.begin(), rising.end(), size_t{0});
+  std::ranges::sort(rising, {}, [&](size_t i) { return side.contract[i]; });
+  std::vector<int64_t> contracted;
+  for (const size_t i : rising) contracted.push_back(self.contract[i]);
+  const auto joined = [&](const std::vector<int64_t>& second, const std::vector<int64_t>& third) {
+    std::vector<int64_t> axes = self.batch;
+    axes.insert(axes.end(), second.begin(), second.end());
+    axes.insert(axes.end(), third.begin(), third.end());
+    return axes;
+  };
+  const Value g = cast(dout, dtype);
+  if (is_identity(joined(contracted, self.free)))
+    return dot(other, g, {at.batch_b, at.batch_a, at.contract_b, at.contract_a, dtype});
+  const std::vector<int64_t> axes = joined(self.free, contracted);
+  const Value product = dot(g, other, at);
+  if (is_identity(axes)) return product;
   std::vector<int64_t> perm(static_cast<size_t>(rank));
-  const auto base = static_cast<int64_t>(self.batch.size());
-  for (size_t i = 0; i < self.batch.size(); ++i) perm[static_cast<size_t>(self.batch[i])] = static_cast<int64_t>(i);
-  for (size_t i = 0; i < self.free.size(); ++i)
-    perm[static_cast<size_t>(self.free[i])] = base + static_cast<int64_t>(i);
-  for (size_t i = 0; i < self.contract.size(); ++i) {
-    const auto place = std::ranges::find(rising, side.contract[i]) - rising.begin();
-    perm[static_cast<size_t>(self.contract[i])] = base + static_cast<int64_t>(self.free.size()) + place;
-  }
-  return is_identity(perm) ? g : transpose(g, perm);
+  for (size_t i = 0; i < axes.size(); ++i) perm[static_cast<size_t>(axes[i])] = static_cast<int64_t>(i);
+  return transpose(product, perm);
 }
 
 std::vector<Value> dot_grad(const GradCtx& c) {
@@ -137,10 +145,7 @@ std::vector<Value> dot_grad(const GradCtx& c) {
   const auto batch = static_cast<int64_t>(at.batch_a.size()), free_a = static_cast<int64_t>(sa.free.size());
   std::vector<Value> grads(2);
   if (c.needed[0]) grads[0] = dot_side_grad(dout, b, sa, sb, batch + free_a, a.rank(), a.dtype());
-  if (c.needed[1]) {
-    // The other way round the axes of dout are batch, a's free ones (contracted), b's free ones.
-    grads[1] = dot_side_grad(dout, a, sb, sa, batch, b.rank(), b.dtype());
-  }
+  if (c.needed[1]) grads[1] = dot_side_grad(dout, a, sb, sa, batch, b.rank(), b.dtype());
   return grads;
 }
 

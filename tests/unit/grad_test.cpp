@@ -114,6 +114,13 @@ TEST(Grad, IntegersCarryNone) {
   test::expect_close(eval({x}, g, {row({1.5, 4.25, -2})})[0], row({1, 5, -2}));
 }
 
+TEST(Grad, OfMatrixProductsNeedsNoTranspose) {
+  const Value x = ir::new_input("x", f64({5, 2, 3})), w = ir::new_input("w", f64({3, 4})), v = ir::new_input("v", f64({6, 4}));
+  const op::DotAttrs by_rows{.batch_a = {}, .batch_b = {}, .contract_a = {2}, .contract_b = {1}, .out = Dtype::f64};
+  const std::vector<Value> g = gradient(sum(op::dot(op::matmul(x, w), v, by_rows)), std::vector{x, w, v});
+  EXPECT_EQ(count_ops(graph({x, w, v}, g)).count("transpose"), 0u);
+}
+
 TEST(Grad, MarksTheSeedAndEveryGradient) {
   const Value x = ir::new_input("x", f64({2})), w = ir::new_input("w", f64({2})), unused = ir::new_input("u", f64({1}));
   const std::vector<Value> g = gradient(sum(op::mul(x, op::exp(w))), std::vector{x, w, unused});
