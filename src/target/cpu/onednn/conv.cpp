@@ -1,5 +1,5 @@
-// Forward and data gradient. Both compute every output element on one thread in an order that is fixed when the primitive is
-// made: the direct kernels' order does not depend on the number of threads, Winograd's depends on the team it is blocked for.
+// Forward and data gradient. Both compute every output element on one thread, in an order that is fixed when the primitive is made:
+// the direct kernels' does not depend on the number of threads; Winograd's depends on the team it is blocked for.
 #include "target/cpu/onednn/conv.h"
 
 #include <algorithm>
@@ -89,22 +89,31 @@ namespace {
 
 enum class Slot : uint8_t { a, weights, bias, result, channel };
 
-/// One primitive that uses the pool's threads, and the packing of its weights before it.
+/// A bound primitive for some images of the batch.
+struct Part {
+  Step step;
+  std::vector<Slot> slots;  ///< of its arguments
+  memory::desc weights;     ///< as it reads them
+  std::string implementation;
+};
+
+/// The packing of the weights, then the products: one primitive that uses the pool's threads by itself, or one for
+/// each range of the batch, each on one thread.
 class ConvCall final : public Call {
  public:
-  Step main;
-  std::vector<Slot> slots;  ///< of main's arguments
+  Part whole, last;  ///< of all ranges but the last; of the last where it is shorter
+  bool has_last = false;
+  int64_t ranges = 1;
+  int64_t a_step = 0, result_step = 0;  ///< bytes from one range to the next
   Step pack_first, pack_second;
   int64_t between_bytes = 0;  ///< of the weights between two packing steps
-  int64_t weights_bytes = 0;  ///< of the weights as main reads them
+  int64_t weights_bytes = 0;  ///< of the weights as the primitives read them
   bool constant = false;
-  int team = 0;  ///< the most threads main may use; 0: any number
-  std::string implementation;
 
-  std::string name() const override { return implementation; }
+  std::string name() const override { return whole.implementation; }
   int64_t packed_bytes() const override { return constant ? weights_bytes : 0; }
   int64_t scratch_bytes() const override {
-    return main_scratch_offset() + std::max(main.scratch_bytes(), pack_first.scratch_bytes());
+    return packed_here() + std::max(ranges * range_scratch(), pack_first.scratch_bytes());
   }
 
   void pack(const void* b, void* packed) const override {
@@ -123,31 +132,45 @@ class ConvCall final : public Call {
   }
 
   void run(const CallArgs& args, int64_t) const override {
-    void* const work = at(args.scratch, main_scratch_offset());
     const void* weights = constant ? args.packed : args.b;
-    const int threads = pool_threads();
     if (!constant && pack_first) {
-      const TeamScope scope(threads);
-      pack_first.run(std::initializer_list<const void*>{args.b, args.scratch}, work);
+      const TeamScope scope(pool_threads());
+      pack_first.run(std::initializer_list<const void*>{args.b, args.scratch},
+                     at(args.scratch, packed_here()));
       weights = args.scratch;
     }
-    const TeamScope scope(team > 0 ? std::min(team, threads) : threads);
-    const void* pointers[16];
-    size_t count = 0, channel = 0;
-    for (const Slot slot : slots) {
-      switch (slot) {
-        case Slot::a: pointers[count++] = args.a; break;
-        case Slot::weights: pointers[count++] = weights; break;
-        case Slot::bias: pointers[count++] = args.bias; break;
-        case Slot::result: pointers[count++] = args.result; break;
-        case Slot::channel: pointers[count++] = args.channels[channel++]; break;
-      }
+    if (ranges > 1) {
+      parallel_for(ranges, [&](int64_t i) {
+        const TeamScope scope(1);
+        run_range(args, weights, i);
+      });
+    } else {
+      const TeamScope scope(pool_threads());
+      run_range(args, weights, 0);
     }
-    main.run({pointers, count}, work);
   }
 
  private:
-  int64_t main_scratch_offset() const { return !constant && pack_first ? aligned(weights_bytes) : 0; }
+  int64_t packed_here() const { return !constant && pack_first ? aligned(weights_bytes) : 0; }
+  int64_t range_scratch() const {
+    return aligned(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes()));
+  }
+
+  void run_range(const CallArgs& args, const void* weights, int64_t i) const {
+    const Part& part = has_last && i + 1 == ranges ? last : whole;
+    const void* pointers[16];
+    size_t count = 0, channel = 0;
+    for (const Slot slot : part.slots) {
+      switch (slot) {
+        case Slot::a: pointers[count++] = at(args.a, i * a_step); break;
+        case Slot::weights: pointers[count++] = weights; break;
+        case Slot::bias: pointers[count++] = args.bias; break;
+        case Slot::result: pointers[count++] = at(args.result, i * result_step); break;
+        case Slot::channel: pointers[count++] = args.channels[channel++]; break;
+      }
+    }
+    part.step.run({pointers, count}, at(args.scratch, packed_here() + i * range_scratch()));
+  }
 };
 
 /// May some window lie in the padding alone? The library's brgconv kernels (2.6.3) crash there with a sum and a relu.
@@ -176,6 +199,8 @@ Chosen chosen(const ConvSpec& s, PrimitiveDesc& pd, auto primitive) {
     if (!pd.next_impl()) throw dnnl::error(dnnl_unimplemented, "no implementation that serves this shape");
   return {primitive(pd), pd.impl_info_str(), pd.weights_desc(), pd.scratchpad_desc()};
 }
+
+bool has_epilogue(const ConvSpec& s) { return s.bias || !s.posts.empty(); }
 
 struct Descs {
   memory::desc x, y, weights, bias;
@@ -241,50 +266,81 @@ void add_packing(ConvCall& call, const ConvSpec& s, const memory::desc& given, c
   call.between_bytes = bytes_of(between);
 }
 
-PreparedCall prepare_main(const ConvSpec& s) {
-  const bool forward = s.kind == ConvKind::forward;
-  const bool after = s.bias || !s.posts.empty();
-  if (!forward && after && s.winograd != Winograd::none)
-    return Declined{"Winograd has no transposed convolution"};
-  if (s.winograd == Winograd::f2 && !s.constant_weights) return Declined{"F(2x2) only with constant weights"};
+/// The primitive for the whole of `s`.
+Part make_part(const ConvSpec& s) {
+  const bool forward = s.kind == ConvKind::forward, gradient = !forward && !has_epilogue(s);
+  const int64_t result_channels = forward ? s.features : s.channels;
   Descs d;
   d.g = geometry(s);
   d.x = activation(s.x_layout, s.block, forward ? s.compute : s.result, s.batch, s.channels, s.in);
   d.y = activation(s.y_layout, s.block, forward ? s.result : s.compute, s.batch, s.features, s.out);
   d.weights = memory::desc(d.g.weight_dims, data_type(s.compute), memory::format_tag::any);
-  const int64_t result_channels = forward ? s.features : s.channels;
   d.bias = memory::desc({result_channels}, memory::data_type::f32, memory::format_tag::x);
   Dims channel_dims(2 + s.in.size(), 1);
   channel_dims[1] = result_channels;
-
-  const TeamScope scope(s.winograd == Winograd::none ? pool_threads() : winograd_team);
   const dnnl::primitive_attr attr = attributes(s.posts, channel_dims);
-  const Chosen c = forward ? choose_forward(s, d, attr)
-                   : after ? choose_transposed(s, d, attr)
-                           : choose_data_grad(s, d, attr);
-  if (is_reference(c.implementation))
-    return Declined{"only the library's reference code: " + c.implementation};
-
-  auto call = std::make_unique<ConvCall>();
-  call->implementation = c.implementation;
-  call->team = s.winograd == Winograd::none ? 0 : winograd_team;
-  const bool gradient = !forward && !after;
+  const Chosen c = forward    ? choose_forward(s, d, attr)
+                   : gradient ? choose_data_grad(s, d, attr)
+                              : choose_transposed(s, d, attr);
   std::vector<Step::Argument> arguments{{gradient ? DNNL_ARG_DIFF_DST : DNNL_ARG_SRC, forward ? d.x : d.y},
                                         {DNNL_ARG_WEIGHTS, c.weights},
                                         {gradient ? DNNL_ARG_DIFF_SRC : DNNL_ARG_DST, forward ? d.y : d.x}};
-  call->slots = {Slot::a, Slot::weights, Slot::result};
+  std::vector<Slot> slots{Slot::a, Slot::weights, Slot::result};
   if (s.bias) {
     arguments.push_back({DNNL_ARG_BIAS, d.bias});
-    call->slots.push_back(Slot::bias);
+    slots.push_back(Slot::bias);
   }
   append_post_arguments(s.posts, channel_dims, arguments);
-  call->slots.resize(arguments.size(), Slot::channel);
-  if (arguments.size() > 16) return Declined{"too many post-operations"};
-  call->main = Step(c.primitive, std::move(arguments), c.scratch);
+  slots.resize(arguments.size(), Slot::channel);
+  return {Step(c.primitive, std::move(arguments), c.scratch), std::move(slots), c.weights, c.implementation};
+}
+
+/// Winograd keeps its tiles in scratch per thread for some shapes; then its primitive runs on exactly the team that it was blocked
+/// for, so the batch is cut for the pool instead. Fewer images per primitive: nothing where the weights' layout would differ.
+void cut_batch(ConvCall& call, const ConvSpec& s) {
+  const auto made_for = [&](const ConvSpec& spec, int team) {
+    const TeamScope scope(team);
+    return make_part(spec);
+  };
+  const bool per_thread =
+      call.whole.step.scratch_bytes() != made_for(s, 2 * winograd_team).step.scratch_bytes();
+  if (!per_thread || s.batch == 1) return;
+  const Cut ranges = cut(s.batch, 4, 1);
+  ConvSpec range = s;
+  range.batch = ranges.size;
+  Part whole = made_for(range, winograd_team), last;
+  range.batch = s.batch % ranges.size;
+  if (range.batch > 0) last = made_for(range, winograd_team);
+  if (!(whole.weights == call.whole.weights) || (range.batch > 0 && !(last.weights == whole.weights))) return;
+  call.whole = std::move(whole);
+  call.last = std::move(last);
+  call.has_last = range.batch > 0;
+  call.ranges = ranges.count;
+  const auto bytes = [&](bool x) {
+    return x ? bytes_of(activation(s.x_layout, s.block, ir::Dtype::f32, ranges.size, s.channels, s.in))
+             : bytes_of(activation(s.y_layout, s.block, ir::Dtype::f32, ranges.size, s.features, s.out));
+  };
+  call.a_step = bytes(s.kind == ConvKind::forward);
+  call.result_step = bytes(s.kind != ConvKind::forward);
+}
+
+PreparedCall prepare_main(const ConvSpec& s) {
+  const bool transposed = s.kind == ConvKind::data_grad && has_epilogue(s);
+  if (transposed && s.winograd != Winograd::none) return Declined{"Winograd has no transposed convolution"};
+  if (s.winograd == Winograd::f2 && !s.constant_weights) return Declined{"F(2x2) only with constant weights"};
+  if (s.posts.size() > 8) return Declined{"too many post-operations"};
+  auto call = std::make_unique<ConvCall>();
+  {
+    const TeamScope scope(s.winograd == Winograd::none ? pool_threads() : winograd_team);
+    call->whole = make_part(s);
+  }
+  if (is_reference(call->whole.implementation))
+    return Declined{"only the library's reference code: " + call->whole.implementation};
+  if (s.winograd != Winograd::none) cut_batch(*call, s);
   const memory::desc given =
-      !forward && after ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))
-                        : d.g.weights_given;
-  add_packing(*call, s, given, c.weights);
+      transposed ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))
+                 : geometry(s).weights_given;
+  add_packing(*call, s, given, call->whole.weights);
   return call;
 }
 

@@ -13,12 +13,13 @@ using dnnl::memory;
 
 namespace {
 
-constexpr int64_t parts_of_batch = 4;
-
 struct Split {
   bool features = false;  ///< else the batch
   Cut cut;
 };
+
+/// Few ranges where each repeats a transform of the weights.
+Cut batch_cut(const ConvSpec& s) { return cut(s.batch, s.winograd == Winograd::none ? 4 : 2, 1); }
 
 /// How the work is cut: by shape alone.
 Split choose_split(const ConvSpec& s) {
@@ -26,14 +27,15 @@ Split choose_split(const ConvSpec& s) {
   for (const int64_t k : s.kernel) weights *= k;
   for (const int64_t n : s.in) x *= n;
   for (const int64_t n : s.out) y *= n;
-  constexpr int64_t parts = parts_of_batch, feature_unit = 32;
-  const bool can_split_features = s.groups == 1 && s.features >= 2 * feature_unit;
-  // Elements moved by either way beyond the products themselves.
-  const int64_t by_batch = 2 * weights * std::min(parts, s.batch);
-  const int64_t by_features = 2 * y + x * (s.winograd == Winograd::none ? 1 : 5);
-  if (can_split_features && (s.batch == 1 || by_features < by_batch))
-    return {true, cut(s.features, s.winograd == Winograd::none ? parts : 2, feature_unit)};
-  return {false, cut(s.batch, parts, 1)};
+  // Elements that either way moves beyond the products themselves, weighted by measured times.
+  constexpr int64_t feature_unit = 32;
+  const bool winograd = s.winograd != Winograd::none;
+  const int64_t by_batch = (winograd ? 19 : 12) * weights,
+                by_features = winograd ? 10 * x + 4 * y : x + 2 * y;
+  const bool can_split = s.groups == 1 && s.features >= 2 * feature_unit;
+  if (can_split && (s.batch == 1 || by_features < by_batch))
+    return {true, cut(s.features, winograd ? 2 : 4, feature_unit)};
+  return {false, batch_cut(s)};
 }
 
 /// A chunk's primitive.
@@ -192,7 +194,7 @@ PreparedCall prepare_weight_grad(const ConvSpec& s) {
   if (call->split.features) {
     packed = make_part(s).dw;
     if (!is_range(call->whole.dw, packed, call->split.cut.size)) {
-      call->split = {false, cut(s.batch, parts_of_batch, 1)};
+      call->split = {false, batch_cut(s)};
       add_parts(*call, s);
       packed = call->whole.dw;
     }

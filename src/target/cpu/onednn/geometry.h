@@ -21,9 +21,9 @@ Geometry geometry(const ConvSpec& spec);
 /// Why no primitive can serve `spec`, or an empty text.
 std::string refuse(const ConvSpec& spec);
 
-/// The team that Winograd's forward and data-gradient primitives are blocked for: their bits depend on it, so it is the
-/// same everywhere; they run on as many threads or fewer.
-inline constexpr int winograd_team = 4;
+/// The team that Winograd's forward and data-gradient primitives are blocked for: their bits depend on it, so it is the same
+/// everywhere, whatever the number of threads that run them.
+inline constexpr int winograd_team = 2;
 
 PreparedCall prepare_weight_grad(const ConvSpec& spec);
 

@@ -27,8 +27,16 @@ dnnl::memory::data_type data_type(ir::Dtype dtype) {
   return dtype == ir::Dtype::f32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
-TeamScope::TeamScope(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-TeamScope::~TeamScope() { omp_set_num_threads(before_); }
+TeamScope::TeamScope(int threads)
+    : threads_before_(omp_get_max_threads()), levels_before_(omp_get_max_active_levels()) {
+  omp_set_num_threads(threads);
+  if (threads == 1) omp_set_max_active_levels(0);
+}
+
+TeamScope::~TeamScope() {
+  omp_set_num_threads(threads_before_);
+  omp_set_max_active_levels(levels_before_);
+}
 
 struct Step::Binding {
   dnnl::stream stream;

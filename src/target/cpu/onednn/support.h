@@ -13,7 +13,7 @@ const dnnl::engine& engine();
 dnnl::memory::data_type data_type(ir::Dtype dtype);
 
 /// Within this scope the library sees a team of `threads`: primitives made here are blocked for that many, and calls made here
-/// use at most that many (one, inside a pool thread).
+/// use as many (one inside a pool thread). A scope of one thread also runs a primitive that was made for more on one.
 class TeamScope {
  public:
   explicit TeamScope(int threads);
@@ -22,7 +22,7 @@ class TeamScope {
   TeamScope& operator=(const TeamScope&) = delete;
 
  private:
-  int before_;
+  int threads_before_, levels_before_;
 };
 
 /// `bytes` rounded up so that what follows is aligned to a cache line.
