@@ -1,0 +1,173 @@
+#include "nn/layers.h"
+
+#include <cmath>
+
+#include "op/activation.h"
+#include "op/contraction.h"
+#include "op/elementwise.h"
+#include "op/norm.h"
+#include "op/window.h"
+
+namespace espalier::nn {
+
+using ir::Value;
+
+namespace {
+
+Array filled(int64_t n, double value) { return Array::full(Dtype::f32, {n}, value); }
+double bound(int64_t fan) { return 1.0 / std::sqrt(static_cast<double>(fan)); }
+
+/// x + bias along the last axis.
+Value biased(Value y, const Tensor& bias) {
+  return op::add(y, op::broadcast_in(bias.value(), y.dims(), {y.rank() - 1}));
+}
+
+op::ConvAttrs conv_attrs(const ConvOptions& o, Dtype dtype) {
+  op::ConvAttrs a = op::plain_conv(2, dtype);
+  a.stride = {o.stride, o.stride};
+  a.pad_low = a.pad_high = {o.padding, o.padding};
+  a.dilation = {o.dilation, o.dilation};
+  a.groups = o.groups;
+  return a;
+}
+
+op::PoolAttrs pool_attrs(int64_t kernel, int64_t stride, int64_t padding) {
+  const int64_t s = stride == 0 ? kernel : stride;
+  return {.window = {kernel, kernel}, .stride = {s, s}, .pad_low = {padding, padding}, .pad_high = {padding, padding},
+          .count_pad = false, .spatial = {}};
+}
+
+}  // namespace
+
+Linear::Linear(int64_t in, int64_t out, Init& init, bool with_bias) : weight(init.uniform({in, out}, bound(in))) {
+  if (with_bias) bias = Parameter(init.uniform({out}, bound(in)));
+}
+Tensor Linear::operator()(const Tensor& x) const {
+  const Tensor w = weight.tensor();
+  const Value y = op::matmul(x.value(), w.value());
+  if (!bias) return Tensor::from(y, {x, w});
+  const Tensor b = bias.tensor();
+  return Tensor::from(biased(y, b), {x, w, b});
+}
+void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  if (bias) visit(join_path(prefix, "bias"), bias);
+}
+
+Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
+    : weight(init.uniform({out, kernel, kernel, in / o.groups}, bound(in / o.groups * kernel * kernel))), options(o) {
+  if (o.bias) bias = Parameter(init.uniform({out}, bound(in / o.groups * kernel * kernel)));
+}
+Tensor Conv2d::operator()(const Tensor& x) const {
+  const Tensor w = weight.tensor();
+  const Value y = op::conv(x.value(), w.value(), conv_attrs(options, x.dtype()));
+  if (!bias) return Tensor::from(y, {x, w});
+  const Tensor b = bias.tensor();
+  return Tensor::from(biased(y, b), {x, w, b});
+}
+void Conv2d::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  if (bias) visit(join_path(prefix, "bias"), bias);
+}
+
+ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init, bool with_bias)
+    : weight(init.uniform({in, kernel, kernel, out}, bound(out * kernel * kernel))), stride(s), padding(p) {
+  if (with_bias) bias = Parameter(init.uniform({out}, bound(out * kernel * kernel)));
+}
+Tensor ConvTranspose2d::operator()(const Tensor& x) const {
+  const Tensor w = weight.tensor();
+  op::ConvAttrs a = conv_attrs({.stride = stride, .padding = padding}, x.dtype());
+  for (int axis = 1; axis <= 2; ++axis)
+    a.spatial.push_back((x.dim(axis).value() - 1) * stride - 2 * padding + w.dim(axis).value());
+  const Value y = op::conv_data_grad(x.value(), w.value(), a);
+  if (!bias) return Tensor::from(y, {x, w});
+  const Tensor b = bias.tensor();
+  return Tensor::from(biased(y, b), {x, w, b});
+}
+void ConvTranspose2d::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  if (bias) visit(join_path(prefix, "bias"), bias);
+}
+
+BatchNorm::BatchNorm(int64_t channels, double m, double e)
+    : weight(filled(channels, 1)), bias(filled(channels, 0)), running_mean(filled(channels, 0), false),
+      running_var(filled(channels, 1), false), momentum(m), eps(e) {}
+Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
+  const Tensor w = weight.tensor(), b = bias.tensor(), mean = running_mean.tensor(), var = running_var.tensor();
+  if (mode == Mode::eval)
+    return Tensor::from(op::batch_norm(x.value(), w.value(), b.value(), mean.value(), var.value(), eps), {x, w, b, mean, var});
+  const std::vector<Value> r = op::batch_norm_train(x.value(), w.value(), b.value(), eps);
+  std::vector<int64_t> folded;
+  for (int64_t i = 0; i + 1 < x.rank(); ++i) folded.push_back(i);
+  const Value n = op::dim_size(x.value(), folded, Dtype::f32);  // n / (n - 1) makes the variance unbiased
+  const Tensor count = Tensor::from(n, {x});
+  running_mean.assign(mean * (1 - momentum) + Tensor::from(r[1], {x, w, b}) * momentum);
+  running_var.assign(var * (1 - momentum) + Tensor::from(r[2], {x, w, b}) * (momentum * count / (count - 1)));
+  return Tensor::from(r[0], {x, w, b});
+}
+void BatchNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  visit(join_path(prefix, "bias"), bias);
+  visit(join_path(prefix, "running_mean"), running_mean);
+  visit(join_path(prefix, "running_var"), running_var);
+}
+
+LayerNorm::LayerNorm(int64_t features, double e) : weight(filled(features, 1)), bias(filled(features, 0)), eps(e) {}
+Tensor LayerNorm::operator()(const Tensor& x) const {
+  const Tensor w = weight.tensor(), b = bias.tensor();
+  return Tensor::from(op::layer_norm(x.value(), w.value(), b.value(), eps), {x, w, b});
+}
+void LayerNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  visit(join_path(prefix, "bias"), bias);
+}
+
+GroupNorm::GroupNorm(int64_t g, int64_t channels, double e)
+    : weight(filled(channels, 1)), bias(filled(channels, 0)), groups(g), eps(e) {}
+Tensor GroupNorm::operator()(const Tensor& x) const {
+  const Tensor w = weight.tensor(), b = bias.tensor();
+  return Tensor::from(op::group_norm(x.value(), w.value(), b.value(), groups, eps), {x, w, b});
+}
+void GroupNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  visit(join_path(prefix, "bias"), bias);
+}
+
+Embedding::Embedding(int64_t count, int64_t features, Init& init) : weight(init.normal({count, features}, 1)) {}
+Tensor Embedding::operator()(const Tensor& ids) const {
+  const Tensor w = weight.tensor();
+  return Tensor::from(op::embedding(w.value(), ids.value()), {w, ids});
+}
+void Embedding::each(const ParameterVisitor& visit, const std::string& prefix) { visit(join_path(prefix, "weight"), weight); }
+
+Tensor Dropout::operator()(const Tensor& x, Mode mode) const {
+  if (mode == Mode::eval || rate == 0) return x;
+  const Tensor key = generator.key(), counter = generator.counter();
+  return Tensor::from(op::dropout(x.value(), key.value(), counter.value(), rate, generator.next_stream()), {x, key, counter});
+}
+
+Tensor relu(const Tensor& x) { return x.relu(); }
+Tensor gelu(const Tensor& x, bool tanh_form) { return Tensor::from(op::gelu(x.value(), tanh_form), {x}); }
+Tensor silu(const Tensor& x) { return Tensor::from(op::silu(x.value()), {x}); }
+Tensor sigmoid(const Tensor& x) { return x.sigmoid(); }
+Tensor log_softmax(const Tensor& x, int64_t axis) {
+  return Tensor::from(op::log_softmax(x.value(), axis < 0 ? axis + x.rank() : axis), {x});
+}
+Tensor max_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t padding) {
+  return Tensor::from(op::max_pool(x.value(), pool_attrs(kernel, stride, padding))[0], {x});
+}
+Tensor avg_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t padding) {
+  return Tensor::from(op::avg_pool(x.value(), pool_attrs(kernel, stride, padding)), {x});
+}
+Tensor global_avg_pool(const Tensor& x) {
+  std::vector<int64_t> axes;
+  for (int64_t i = 1; i + 1 < x.rank(); ++i) axes.push_back(i);
+  return x.mean(axes);
+}
+Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear) {
+  return Tensor::from(op::resize(x.value(), {.spatial = {height, width},
+                                             .mode = linear ? op::ResizeMode::linear : op::ResizeMode::nearest,
+                                             .align_corners = false}), {x});
+}
+
+}  // namespace espalier::nn

@@ -1,0 +1,110 @@
+#pragma once
+// Layers: small structs that hold parameters and build graph. Images are channels-last: [N, H, W, C].
+#include <optional>
+
+#include "nn/init.h"
+#include "tensor/compile.h"
+
+namespace espalier::nn {
+
+/// Training mode uses batch statistics and dropout; evaluation does not.
+enum class Mode : uint8_t { eval, train };
+
+/// y = x W + b over the last axis. weight [in, out], bias [out].
+struct ESPALIER_API Linear {
+  Parameter weight, bias;
+  Linear() = default;
+  /// Uniform in +-1/sqrt(in), as PyTorch's default.
+  Linear(int64_t in, int64_t out, Init& init, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+struct ConvOptions {
+  int64_t stride = 1, padding = 0, dilation = 1, groups = 1;
+  bool bias = true;
+};
+
+/// 2-D convolution. x [N, H, W, in] -> [N, H', W', out]; weight [out, kernel, kernel, in/groups] (OHWI), bias [out].
+struct ESPALIER_API Conv2d {
+  Parameter weight, bias;
+  ConvOptions options;
+  Conv2d() = default;
+  /// Uniform in +-1/sqrt(fan_in), as PyTorch's default.
+  Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions options, Init& init);
+  Tensor operator()(const Tensor& x) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Transposed 2-D convolution: the gradient of a Conv2d with respect to its input. weight [in, kernel, kernel, out].
+struct ESPALIER_API ConvTranspose2d {
+  Parameter weight, bias;
+  int64_t stride = 1, padding = 0;
+  ConvTranspose2d() = default;
+  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, Init& init, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015). Training updates running statistics:
+/// r = (1 - momentum) r + momentum * batch, with the unbiased batch variance.
+struct ESPALIER_API BatchNorm {
+  Parameter weight, bias, running_mean, running_var;
+  double momentum = 0.1, eps = 1e-5;
+  BatchNorm() = default;
+  explicit BatchNorm(int64_t channels, double momentum = 0.1, double eps = 1e-5);
+  Tensor operator()(const Tensor& x, Mode mode) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Layer normalisation over the last axis (Ba et al. 2016).
+struct ESPALIER_API LayerNorm {
+  Parameter weight, bias;
+  double eps = 1e-5;
+  LayerNorm() = default;
+  explicit LayerNorm(int64_t features, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Group normalisation (Wu and He 2018).
+struct ESPALIER_API GroupNorm {
+  Parameter weight, bias;
+  int64_t groups = 1;
+  double eps = 1e-5;
+  GroupNorm() = default;
+  GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Rows of a table: ids [...] -> [..., features].
+struct ESPALIER_API Embedding {
+  Parameter weight;
+  Embedding() = default;
+  /// Standard normal.
+  Embedding(int64_t count, int64_t features, Init& init);
+  Tensor operator()(const Tensor& ids) const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+};
+
+/// Zeroes elements with probability `rate` in training (Srivastava et al. 2014), scaling the rest by 1/(1-rate).
+struct ESPALIER_API Dropout {
+  double rate = 0.5;
+  Generator generator;
+  Tensor operator()(const Tensor& x, Mode mode) const;
+};
+
+ESPALIER_API Tensor relu(const Tensor& x);
+ESPALIER_API Tensor gelu(const Tensor& x, bool tanh_form = false);
+ESPALIER_API Tensor silu(const Tensor& x);
+ESPALIER_API Tensor sigmoid(const Tensor& x);
+ESPALIER_API Tensor log_softmax(const Tensor& x, int64_t axis = -1);
+/// Windows of `kernel` x `kernel`; stride 0 means the kernel's size.
+ESPALIER_API Tensor max_pool2d(const Tensor& x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
+ESPALIER_API Tensor avg_pool2d(const Tensor& x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
+/// Mean over all spatial axes: [N, ..., C] -> [N, C].
+ESPALIER_API Tensor global_avg_pool(const Tensor& x);
+ESPALIER_API Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear = true);
+
+}  // namespace espalier::nn

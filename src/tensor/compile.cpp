@@ -1,0 +1,155 @@
+#include "tensor/compile.h"
+
+#include <cstring>
+
+#include "run/executor.h"
+#include "run/program.h"
+#include "run/targets.h"
+#include "tensor/impl.h"
+#include "tensor/tracing.h"
+
+namespace espalier {
+
+using ir::Value;
+
+namespace {
+
+std::string name_or(const std::vector<std::string>& names, size_t i, const char* prefix) {
+  return i < names.size() ? names[i] : prefix + std::to_string(i);
+}
+
+/// Tensors with known elements that a traced function met become constants of its graph.
+void capture_constants(ir::Graph& graph, std::span<const Tensor> roots) {
+  const auto known = TensorAccess::known_below(roots);
+  std::vector<Value> outputs = graph.output_values();
+  ir::ValueMap map;
+  for (const Value& v : inputs_below(outputs, known))
+    if (const auto it = known.find(v); it != known.end()) map.set(v, ir::constant(it->second));
+  outputs = rebuild_over(outputs, map);
+  for (size_t i = 0; i < outputs.size(); ++i) graph.outputs[i].value = outputs[i];
+}
+
+void check_results(const std::vector<Tensor>& results, const std::string& name) {
+  for (size_t i = 0; i < results.size(); ++i)
+    if (!results[i]) throw UserError({"function " + name, "result " + std::to_string(i) + " is empty", "", "a tensor"});
+}
+
+}  // namespace
+
+Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options) {
+  Tracing tracing(options.freeze);
+  Trace out;
+  out.graph.name = options.name;
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    out.graph.inputs.push_back(ir::new_input(name_or(options.argument_names, i, "x"), arguments[i]));
+    inputs.push_back(Tensor::from(out.graph.inputs.back(), std::span<const Tensor>()));
+  }
+  std::vector<Tensor> results = fn(inputs);
+  check_results(results, options.name);
+  for (size_t i = 0; i < results.size(); ++i)
+    out.graph.outputs.push_back({name_or(options.result_names, i, "y"), results[i].value()});
+  for (Tracing::Entry& e : tracing.entries()) {
+    if (!options.freeze) {
+      out.graph.inputs.push_back(e.old);
+      out.inputs.push_back(e.input);
+      out.parameters.push_back(e.parameter);
+    }
+    if (!e.assigned) continue;
+    out.graph.outputs.push_back({e.input + ".next", e.now.value()});
+    out.graph.state.push_back({e.input, e.input + ".next"});
+    results.push_back(e.now);
+  }
+  capture_constants(out.graph, results);
+  for (const auto& [value, name] : tracing.frozen()) out.graph.info[value->id()].name = name;
+  return out;
+}
+
+Step::Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters, std::vector<std::string> inputs,
+           size_t arguments, size_t results)
+    : program_(std::move(program)), executor_(std::make_unique<run::Executor>(program_)),
+      parameters_(std::move(parameters)), arguments_(arguments), results_(results) {
+  for (size_t p = 0; p < parameters_.size(); ++p)
+    for (size_t i = 0; i < program_->inputs().size(); ++i)
+      if (program_->inputs()[i].name == inputs[p]) executor_->bind_input(i, parameters_[p].data());
+}
+Step::~Step() = default;
+Step::Step(Step&&) noexcept = default;
+
+ir::Type Step::argument_type(size_t i) const { return program_->inputs()[i].type; }
+ir::Type Step::result_type(size_t i) const { return program_->outputs()[i].type; }
+void* Step::input(size_t i) { return executor_->input(i); }
+const void* Step::output(size_t i) const { return executor_->output(i); }
+int64_t Step::planned_bytes() const { return program_->planned_bytes(); }
+void Step::run() { executor_->run(); }
+
+void Step::set_input(size_t i, const Array& array) {
+  const run::Port& port = program_->inputs()[i];
+  if (array.type() != port.type)
+    throw UserError({"argument " + port.name, "is of another type", array.type().text(), port.type.text()});
+  std::memcpy(input(i), array.data(), static_cast<size_t>(array.bytes()));
+}
+
+Array Step::result(size_t i) const {
+  const ir::Type type = result_type(i);
+  Array a(type.dtype, ir::static_dims(type.dims));
+  std::memcpy(a.write(), output(i), static_cast<size_t>(a.bytes()));
+  return a;
+}
+
+Compiled::Compiled(TensorFn fn, CompileOptions options) : fn_(std::move(fn)), options_(std::move(options)) {}
+
+Compiled compile(TensorFn fn, CompileOptions options) { return {std::move(fn), std::move(options)}; }
+
+Step& Compiled::step(std::span<const ir::Type> arguments) {
+  std::string key;
+  for (const ir::Type& t : arguments) key += t.text() + ";";
+  std::unique_ptr<Step>& slot = steps_[key];
+  if (slot) return *slot;
+  Trace t = trace(fn_, arguments, options_);
+  run::CompileOptions o;
+  o.target = &run::find_target(options_.target);
+  o.precision = pass::precision_of_name(options_.precision);
+  o.exact = options_.exact;
+  o.disabled = options_.disabled_passes;
+  o.print_changed = options_.print_changed;
+  for (const auto& [i, range] : options_.argument_ranges)
+    o.ranges.push_back({name_or(options_.argument_names, i, "x"), range.first, range.second});
+  const size_t results = t.graph.outputs.size() - t.graph.state.size();
+  slot = std::make_unique<Step>(run::Program::compile(t.graph, o), std::move(t.parameters), std::move(t.inputs),
+                                arguments.size(), results);
+  return *slot;
+}
+
+std::vector<Tensor> Compiled::operator()(const std::vector<Tensor>& arguments) {
+  std::vector<ir::Type> types;
+  for (const Tensor& t : arguments) types.push_back({t.dtype(), t.dims()});
+  evaluate(arguments);
+  Step& s = step(types);
+  for (size_t i = 0; i < arguments.size(); ++i) s.set_input(i, arguments[i].array());
+  s.run();
+  std::vector<Tensor> out;
+  for (size_t i = 0; i < s.results(); ++i) out.emplace_back(s.result(i));
+  return out;
+}
+
+Generator::Generator(int64_t seed)
+    : key_(Array::of<int64_t>({}, {seed}), false, "rng.key"), counter_(Array(Dtype::i64, {}), false, "rng.counter"),
+      stream_(std::make_shared<int64_t>(0)) {}
+
+int64_t Generator::next_stream() const { return (*stream_)++; }
+void Generator::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "rng.key"), key_);
+  visit(join_path(prefix, "rng.counter"), counter_);
+}
+void Generator::advance() const {
+  *stream_ = 0;
+  counter_.assign(counter_.tensor() + Tensor(Array::of<int64_t>({}, {1})));
+}
+int64_t Generator::seed() const { return key_.storage().data<int64_t>()[0]; }
+void Generator::reseed(int64_t seed) const {
+  key_.assign(Tensor(Array::of<int64_t>({}, {seed})));
+  counter_.assign(Tensor(Array(Dtype::i64, {})));
+}
+
+}  // namespace espalier

@@ -1,0 +1,139 @@
+#pragma once
+// compile(): a function of tensors as a program. It is traced once per shape and dtype of its arguments, including the
+// gradient and the optimiser's update of a whole training step, and replayed without tracing cost.
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "ir/graph.h"
+#include "tensor/parameter.h"
+
+namespace espalier {
+
+namespace run {
+class Program;
+class Executor;
+}  // namespace run
+
+using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+
+struct CompileOptions {
+  std::string target = "cpu";       ///< "cpu", "reference", "null"
+  std::string precision = "f32";    ///< of matrix work and activations: "f32", "bf16", "f16"
+  bool exact = false;               ///< no kernel or rewrite that rounds otherwise than the reference order class
+  bool freeze = false;              ///< parameters become constants (inference): weights are folded and packed
+  std::set<std::string, std::less<>> disabled_passes;
+  /// Allowed range [low, high) of integer arguments, by position: checked on every call.
+  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges;
+  std::vector<std::string> argument_names, result_names;  ///< defaults "x0".., "y0"..
+  std::string name = "function";
+  /// Called with every pass that changed the graph and its text.
+  std::function<void(std::string_view pass, const std::string& text)> print_changed;
+};
+
+/// What tracing a function gives: the graph (state pairs for assigned parameters), the parameters behind its state inputs.
+struct ESPALIER_API Trace {
+  ir::Graph graph;
+  std::vector<Parameter> parameters;      ///< read or assigned, in order of first use
+  std::vector<std::string> inputs;        ///< the graph's input of each parameter
+};
+/// Trace `fn` over arguments of these types (dims may be symbolic).
+ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options = {});
+
+/// One specialisation of a compiled function: fixed shapes, bound buffers. The fast way to run a step many times: write
+/// the arguments into input(), call run(), read output(). Not thread-safe; make one per thread.
+class ESPALIER_API Step {
+ public:
+  Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters, std::vector<std::string> inputs,
+       size_t arguments, size_t results);
+  ~Step();
+  Step(Step&&) noexcept;
+  size_t arguments() const { return arguments_; }
+  size_t results() const { return results_; }
+  ir::Type argument_type(size_t i) const;
+  ir::Type result_type(size_t i) const;
+  void* input(size_t i);
+  const void* output(size_t i) const;
+  /// Copy an array in; UserError when its type differs.
+  void set_input(size_t i, const Array& array);
+  /// A copy of result i.
+  Array result(size_t i) const;
+  void run();
+  /// Exact peak of memory of this program: arena, constants, packed weights and the parameters it binds.
+  int64_t planned_bytes() const;
+  const run::Program& program() const { return *program_; }
+  run::Executor& executor() { return *executor_; }
+
+ private:
+  std::shared_ptr<const run::Program> program_;
+  std::unique_ptr<run::Executor> executor_;
+  std::vector<Parameter> parameters_;
+  size_t arguments_, results_;
+};
+
+/// A compiled function. Calls with new shapes trace and compile; calls with known ones replay.
+class ESPALIER_API Compiled {
+ public:
+  Compiled(TensorFn fn, CompileOptions options);
+  /// Run on tensors (copied in; results are copies).
+  std::vector<Tensor> operator()(const std::vector<Tensor>& arguments);
+  /// The specialisation for arguments of these static types.
+  Step& step(std::span<const ir::Type> arguments);
+  const CompileOptions& options() const { return options_; }
+
+ private:
+  TensorFn fn_;
+  CompileOptions options_;
+  std::map<std::string, std::unique_ptr<Step>> steps_;
+};
+
+ESPALIER_API Compiled compile(TensorFn fn, CompileOptions options = {});
+
+/// A graph whose parameters are cells: what a file holds, what a traced model is. Callable like a function.
+class ESPALIER_API Model {
+ public:
+  Model() = default;
+  /// Constants of `graph` of floating dtype and more than one element that carry a name become parameters of that name.
+  explicit Model(ir::Graph graph);
+  /// Trace an inference function of a layer; its parameters stay shared with the layer.
+  static Model traced(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options = {});
+
+  std::vector<Tensor> operator()(const std::vector<Tensor>& arguments) const;
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+  size_t arguments() const { return argument_names_.size(); }
+  const std::vector<std::string>& argument_names() const { return argument_names_; }
+  const std::vector<std::string>& result_names() const { return result_names_; }
+  ir::Type argument_type(size_t i) const;
+  /// The graph with the parameters' present values as named constants: what is saved.
+  ir::Graph frozen() const;
+  /// The graph over arguments, then parameters.
+  const ir::Graph& graph() const { return graph_; }
+
+ private:
+  ir::Graph graph_;
+  std::vector<Parameter> parameters_;
+  std::vector<std::string> argument_names_, result_names_;
+};
+
+/// Parameters for counter-based random numbers: a seed and a step counter that each compiled run advances.
+class ESPALIER_API Generator {
+ public:
+  explicit Generator(int64_t seed = 0);
+  Tensor key() const { return key_.tensor(); }
+  Tensor counter() const { return counter_.tensor(); }
+  /// A stream number of its own for each draw of one trace, by order.
+  int64_t next_stream() const;
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
+  /// Count one step: to be called once at the end of a training step that drew numbers.
+  void advance() const;
+  int64_t seed() const;
+  void reseed(int64_t seed) const;
+
+ private:
+  Parameter key_, counter_;
+  std::shared_ptr<int64_t> stream_;
+};
+
+}  // namespace espalier

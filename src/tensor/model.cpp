@@ -1,0 +1,98 @@
+#include <cstring>
+
+#include "tensor/compile.h"
+#include "tensor/tracing.h"
+
+namespace espalier {
+
+using ir::Value;
+
+Model::Model(ir::Graph graph) {
+  ir::Graph out{.name = graph.name, .inputs = graph.inputs, .outputs = {}, .state = {}, .info = graph.info};
+  for (size_t i = 0; i < graph.inputs.size(); ++i) argument_names_.push_back(graph.input_name(i));
+  ir::ValueMap cells;
+  for (const ir::Node* n : graph.nodes()) {
+    const Array* a = ir::constant_value(n->value());
+    const auto info = graph.info.find(n->id());
+    if (!a || a->size() < 2 || !ir::is_float(a->dtype()) || info == graph.info.end() || info->second.name.empty()) continue;
+    parameters_.emplace_back(*a, true, info->second.name);
+    out.inputs.push_back(ir::new_input(info->second.name, a->type()));
+    cells.set(n->value(), out.inputs.back());
+  }
+  out.outputs = graph.outputs;
+  graph_ = ir::transform(out, [&](const ir::Node& n, const std::vector<Value>&) -> std::vector<Value> {
+    const Value* cell = cells.find(n.value());
+    return cell ? std::vector<Value>{*cell} : std::vector<Value>{};
+  });
+  for (const ir::Output& o : graph_.outputs) result_names_.push_back(o.name);
+}
+
+Model Model::traced(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options) {
+  Trace t = trace(fn, arguments, options);
+  Model m;
+  m.graph_ = std::move(t.graph);
+  m.parameters_ = std::move(t.parameters);
+  for (size_t i = 0; i < arguments.size(); ++i) m.argument_names_.push_back(m.graph_.input_name(i));
+  if (!m.graph_.state.empty())
+    throw UserError({"model", "an inference function assigns to a parameter", m.graph_.state[0].input,
+                     "a function in evaluation mode"});
+  for (const ir::Output& o : m.graph_.outputs) m.result_names_.push_back(o.name);
+  return m;
+}
+
+ir::Type Model::argument_type(size_t i) const { return graph_.inputs[i].type(); }
+
+std::vector<Tensor> Model::operator()(const std::vector<Tensor>& arguments) const {
+  if (arguments.size() != argument_names_.size())
+    throw UserError({"model " + graph_.name, "wrong number of arguments", std::to_string(arguments.size()),
+                     std::to_string(argument_names_.size())});
+  std::vector<Value> values;
+  std::vector<Tensor> parents = arguments;
+  std::map<std::string, int64_t> symbols;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const ir::Type wanted = argument_type(i);
+    const Dims& got = arguments[i].dims();
+    bool fits = arguments[i].dtype() == wanted.dtype && got.size() == wanted.dims.size();
+    for (size_t k = 0; fits && k < got.size(); ++k) {
+      const Dim w = wanted.dims[k];
+      if (w.is_static() || !got[k].is_static()) fits = w == got[k];
+      else if (fits = got[k].value() % w.factor() == 0; fits)
+        fits = symbols.emplace(std::string(w.symbol_name()), got[k].value() / w.factor()).first->second ==
+               got[k].value() / w.factor();
+    }
+    if (!fits)
+      throw UserError({"model " + graph_.name + ", argument " + argument_names_[i], "does not fit",
+                       ir::Type{arguments[i].dtype(), got}.text(), wanted.text()});
+    values.push_back(arguments[i].value());
+  }
+  for (const Parameter& p : parameters_) {
+    parents.push_back(p.tensor());
+    values.push_back(parents.back().value());
+  }
+  std::vector<Tensor> out;
+  for (const Value& v : ir::inline_graph(ir::specialise(graph_, symbols), values)) out.push_back(Tensor::from(v, parents));
+  return out;
+}
+
+void Model::each(const ParameterVisitor& visit, const std::string& prefix) {
+  for (Parameter& p : parameters_) visit(join_path(prefix, p.name()), p);
+}
+
+ir::Graph Model::frozen() const {
+  const auto arguments = static_cast<long>(argument_names_.size());
+  ir::Graph out{.name = graph_.name, .inputs = {graph_.inputs.begin(), graph_.inputs.begin() + arguments}, .outputs = {},
+                .state = {}, .info = {}};
+  std::vector<Value> values = out.inputs;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Array& s = parameters_[i].storage();
+    Array copy(s.dtype(), s.dims());
+    std::memcpy(copy.write(), s.data(), static_cast<size_t>(s.bytes()));
+    values.push_back(ir::constant(std::move(copy)));
+    out.info[values.back()->id()].name = graph_.input_name(argument_names_.size() + i);
+  }
+  const std::vector<Value> results = ir::inline_graph(graph_, values);
+  for (size_t i = 0; i < results.size(); ++i) out.outputs.push_back({graph_.outputs[i].name, results[i]});
+  return out;
+}
+
+}  // namespace espalier

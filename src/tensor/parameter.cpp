@@ -1,0 +1,112 @@
+#include "tensor/parameter.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/tracing.h"
+
+namespace espalier {
+
+namespace {
+
+thread_local Tracing* active = nullptr;
+
+Array copy_of(const Array& a) {
+  Array copy(a.dtype(), a.dims());
+  std::memcpy(copy.write(), a.data(), static_cast<size_t>(a.bytes()));
+  return copy;
+}
+
+}  // namespace
+
+Parameter::Parameter(Array initial, bool trainable, std::string name) : cell_(std::make_shared<Cell>()) {
+  cell_->name = std::move(name);
+  cell_->trainable = trainable;
+  cell_->storage = copy_of(initial);
+}
+
+namespace {
+Parameter::Cell& checked(Parameter::Cell* cell) {
+  if (!cell) throw UserError({"parameter", "is empty", "", "a parameter with a value"});
+  return *cell;
+}
+}  // namespace
+
+Tensor Parameter::tensor() const {
+  checked(cell());
+  return active ? active->read(*this) : Tensor(copy_of(cell_->storage));
+}
+
+void Parameter::assign(const Tensor& value) const {
+  Cell& c = checked(cell());
+  const ir::Type wanted = c.storage.type(), got{value.dtype(), value.dims()};
+  if (got != wanted)
+    throw UserError({"parameter " + c.name, "assigned a value of another type", got.text(), wanted.text()});
+  if (active) {
+    active->assign(*this, value);
+    return;
+  }
+  const Array& a = value.array();
+  std::memcpy(c.storage.write(), a.data(), static_cast<size_t>(a.bytes()));
+}
+
+const std::string& Parameter::name() const { return checked(cell()).name; }
+void Parameter::set_name(std::string name) const { checked(cell()).name = std::move(name); }
+bool Parameter::trainable() const { return checked(cell()).trainable; }
+void Parameter::set_trainable(bool trainable) const { checked(cell()).trainable = trainable; }
+ir::Type Parameter::type() const { return checked(cell()).storage.type(); }
+const std::vector<int64_t>& Parameter::dims() const { return checked(cell()).storage.dims(); }
+const Array& Parameter::storage() const { return checked(cell()).storage; }
+void* Parameter::data() const { return checked(cell()).storage.write(); }
+
+std::string join_path(const std::string& prefix, const std::string& name) {
+  return prefix.empty() ? name : prefix + "." + name;
+}
+
+Tracing::Tracing(bool freeze) : freeze_(freeze) {
+  if (active) throw UserError({"trace", "a function is being traced already on this thread", "", "one trace at a time"});
+  active = this;
+}
+Tracing::~Tracing() { active = nullptr; }
+Tracing* Tracing::current() { return active; }
+
+std::string Tracing::unique_name(const Parameter& p) const {
+  const std::string base = p.name().empty() ? "parameter" : p.name();
+  const auto used = [&](const std::string& name) {
+    return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.input == name; });
+  };
+  if (!used(base)) return base;
+  for (int i = 1;; ++i)
+    if (const std::string name = base + "." + std::to_string(i); !used(name)) return name;
+}
+
+Tracing::Entry& Tracing::entry(const Parameter& p) {
+  for (Entry& e : entries_)
+    if (e.parameter == p) return e;
+  Entry e;
+  e.parameter = p;
+  e.input = unique_name(p);
+  if (freeze_) {
+    const ir::Value v = ir::constant(copy_of(p.storage()));
+    frozen_.emplace_back(v, e.input);
+    e.now = Tensor::from(v, std::span<const Tensor>());
+  } else {
+    e.old = ir::new_input(e.input, p.type());
+    e.now = Tensor::from(e.old, std::span<const Tensor>());
+  }
+  entries_.push_back(std::move(e));
+  return entries_.back();
+}
+
+Tensor Tracing::read(const Parameter& p) { return entry(p).now; }
+
+void Tracing::assign(const Parameter& p, const Tensor& value) {
+  if (freeze_)
+    throw UserError({"parameter " + p.name(), "assigned inside a function compiled with frozen parameters", "",
+                     "freeze = false"});
+  Entry& e = entry(p);
+  e.now = value;
+  e.assigned = true;
+}
+
+}  // namespace espalier

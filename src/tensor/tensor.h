@@ -1,0 +1,136 @@
+#pragma once
+// Tensor: what people program with. A value: a node of the graph plus, once computed, its elements. Operations build graph;
+// looking at a value (item(), array(), printing) compiles what is needed, runs it and keeps the result; compiled programs
+// are cached by structure, so the second look at the same computation on other data costs no compilation.
+//
+// Operators broadcast as NumPy does; C++ numbers take the tensor's dtype; tensors of different dtypes are a UserError.
+// Threads: a Tensor may be copied and read from any thread; building on one tensor from several threads is safe.
+#include <initializer_list>
+#include <iosfwd>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ir/array.h"
+#include "ir/node.h"
+
+namespace espalier {
+
+using ir::Array;
+using ir::Dim;
+using ir::Dims;
+using ir::Dtype;
+
+class ESPALIER_API Tensor {
+ public:
+  /// An empty tensor: stands for "none"; any use but assignment and bool() is a UserError.
+  Tensor() = default;
+  /// A scalar (rank 0) of dtype f32.
+  Tensor(double value);  // NOLINT: numbers are tensors
+  /// The elements of `array` (shared, not copied).
+  explicit Tensor(Array array);
+  /// A value of a graph computed from `parents` (for code that builds graph itself: layers, losses, models).
+  static Tensor from(ir::Value value, std::span<const Tensor> parents);
+  static Tensor from(ir::Value value, std::initializer_list<Tensor> parents) {
+    return from(std::move(value), std::span<const Tensor>(parents.begin(), parents.size()));
+  }
+
+  static Tensor zeros(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
+  static Tensor ones(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
+  static Tensor full(std::vector<int64_t> dims, double value, Dtype dtype = Dtype::f32);
+  static Tensor arange(int64_t count, Dtype dtype = Dtype::f32);
+  /// Standard normal (or uniform in [0,1)) numbers of one seed: the same on every machine.
+  static Tensor randn(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
+  static Tensor rand(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
+  /// Rows of numbers; UserError when they differ in length.
+  static Tensor of(std::initializer_list<double> values, Dtype dtype = Dtype::f32);
+  static Tensor of(std::initializer_list<std::initializer_list<double>> rows, Dtype dtype = Dtype::f32);
+
+  explicit operator bool() const { return impl_ != nullptr; }
+  const Dims& dims() const;
+  Dim dim(int64_t axis) const;  ///< negative axes count from the end
+  int rank() const;
+  Dtype dtype() const;
+
+  /// The elements, computed if need be. UserError inside a traced function, where values are not known yet.
+  const Array& array() const;
+  /// The one element as a double; UserError when there are more.
+  double item() const;
+  template <class T>
+  std::vector<T> to_vector() const {
+    const Array& a = array();
+    const T* p = a.data<T>();
+    return {p, p + a.size()};
+  }
+  /// Are the elements known without computing?
+  bool computed() const;
+
+  const ir::Value& value() const;  ///< the node to build on
+
+  Tensor operator-() const;
+  Tensor cast(Dtype dtype) const;
+  Tensor reshape(Dims dims) const;  ///< one dim may be -1
+  Tensor transpose(std::vector<int64_t> perm) const;
+  Tensor transpose() const;  ///< reverses the axes
+  Tensor broadcast_to(const Dims& dims) const;
+  Tensor slice(int64_t axis, int64_t from, Dim size) const;
+  Tensor flatten(int64_t from_axis = 1) const;  ///< merges all axes from `from_axis` on
+  Tensor sum(std::vector<int64_t> axes = {}) const;  ///< no axes: all
+  Tensor mean(std::vector<int64_t> axes = {}) const;
+  Tensor max(std::vector<int64_t> axes = {}) const;
+  Tensor min(std::vector<int64_t> axes = {}) const;
+  Tensor argmax(int64_t axis = -1) const;
+  Tensor exp() const;
+  Tensor log() const;
+  Tensor sqrt() const;
+  Tensor tanh() const;
+  Tensor relu() const;
+  Tensor sigmoid() const;
+  Tensor square() const;
+  Tensor abs() const;
+
+ private:
+  struct Impl;
+  friend class TensorAccess;
+  explicit Tensor(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  Impl& impl() const;
+  std::shared_ptr<Impl> impl_;
+};
+
+ESPALIER_API Tensor operator+(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator-(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator*(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator/(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator+(const Tensor& a, double b);
+ESPALIER_API Tensor operator-(const Tensor& a, double b);
+ESPALIER_API Tensor operator*(const Tensor& a, double b);
+ESPALIER_API Tensor operator/(const Tensor& a, double b);
+ESPALIER_API Tensor operator+(double a, const Tensor& b);
+ESPALIER_API Tensor operator-(double a, const Tensor& b);
+ESPALIER_API Tensor operator*(double a, const Tensor& b);
+ESPALIER_API Tensor operator/(double a, const Tensor& b);
+ESPALIER_API Tensor operator==(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator<(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator>(const Tensor& a, const Tensor& b);
+
+ESPALIER_API Tensor maximum(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor minimum(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor pow(const Tensor& a, const Tensor& b);
+/// `condition` (bool) chooses, element by element, after broadcasting.
+ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
+/// [..., M, K] times [K, N] or [..., K, N].
+ESPALIER_API Tensor matmul(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor concat(std::span<const Tensor> parts, int64_t axis);
+ESPALIER_API Tensor softmax(const Tensor& x, int64_t axis = -1);
+
+/// Compute several tensors in one program.
+ESPALIER_API void evaluate(std::span<const Tensor> tensors);
+/// "f32[2,3] [[1, 2, 3], [4, 5, 6]]"; long axes are shortened.
+ESPALIER_API std::string to_text(const Tensor& tensor);
+ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
+
+/// The gradient of scalar `loss` with respect to each tensor of `wrt`, as tensors of the same graph.
+ESPALIER_API std::vector<Tensor> grad(const Tensor& loss, std::span<const Tensor> wrt);
+
+}  // namespace espalier

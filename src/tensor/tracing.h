@@ -1,0 +1,45 @@
+#pragma once
+// The trace that is being recorded on this thread, for the files of tensor/ alone.
+#include <vector>
+
+#include "tensor/parameter.h"
+
+namespace espalier {
+
+struct Parameter::Cell {
+  std::string name;
+  bool trainable = true;
+  Array storage;
+};
+
+/// Parameters read and assigned while a function is traced. One at a time per thread; a trace inside a trace is a UserError.
+class Tracing {
+ public:
+  explicit Tracing(bool freeze);
+  ~Tracing();
+  Tracing(const Tracing&) = delete;
+  Tracing& operator=(const Tracing&) = delete;
+  static Tracing* current();
+
+  Tensor read(const Parameter& p);
+  void assign(const Parameter& p, const Tensor& value);
+
+  struct Entry {
+    Parameter parameter;
+    std::string input;
+    ir::Value old;   ///< the input
+    Tensor now;      ///< the value a read gives
+    bool assigned = false;
+  };
+  std::vector<Entry>& entries() { return entries_; }
+  const std::vector<std::pair<ir::Value, std::string>>& frozen() const { return frozen_; }
+
+ private:
+  Entry& entry(const Parameter& p);
+  std::string unique_name(const Parameter& p) const;
+  bool freeze_;
+  std::vector<Entry> entries_;
+  std::vector<std::pair<ir::Value, std::string>> frozen_;
+};
+
+}  // namespace espalier
