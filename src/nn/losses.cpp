@@ -1,0 +1,27 @@
+#include "nn/losses.h"
+
+#include "op/loss.h"
+
+namespace espalier::nn {
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
+  return Tensor::from(op::cross_entropy(logits.value(), labels.value()), {logits, labels});
+}
+Tensor bce_with_logits(const Tensor& logits, const Tensor& targets) {
+  return Tensor::from(op::bce_with_logits(logits.value(), targets.value()), {logits, targets});
+}
+Tensor mse(const Tensor& a, const Tensor& b) { return Tensor::from(op::mse(a.value(), b.value()), {a, b}); }
+
+Tensor dice_loss(const Tensor& logits, const Tensor& targets) {
+  std::vector<int64_t> axes;
+  for (int64_t i = 0; i + 1 < logits.rank(); ++i) axes.push_back(i);
+  const Tensor p = logits.sigmoid();
+  const Tensor both = (p * targets).sum(axes), all = p.sum(axes) + targets.sum(axes);
+  return 1 - ((both * 2 + 1) / (all + 1)).mean();
+}
+
+Tensor accuracy(const Tensor& logits, const Tensor& labels) {
+  return (logits.argmax(-1) == labels.cast(Dtype::i64)).cast(Dtype::f32).mean();
+}
+
+}  // namespace espalier::nn
