@@ -2,6 +2,7 @@
 // TargetSpec: what passes may ask of a target without seeing it: what it claims whole, which fusions it runs as one
 // kernel, which layout its convolutions like.
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -36,8 +37,9 @@ class TargetSpec {
   virtual std::string_view name() const = 0;
   /// Is this composite (or primitive) op run whole by a kernel of the target's own, so that it is not to be expanded?
   virtual bool claims(const ir::Node& node) const = 0;
-  /// Can this body run as one kernel? Called by the fuser for each candidate.
-  virtual Verdict accepts(FusionKind kind, const ir::Graph& body) const = 0;
+  /// Can this body run as one kernel? Called by the fusers for each candidate. `constant[i]` tells whether input i of the body
+  /// is a constant of the program (frozen weights).
+  virtual Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant) const = 0;
   /// The layouts for conv, conv_data_grad or conv_weight_grad (channels-last as they stand at the tensor level).
   virtual ConvChoice conv_choice(const ir::Node& node) const = 0;
   /// The fastest precision for matrix work of this machine: f32 or bf16.

@@ -7,6 +7,12 @@ namespace espalier::pass {
 using ir::Node;
 using ir::Value;
 
+std::vector<char> Extracted::constant() const {
+  std::vector<char> out;
+  for (const Value& v : operands) out.push_back(ir::constant_value(v) != nullptr);
+  return out;
+}
+
 Extracted extract(const std::vector<const Node*>& members, const std::vector<Value>& results, std::string name,
                   ir::Level level) {
   ir::ValueMap inside;

@@ -9,6 +9,8 @@ namespace espalier::pass {
 struct Extracted {
   ir::GraphRef body;
   std::vector<ir::Value> operands;  ///< what the body's inputs stand for, in order
+  /// Per operand: is it a constant?
+  std::vector<char> constant() const;
 };
 
 /// A body that computes `results` by `members` (operands first; fusions among them are inlined). Constants of at most 16

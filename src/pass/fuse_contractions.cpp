@@ -67,7 +67,8 @@ class ContractionFuser {
   }
 
   bool accepts(const std::vector<const Node*>& members, const Node& tail) const {
-    return !context_.spec.accepts(kernel::FusionKind::contraction, *extract(members, {tail.value()}, "body").body);
+    const Extracted e = extract(members, {tail.value()}, "body");
+    return !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant());
   }
 
   /// Casts of the root's operands (weights to the low dtype) as members before it, where the target takes them.

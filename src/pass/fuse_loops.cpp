@@ -62,7 +62,11 @@ class LoopFuser {
     if (kind != ir::Kind::elementwise && kind != ir::Kind::movement && kind != ir::Kind::reduction &&
         kind != ir::Kind::indexed && kind != ir::Kind::random && kind != ir::Kind::window)
       return false;
-    return !context_.spec.accepts(kernel::FusionKind::loops, *extract({&n}, {n.value()}, "loop").body);
+    return accepts(extract({&n}, {n.value()}, "loop"));
+  }
+
+  bool accepts(const Extracted& e) const {
+    return !context_.spec.accepts(kernel::FusionKind::loops, *e.body, e.constant());
   }
 
   /// The clustered nodes a node reads, looking through free repeats.
@@ -184,7 +188,7 @@ class LoopFuser {
     std::sort(both.begin(), both.end());
     const Extracted e = body_of(both);
     if (e.operands.size() + e.body->outputs.size() > most_operands) return;
-    if (context_.spec.accepts(kernel::FusionKind::loops, *e.body)) return;
+    if (!accepts(e)) return;
     for (const int i : both) unit_[static_cast<size_t>(i)] = consumer;
     members_[static_cast<size_t>(producer)].clear();
     members_[static_cast<size_t>(consumer)] = std::move(both);

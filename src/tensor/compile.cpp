@@ -108,7 +108,7 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   if (slot) return *slot;
   Trace t = trace(fn_, arguments, options_);
   run::CompileOptions o;
-  o.target = &run::find_target(options_.target);
+  o.target = options_.target.empty() ? &run::default_target() : &run::find_target(options_.target);
   o.precision = pass::precision_of_name(options_.precision);
   o.exact = options_.exact;
   o.disabled = options_.disabled_passes;

@@ -19,7 +19,7 @@ class Executor;
 using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 struct CompileOptions {
-  std::string target = "cpu";       ///< "cpu", "reference", "null"
+  std::string target;               ///< "cpu", "reference", "null"; empty: the best of this build
   std::string precision = "f32";    ///< of matrix work and activations: "f32", "bf16", "f16"
   bool exact = false;               ///< no kernel or rewrite that rounds otherwise than the reference order class
   bool freeze = false;              ///< parameters become constants (inference): weights are folded and packed

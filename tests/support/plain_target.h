@@ -58,7 +58,7 @@ class PlainTarget final : public target::Target {
    public:
     std::string_view name() const override { return "plain"; }
     bool claims(const ir::Node&) const override { return false; }
-    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&) const override { return kernel::Refusal{"plain", "no fusion"}; }
+    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>) const override { return kernel::Refusal{"plain", "no fusion"}; }
     kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
     ir::Dtype fast_dtype() const override { return ir::Dtype::f32; }
     int64_t cache_bytes() const override { return 1 << 20; }
