@@ -66,8 +66,7 @@ size_t ByteReader::some(std::byte* out, size_t size) {
     left_ = left_.subspan(in_before - z.avail_in);
     done += out_before - z.avail_out;
     if (rc == Z_STREAM_END) {
-      if (left_.empty())
-        inflater_->ended = true;
+      if (left_.empty()) inflater_->ended = true;
       else if (inflateReset(&z) != Z_OK)
         throw InternalError("zlib: inflateReset failed");  // another member follows
     } else if (rc == Z_BUF_ERROR || (rc == Z_OK && left_.empty() && z.avail_out > 0)) {

@@ -184,26 +184,16 @@ void convert(const Header& h, const std::byte* in, Array& out) {
 
 void convert(const Header& h, Stored stored, const std::byte* in, Array& out) {
   switch (stored) {
-    case Stored::u8:
-      return convert<uint8_t, uint8_t>(h, in, out);
-    case Stored::i8:
-      return convert<int8_t, int8_t>(h, in, out);
-    case Stored::i16:
-      return convert<int16_t, int32_t>(h, in, out);
-    case Stored::u16:
-      return convert<uint16_t, int32_t>(h, in, out);
-    case Stored::i32:
-      return convert<int32_t, int32_t>(h, in, out);
-    case Stored::u32:
-      return convert<uint32_t, int64_t>(h, in, out);
-    case Stored::i64:
-      return convert<int64_t, int64_t>(h, in, out);
-    case Stored::u64:
-      return convert<uint64_t, int64_t>(h, in, out);
-    case Stored::f32:
-      return convert<float, float>(h, in, out);
-    case Stored::f64:
-      return convert<double, double>(h, in, out);
+    case Stored::u8: return convert<uint8_t, uint8_t>(h, in, out);
+    case Stored::i8: return convert<int8_t, int8_t>(h, in, out);
+    case Stored::i16: return convert<int16_t, int32_t>(h, in, out);
+    case Stored::u16: return convert<uint16_t, int32_t>(h, in, out);
+    case Stored::i32: return convert<int32_t, int32_t>(h, in, out);
+    case Stored::u32: return convert<uint32_t, int64_t>(h, in, out);
+    case Stored::i64: return convert<int64_t, int64_t>(h, in, out);
+    case Stored::u64: return convert<uint64_t, int64_t>(h, in, out);
+    case Stored::f32: return convert<float, float>(h, in, out);
+    case Stored::f64: return convert<double, double>(h, in, out);
   }
 }
 

@@ -32,10 +32,8 @@ struct Codec {
 
   explicit Codec(bool write) : writing(write) {}
   ~Codec() {
-    if (writing)
-      png_destroy_write_struct(&png, &info);
-    else
-      png_destroy_read_struct(&png, &info, nullptr);
+    if (writing) png_destroy_write_struct(&png, &info);
+    else png_destroy_read_struct(&png, &info, nullptr);
   }
   Codec(const Codec&) = delete;
   Codec& operator=(const Codec&) = delete;
@@ -85,10 +83,8 @@ bool read_header(Codec& c, Palette palette, PngHeader& h) {
   int interlace = 0;
   png_get_IHDR(c.png, c.info, &h.width, &h.height, &h.depth, &h.colour, &interlace, nullptr, nullptr);
   if (h.colour == PNG_COLOR_TYPE_PALETTE) {
-    if (palette == Palette::indices)
-      png_set_packing(c.png);
-    else
-      png_set_expand(c.png);
+    if (palette == Palette::indices) png_set_packing(c.png);
+    else png_set_expand(c.png);
   } else {
     if (h.colour == PNG_COLOR_TYPE_GRAY && h.depth < 8) png_set_expand_gray_1_2_4_to_8(c.png);
     if (png_get_valid(c.png, c.info, PNG_INFO_tRNS)) png_set_tRNS_to_alpha(c.png);
@@ -206,8 +202,6 @@ std::string png_bytes(const Array& pixels) {
   return out;
 }
 
-void save_png(const std::filesystem::path& path, const Array& pixels) {
-  write_file(path, png_bytes(pixels));
-}
+void save_png(const std::filesystem::path& path, const Array& pixels) { write_file(path, png_bytes(pixels)); }
 
 }  // namespace espalier::data
