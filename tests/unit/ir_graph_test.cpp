@@ -202,6 +202,13 @@ TEST(GraphText, RefusalsNameTheLine) {
   }
 }
 
+TEST(GraphText, BodiesNestedWithoutEndAreRefused) {
+  std::string text;
+  for (int i = 0; i < 100000; ++i)
+    text += "graph \"g\" tensor {\n %0 = input \"x\" : f32[4]\n %1 = test_copies(%0){body=";
+  EXPECT_THROW(parse(text), UserError);
+}
+
 TEST(GraphStructure, TellsManyResultsApart) {
   const Value x = new_input("x", vector_of(2));
   const auto copies = [&](const Value& v, const char* label) {
