@@ -1,0 +1,99 @@
+// malloc of this whole program is intercepted: it counts, and hands on to the system's. Sanitizers bring a malloc of their own.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+#include "base/threads.h"
+#include "run/executor.h"
+#include "support/plain_target.h"
+#include "support/random_program.h"
+#include "target/null/null_target.h"
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+
+void* malloc(size_t n) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_malloc(n);
+}
+void* calloc(size_t n, size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_calloc(n, size);
+}
+void* realloc(void* p, size_t n) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_realloc(p, n);
+}
+void* aligned_alloc(size_t alignment, size_t n) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_memalign(alignment, n);
+}
+void* memalign(size_t alignment, size_t n) { return aligned_alloc(alignment, n); }
+int posix_memalign(void** out, size_t alignment, size_t n) {
+  *out = aligned_alloc(alignment, n);
+  return *out ? 0 : ENOMEM;
+}
+}
+
+namespace espalier::run {
+namespace {
+
+int64_t allocations_of_runs(Executor& e, int runs) {
+  const int64_t before = allocations.load();
+  for (int r = 0; r < runs; ++r) e.run();
+  return allocations.load() - before;
+}
+
+TEST(ExecutorMemory, TheCounterCounts) {
+  const int64_t before = allocations.load();
+  void* volatile bytes = std::malloc(100);
+  int* volatile number = new int(3);
+  std::free(bytes);
+  delete number;
+  EXPECT_GE(allocations.load() - before, 2);
+}
+
+TEST(ExecutorMemory, NothingIsAllocatedFromTheSecondRunOn) {
+  std::mt19937_64 rng(31);
+  for (int round = 0; round < 5; ++round) {
+    const ir::Graph g = test::random_program(rng, {.states = 4, .nodes = 80});
+    CompileOptions options;
+    options.target = &test::plain_target();
+    Executor e(Program::compile_fused(g, options));
+    for (const int threads : {1, 2, 3}) {
+      set_threads(threads);
+      e.run();
+      EXPECT_EQ(allocations_of_runs(e, 99), 0) << threads << " threads";
+    }
+    set_threads(available_threads());
+  }
+}
+
+TEST(ExecutorMemory, AnExecutorMakesOneAllocationForAllItsBuffers) {
+  std::mt19937_64 rng(32);
+  const ir::Graph g = test::random_program(rng, {.nodes = 40});
+  CompileOptions options;
+  options.target = &target::null::null_target();
+  const auto program = Program::compile_fused(g, options);
+  const Executor e(program);
+  const MemoryUse& m = program->memory();
+  const auto slots = static_cast<int64_t>(program->inputs().size() + program->outputs().size());
+  EXPECT_GE(e.allocated_bytes(), m.arena + m.inputs + m.outputs + m.state);
+  EXPECT_LE(e.allocated_bytes(), m.arena + m.inputs + m.outputs + m.state + 64 * (slots + 2));
+}
+
+}  // namespace
+}  // namespace espalier::run
+
+#endif
