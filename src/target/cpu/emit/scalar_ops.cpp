@@ -172,7 +172,7 @@ Val ScalarOps::unary(ScalarCode code, Dtype of, const Val& x, bool brief) {
       const Val positive = w_.convert("zext", w_.icmp(minus ? "sgt" : "ugt", x, zero), register_type(of));
       return minus ? w_.select(w_.icmp("slt", x, zero), IrWriter::integer(x.type, -1), positive) : positive;
     }
-    case ScalarCode::logical_not: return w_.icmp("eq", x, zero);
+    case ScalarCode::logical_not: return w_.binary("xor", x, IrWriter::integer(x.type, -1));
     case ScalarCode::is_nan: return IrWriter::zero(ir_i1.with_lanes(x.type.lanes));
     case ScalarCode::floor:
     case ScalarCode::ceil:
