@@ -178,17 +178,20 @@ struct Data {
 };
 
 /// Runs `call` and returns the bytes of the result; guards are checked.
-std::vector<std::byte> run(const Call& call, Data& data, bool inside_pool = false) {
+std::vector<std::byte> run(const Call& call, Data& data, bool inside_pool = false, bool in_place = true) {
   Bytes a = stored(data.a, data.a_dtype), b = stored(data.b, data.b_dtype),
         bias = stored(data.bias, Dtype::f32);
   Bytes result(static_cast<int64_t>(data.want.size()) * ir::dtype_size(data.result_dtype));
-  if (!data.residual.empty()) result = stored(data.residual, data.result_dtype);
+  Bytes residual = stored(data.residual, data.result_dtype);
+  if (!data.residual.empty() && in_place) result = stored(data.residual, data.result_dtype);
   Bytes packed(call.packed_bytes()), scratch(call.scratch_bytes());
   std::vector<Bytes> channels;
   std::vector<const void*> channel_pointers;
   for (const std::vector<double>& c : data.channels) channels.push_back(stored(c, Dtype::f32));
   for (Bytes& c : channels) channel_pointers.push_back(c.get());
-  CallArgs args{a.get(), b.get(), bias.get(), channel_pointers, packed.get(), result.get(), scratch.get()};
+  CallArgs args{a.get(),      b.get(), bias.get(),   channel_pointers,
+                packed.get(), nullptr, result.get(), scratch.get()};
+  if (!data.residual.empty() && !in_place) args.residual = residual.get();
   if (call.packed_bytes() > 0) {
     call.pack(b.get(), packed.get());
     args.b = nullptr;
@@ -229,6 +232,8 @@ bool check(Prepare prepare, Data& data, const std::string& what, auto to_plain) 
                    what + " " + call.name());
       set_threads(3);
       EXPECT_TRUE(run(call, data) == first) << what << ": run on more threads; " << call.name();
+      EXPECT_TRUE(run(call, data, false, false) == first)
+          << what << ": residual beside the result; " << call.name();
       EXPECT_TRUE(run(call, data, true) == first) << what << ": run inside a pool thread; " << call.name();
     } else {
       EXPECT_TRUE(result == first) << what << ": prepared and run on " << threads << " threads; "
@@ -490,6 +495,26 @@ TEST(OnednnConv, LayersOfTheReadyModelsAreServed) {
   }
 }
 
+std::string packing_of(const PreparedCall& prepared) {
+  return std::get<std::unique_ptr<Call>>(prepared)->packing();
+}
+
+TEST(OnednnConv, PackingsAreNamedByTheirLayout) {
+  ConvSpec s = conv_2d(ConvKind::forward, {1, 64, 64}, 8, 3, 1, 1);
+  EXPECT_EQ(packing_of(prepare_conv(s)), "");
+  s.constant_weights = true;
+  const std::string forward = packing_of(prepare_conv(s));
+  ConvSpec wider = s;
+  wider.batch = 2;
+  EXPECT_EQ(packing_of(prepare_conv(wider)), forward);
+  s.kind = ConvKind::data_grad;
+  EXPECT_NE(packing_of(prepare_conv(s)), forward);
+  if (!cpu_features().avx512) return;
+  s.kind = ConvKind::forward;
+  s.winograd = Winograd::f4;
+  EXPECT_NE(packing_of(prepare_conv(s)), forward);
+}
+
 TEST(OnednnConv, DeclinesWithAReason) {
   ConvSpec s = conv_2d(ConvKind::forward, {1, 16, 16}, 8, 3, 1, 1);
   s.compute = Dtype::f16;
@@ -570,6 +595,9 @@ TEST(OnednnAdvice, WinogradForPlain3x3InF32Only) {
   EXPECT_EQ(advise_conv(s, false).winograd, Winograd::none);
   s = conv_2d(ConvKind::forward, {16, 6, 16}, 14, 5, 1, 0);
   EXPECT_FALSE(advise_conv(s, false).blocked);
+  s = conv_2d(ConvKind::forward, {16, 3, 64}, 32, 7, 2, 3);
+  EXPECT_EQ(advise_conv(s, false).x_layout, Layout::channels_first);
+  EXPECT_EQ(advise_conv(s, false).y_layout, Layout::blocked);
 }
 
 }  // namespace

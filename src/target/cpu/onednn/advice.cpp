@@ -18,18 +18,26 @@ ConvAdvice advise_conv(const ConvSpec& s, bool exact) {
   bool served = s.block == 16 || all_equal(s.dilation, 1);
   for (size_t d = 0; d < s.kernel.size(); ++d)
     served = served && 2 * std::max(s.pad_low[d], s.pad_high[d]) <= s.dilation[d] * (s.kernel[d] - 1) + 1;
-  advice.blocked = served && s.channels % s.block == 0 && s.features % s.block == 0 && s.groups == 1;
+  const bool y = served && s.features % s.block == 0 && s.groups == 1;
+  advice.blocked = y && s.channels % s.block == 0;
+  if (advice.blocked) advice.x_layout = Layout::blocked;
+  else if (y && s.channels <= 3 && s.kind != ConvKind::data_grad) advice.x_layout = Layout::channels_first;
+  if (advice.x_layout != Layout::channels_last) advice.y_layout = Layout::blocked;
   const bool shape = s.in.size() == 2 && all_equal(s.kernel, 3) && all_equal(s.stride, 1) &&
                      all_equal(s.dilation, 1) && s.groups == 1 && std::ranges::max(s.pad_low) <= 1 &&
                      std::ranges::max(s.pad_high) <= 1;
   if (exact || !shape || !advice.blocked || s.block != 16 || s.compute != ir::Dtype::f32) return advice;
   if (s.kind == ConvKind::data_grad && (s.bias || !s.posts.empty())) return advice;
-  // The transform of the weights costs as much as the products of some tens of 4x4 tiles; it is free for constant weights.
+  // Weights in transformed form are 4 (F(4x4)) or 1.8 times as large: few tiles do not pay for reading them, nor, where
+  // they are transformed in every run, for the transform.
   const int64_t tiles = s.batch * ((s.out[0] + 3) / 4) * ((s.out[1] + 3) / 4);
-  if (s.kind == ConvKind::weight_grad) advice.winograd = tiles >= 16 ? Winograd::f4 : Winograd::none;
-  else if (s.constant_weights && s.kind == ConvKind::forward)
-    advice.winograd = tiles < 24 ? Winograd::f2 : Winograd::f4;
-  else if (tiles >= 32) advice.winograd = Winograd::f4;
+  if (s.kind == ConvKind::weight_grad) {
+    if (tiles >= 16) advice.winograd = Winograd::f4;
+  } else if (s.constant_weights && s.kind == ConvKind::forward) {
+    advice.winograd = tiles < 2 ? Winograd::none : tiles < 12 ? Winograd::f2 : Winograd::f4;
+  } else if (tiles >= 32) {
+    advice.winograd = Winograd::f4;
+  }
   return advice;
 }
 

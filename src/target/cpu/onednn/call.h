@@ -17,7 +17,7 @@ namespace espalier::target::cpu::onednn {
 /// What is done to the result before it is stored, in order, after the bias was added.
 /// Direct convolutions and products turn NaN into 0 in relu (it is the processor's max); Winograd keeps NaN.
 enum class Post : uint8_t {
-  sum,        ///< add what the result buffer holds before the call (a residual), of the result's dtype
+  sum,        ///< add a residual of the result's dtype and layout
   relu,       ///< max(x, 0)
   gelu,       ///< x * Phi(x)
   gelu_tanh,  ///< its approximation by tanh
@@ -35,6 +35,7 @@ struct CallArgs {
   const void* bias = nullptr;
   std::span<const void* const> channels{};  ///< one f32 vector per mul_channel and add_channel, in order
   const void* packed = nullptr;             ///< what pack() wrote, for calls with packed_bytes() > 0
+  const void* residual = nullptr;  ///< what Post::sum adds, in the result's layout; null: the result holds it
   void* result = nullptr;
   void* scratch = nullptr;  ///< scratch_bytes(), shared by all chunks of this run
 };
@@ -51,6 +52,8 @@ class Call {
   virtual int64_t packed_bytes() const { return 0; }
   /// Write the packed form of the second operand (packed_bytes() long).
   virtual void pack(const void* b, void* packed) const { (void)b, (void)packed; }
+  /// Names the packed form: equal names of two calls mean equal bytes for equal operands.
+  virtual std::string packing() const { return {}; }
   virtual void run(const CallArgs& args, int64_t chunk) const = 0;
 };
 

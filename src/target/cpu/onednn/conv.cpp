@@ -94,6 +94,7 @@ struct Part {
   Step step;
   std::vector<Slot> slots;  ///< of its arguments
   memory::desc weights;     ///< as it reads them
+  int64_t result_bytes = 0;
   std::string implementation;
 };
 
@@ -105,6 +106,7 @@ class ConvCall final : public Call {
   bool has_last = false;
   int64_t ranges = 1;
   int64_t a_step = 0, result_step = 0;  ///< bytes from one range to the next
+  int64_t result_bytes = 0;
   Step pack_first, pack_second;
   int64_t between_bytes = 0;  ///< of the weights between two packing steps
   int64_t weights_bytes = 0;  ///< of the weights as the primitives read them
@@ -112,6 +114,7 @@ class ConvCall final : public Call {
 
   std::string name() const override { return whole.implementation; }
   int64_t packed_bytes() const override { return constant ? weights_bytes : 0; }
+  std::string packing() const override { return constant ? layout_name(whole.weights) : std::string(); }
   int64_t scratch_bytes() const override {
     return packed_here() + std::max(ranges * range_scratch(), pack_first.scratch_bytes());
   }
@@ -133,6 +136,7 @@ class ConvCall final : public Call {
 
   void run(const CallArgs& args, int64_t) const override {
     const void* weights = constant ? args.packed : args.b;
+    if (args.residual && args.residual != args.result) copy_residual(args);
     if (!constant && pack_first) {
       const TeamScope scope(pool_threads());
       pack_first.run(std::initializer_list<const void*>{args.b, args.scratch},
@@ -154,6 +158,14 @@ class ConvCall final : public Call {
   int64_t packed_here() const { return !constant && pack_first ? aligned(weights_bytes) : 0; }
   int64_t range_scratch() const {
     return aligned(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes()));
+  }
+
+  void copy_residual(const CallArgs& args) const {
+    constexpr int64_t piece = 1 << 18;
+    parallel_for((result_bytes + piece - 1) / piece, [&](int64_t i) {
+      copy_rows(at(args.residual, i * piece), at(args.result, i * piece), 1,
+                std::min(piece, result_bytes - i * piece), 0);
+    });
   }
 
   void run_range(const CallArgs& args, const void* weights, int64_t i) const {
@@ -292,7 +304,8 @@ Part make_part(const ConvSpec& s) {
   }
   append_post_arguments(s.posts, channel_dims, arguments);
   slots.resize(arguments.size(), Slot::channel);
-  return {Step(c.primitive, std::move(arguments), c.scratch), std::move(slots), c.weights, c.implementation};
+  return {Step(c.primitive, std::move(arguments), c.scratch), std::move(slots), c.weights,
+          bytes_of(forward ? d.y : d.x), c.implementation};
 }
 
 /// Winograd keeps its tiles in scratch per thread for some shapes; then its primitive runs on exactly the team that it was blocked
@@ -336,6 +349,7 @@ PreparedCall prepare_main(const ConvSpec& s) {
   }
   if (is_reference(call->whole.implementation))
     return Declined{"only the library's reference code: " + call->whole.implementation};
+  call->result_bytes = call->whole.result_bytes;
   if (s.winograd != Winograd::none) cut_batch(*call, s);
   const memory::desc given =
       transposed ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))

@@ -44,10 +44,11 @@ PreparedCall prepare_conv(const ConvSpec& spec);
 inline PreparedCall prepare_conv(const ConvSpec&) { return Declined{"built without oneDNN"}; }
 #endif
 
-/// How a convolution of this shape should be computed for speed: blocked by `block` where both channel counts allow it, and
-/// by which algorithm. `exact` forbids Winograd.
+/// How a convolution of this shape should be computed for speed: the layouts of its two activations (block: spec.block) and the
+/// algorithm for them. `exact` forbids Winograd.
 struct ConvAdvice {
-  bool blocked = false;
+  Layout x_layout = Layout::channels_last, y_layout = Layout::channels_last;
+  bool blocked = false;  ///< both sides
   Winograd winograd = Winograd::none;
 };
 ConvAdvice advise_conv(const ConvSpec& spec, bool exact);

@@ -2,6 +2,8 @@
 // shared between threads.
 #include "target/cpu/onednn/dot.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/threads.h"
@@ -44,6 +46,7 @@ memory::desc matrix(ir::Dtype dtype, int64_t batch, int64_t rows, int64_t column
 /// The product of one chunk, and the packing of its B.
 struct Part {
   Step product, pack;
+  memory::desc weights;  ///< B as the product reads it
   int64_t packed_bytes = 0;
   std::string implementation;
 };
@@ -67,7 +70,7 @@ Part make_part(const DotSpec& s, int64_t result_pitch) {
   if (s.bias) arguments.push_back({DNNL_ARG_BIAS, bias});
   append_post_arguments(s.posts, channel_dims, arguments);
   return {Step(dnnl::matmul(pd), std::move(arguments), pd.scratchpad_desc()), reorder(given, weights),
-          bytes_of(weights), pd.impl_info_str()};
+          weights, bytes_of(weights), pd.impl_info_str()};
 }
 
 class DotCall final : public Call {
@@ -83,6 +86,12 @@ class DotCall final : public Call {
   int64_t packed_bytes() const override {
     if (!spec.constant_b) return 0;
     return split.axis == Axis::columns ? chunks() * packed_pitch() : whole.packed_bytes;
+  }
+
+  std::string packing() const override {
+    if (packed_bytes() == 0) return {};
+    return fmt::format("{} {} {}", static_cast<int>(split.axis),
+                       split.axis == Axis::columns ? split.cut.size : 0, layout_name(whole.weights));
   }
 
   void pack(const void* b, void* packed) const override {
@@ -109,7 +118,10 @@ class DotCall final : public Call {
     pointers[count++] = spec.constant_b ? at(args.packed, columns ? chunk * packed_pitch() : 0)
                                         : at(args.b, chunk * b_step());
     const int64_t result_step = columns ? 1 : split.axis == Axis::rows ? spec.n : spec.m * spec.n;
-    pointers[count++] = at(args.result, from * result_step * result_size);
+    void* const result = at(args.result, from * result_step * result_size);
+    pointers[count++] = result;
+    if (args.residual && args.residual != args.result)
+      copy_residual(at(args.residual, from * result_step * result_size), result, chunk);
     const int64_t first_column = columns ? from * static_cast<int64_t>(sizeof(float)) : 0;
     if (spec.bias) pointers[count++] = at(args.bias, first_column);
     for (const void* channel : args.channels) pointers[count++] = at(channel, first_column);
@@ -117,6 +129,15 @@ class DotCall final : public Call {
   }
 
  private:
+  void copy_residual(const void* from, void* to, int64_t chunk) const {
+    const int64_t size = std::min(split.cut.size, total() - chunk * split.cut.size);
+    const int64_t row = spec.n * ir::dtype_size(spec.result);
+    if (split.axis == Axis::columns) copy_rows(from, to, spec.m, size * ir::dtype_size(spec.result), row);
+    else copy_rows(from, to, 1, size * row * (split.axis == Axis::rows ? 1 : spec.m), 0);
+  }
+  int64_t total() const {
+    return split.axis == Axis::batch ? spec.batch : split.axis == Axis::rows ? spec.m : spec.n;
+  }
   const Part& of(int64_t chunk) const { return has_last && chunk + 1 == split.cut.count ? last : whole; }
   int64_t part_scratch() const {
     return aligned(std::max(whole.product.scratch_bytes(), has_last ? last.product.scratch_bytes() : 0));

@@ -1,9 +1,10 @@
 #include "target/cpu/onednn/support.h"
 
+#include <fmt/format.h>
 #include <omp.h>
 
 #include <algorithm>
-#include <array>
+#include <cstring>
 
 #include "base/error.h"
 #include "target/cpu/cpu_features.h"
@@ -149,6 +150,26 @@ void append_post_arguments(std::span<const Post> posts, const dnnl::memory::dims
 
 bool is_reference(std::string_view implementation) {
   return implementation.starts_with("ref") || implementation.starts_with("simple");
+}
+
+std::string layout_name(const dnnl::memory::desc& desc) {
+  const dnnl_memory_desc_t& d = desc.data;
+  std::string name = fmt::format("{} {} {}", static_cast<int>(d.data_type), static_cast<int>(d.format_kind),
+                                 fmt::join(d.padded_dims, d.padded_dims + d.ndims, ","));
+  if (d.format_kind == dnnl_format_kind_wino) {
+    const dnnl_wino_desc_t& w = d.format_desc.wino_desc;
+    return name + fmt::format(" {} {} {} {} {} {} {} {} {}", static_cast<int>(w.wino_format), w.r, w.alpha,
+                              w.ic, w.oc, w.ic_block, w.oc_block, w.ic2_block, w.oc2_block);
+  }
+  const dnnl_blocking_desc_t& b = d.format_desc.blocking;
+  return name + fmt::format(" {} {} {}", fmt::join(b.strides, b.strides + d.ndims, ","),
+                            fmt::join(b.inner_blks, b.inner_blks + b.inner_nblks, ","),
+                            fmt::join(b.inner_idxs, b.inner_idxs + b.inner_nblks, ","));
+}
+
+void copy_rows(const void* from, void* to, int64_t rows, int64_t bytes, int64_t pitch) {
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(at(to, r * pitch), at(from, r * pitch), static_cast<size_t>(bytes));
 }
 
 Cut cut(int64_t total, int64_t parts, int64_t unit) {

@@ -67,6 +67,12 @@ void append_post_arguments(std::span<const Post> posts, const dnnl::memory::dims
 /// Is this the library's slow reference code?
 bool is_reference(std::string_view implementation);
 
+/// A name for a layout: equal names mean equal bytes for equal elements.
+std::string layout_name(const dnnl::memory::desc& desc);
+
+/// Copy `rows` runs of `bytes`, `pitch` apart on both sides.
+void copy_rows(const void* from, void* to, int64_t rows, int64_t bytes, int64_t pitch);
+
 /// Sizes of a fixed cut of 0..total in about `parts` ranges of a multiple of `unit` (the last may be shorter).
 struct Cut {
   int64_t size = 0, count = 0;
