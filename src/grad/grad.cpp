@@ -35,8 +35,9 @@ class Reverse {
 
   void add(const Value& v, const Value& gradient) {
     if (!gradient || !is_active(v)) return;
-    ESPALIER_CHECK(gradient.type() == v.type(), "gradient of a result of " + std::string(v->op().name) + " has type " +
-                                                    gradient.type().text() + ", not " + v.type().text());
+    ESPALIER_CHECK(gradient.type() == v.type(), "gradient of a result of " + std::string(v->op().name) +
+                                                    " has type " + gradient.type().text() + ", not " +
+                                                    v.type().text());
     Value& sum = grads_[v];
     sum = sum ? op::add(sum, gradient) : gradient;
   }
@@ -101,12 +102,13 @@ class Reverse {
       if (needed[i]) add(n.inputs()[i], grads[i]);
   }
 
-  static std::vector<Value> input_grads(const Node& n, const std::vector<Value>& douts, const std::vector<char>& needed) {
+  static std::vector<Value> input_grads(const Node& n, const std::vector<Value>& douts,
+                                        const std::vector<char>& needed) {
     switch (n.op().grad.kind) {
       case GradKind::rule: {
         std::vector<Value> grads = n.op().grad.fn({n, douts, needed, body_grad});
-        ESPALIER_CHECK(grads.size() == n.inputs().size(),
-                       "the gradient rule of " + std::string(n.op().name) + " gives another number of values than inputs");
+        ESPALIER_CHECK(grads.size() == n.inputs().size(), "the gradient rule of " + std::string(n.op().name) +
+                                                              " gives another number of values than inputs");
         return grads;
       }
       case GradKind::by_expansion: return expansion_grads(n, douts, needed);
@@ -148,7 +150,8 @@ void check_wrt(std::span<const Value> wrt) {
 
 }  // namespace
 
-std::vector<Value> vjp(std::span<const Value> outputs, std::span<const Value> douts, std::span<const Value> wrt) {
+std::vector<Value> vjp(std::span<const Value> outputs, std::span<const Value> douts,
+                       std::span<const Value> wrt) {
   check_wrt(wrt);
   if (outputs.size() != douts.size())
     throw UserError({"vjp", "numbers of outputs and gradients differ", std::to_string(douts.size()),
@@ -156,8 +159,8 @@ std::vector<Value> vjp(std::span<const Value> outputs, std::span<const Value> do
   Reverse walk(outputs, wrt, {});
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (douts[i] && douts[i].type() != outputs[i].type())
-      throw UserError({"vjp", "the gradient of output " + std::to_string(i) + " is of another type", douts[i].type().text(),
-                       outputs[i].type().text()});
+      throw UserError({"vjp", "the gradient of output " + std::to_string(i) + " is of another type",
+                       douts[i].type().text(), outputs[i].type().text()});
     walk.add(outputs[i], douts[i]);
   }
   walk.run();
@@ -181,7 +184,12 @@ std::vector<Value> gradient(const Value& loss, std::span<const Value> wrt) {
 
 GraphRef body_grad(const GraphRef& body, const std::vector<char>& wanted) {
   ESPALIER_CHECK(wanted.size() == body->inputs.size());
-  Graph g{.name = body->name + "_grad", .level = body->level, .inputs = body->inputs, .outputs = {}, .state = {}, .info = {}};
+  Graph g{.name = body->name + "_grad",
+          .level = body->level,
+          .inputs = body->inputs,
+          .outputs = {},
+          .state = {},
+          .info = {}};
   std::set<std::string> names;
   for (size_t i = 0; i < body->inputs.size(); ++i) names.insert(body->input_name(i));
   const auto fresh = [&](std::string name) {

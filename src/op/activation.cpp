@@ -84,7 +84,8 @@ std::vector<Type> infer_dropout(const InferCtx& c) {
   const double rate = c.attrs.get<DropoutAttrs>().rate;
   if (!(rate >= 0 && rate < 1)) c.fail("rate is out of range", "0 <= rate < 1", std::to_string(rate));
   for (size_t i = 1; i < 3; ++i)
-    if (c.in[i] != Type{Dtype::i64, {}}) c.fail(i == 1 ? "key is of a wrong type" : "counter is of a wrong type", "i64[]");
+    if (c.in[i] != Type{Dtype::i64, {}})
+      c.fail(i == 1 ? "key is of a wrong type" : "counter is of a wrong type", "i64[]");
   return {c.in[0]};
 }
 
@@ -108,13 +109,17 @@ Sample sample_along_axis(SampleRng& rng, Dtype dtype) {
   return {{draw_array(rng, dtype, draw_dims(rng, rank))}, AxisAttrs{.axis = draw(rng, 0, rank - 1)}, {}};
 }
 
-Array draw_any(SampleRng& rng, Dtype dtype) { return draw_array(rng, dtype, draw_dims(rng, draw(rng, 0, 3)), -4, 4); }
+Array draw_any(SampleRng& rng, Dtype dtype) {
+  return draw_array(rng, dtype, draw_dims(rng, draw(rng, 0, 3)), -4, 4);
+}
 
 Sample sample_embedding(SampleRng& rng, Dtype dtype) {
   const int64_t rows = draw(rng, 1, 5);
   const Dtype id = draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64;
   return {{draw_array(rng, dtype, {rows, draw_dim(rng)}),
-           draw_array(rng, id, draw_dims(rng, draw(rng, 0, 2)), 0, static_cast<double>(rows - 1))}, {}, {}};
+           draw_array(rng, id, draw_dims(rng, draw(rng, 0, 2)), 0, static_cast<double>(rows - 1))},
+          {},
+          {}};
 }
 
 }  // namespace
@@ -178,7 +183,9 @@ constinit const OpDef silu_op{
     .expand = expand_silu,
     .scalar = {},
     .eval = nullptr,
-    .sample = [](SampleRng& rng, Dtype dtype) -> Sample { return {{draw_any(rng, dtype)}, {}, {}}; },
+    .sample = [](SampleRng& rng, Dtype dtype) -> Sample {
+      return {{draw_any(rng, dtype)}, {}, {}};
+    },
 };
 
 constinit const OpDef dropout_op{
@@ -194,7 +201,8 @@ constinit const OpDef dropout_op{
     .scalar = {},
     .eval = nullptr,
     .sample = [](SampleRng& rng, Dtype dtype) -> Sample {
-      return {{draw_any(rng, dtype), draw_array(rng, Dtype::i64, {}, 0, 1000), draw_array(rng, Dtype::i64, {}, 0, 1000)},
+      return {{draw_any(rng, dtype), draw_array(rng, Dtype::i64, {}, 0, 1000),
+               draw_array(rng, Dtype::i64, {}, 0, 1000)},
               DropoutAttrs{.rate = static_cast<double>(draw(rng, 0, 3)) / 4, .stream = draw(rng, 0, 3)},
               {}};
     },
@@ -216,8 +224,12 @@ constinit const OpDef embedding_op{
 };
 
 Value softmax(Value x, int64_t axis) { return make(softmax_op, {std::move(x)}, AxisAttrs{.axis = axis}); }
-Value log_softmax(Value x, int64_t axis) { return make(log_softmax_op, {std::move(x)}, AxisAttrs{.axis = axis}); }
-Value gelu(Value x, bool tanh_form) { return make(gelu_op, {std::move(x)}, GeluAttrs{.tanh_form = tanh_form}); }
+Value log_softmax(Value x, int64_t axis) {
+  return make(log_softmax_op, {std::move(x)}, AxisAttrs{.axis = axis});
+}
+Value gelu(Value x, bool tanh_form) {
+  return make(gelu_op, {std::move(x)}, GeluAttrs{.tanh_form = tanh_form});
+}
 Value silu(Value x) { return make(silu_op, {std::move(x)}); }
 Value dropout(Value x, Value key, Value counter, double rate, int64_t stream) {
   return make(dropout_op, {std::move(x), std::move(key), std::move(counter)},
@@ -226,7 +238,8 @@ Value dropout(Value x, Value key, Value counter, double rate, int64_t stream) {
 Value embedding(Value table, Value ids) { return make(embedding_op, {std::move(table), std::move(ids)}); }
 
 std::span<const OpDef* const> activation_ops() {
-  static constexpr const OpDef* ops[] = {&softmax_op, &log_softmax_op, &gelu_op, &silu_op, &dropout_op, &embedding_op};
+  static constexpr const OpDef* ops[] = {&softmax_op, &log_softmax_op, &gelu_op,
+                                         &silu_op,    &dropout_op,     &embedding_op};
   return ops;
 }
 

@@ -50,7 +50,8 @@ bool is_identity(const std::vector<int64_t>& perm) {
 // ---- dot
 
 /// The axes of an operand that are neither batch nor contracted, rising.
-std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch, const std::vector<int64_t>& contract) {
+std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
+                               const std::vector<int64_t>& contract) {
   std::vector<int64_t> axes;
   for (int64_t i = 0; i < rank; ++i)
     if (std::ranges::count(batch, i) + std::ranges::count(contract, i) == 0) axes.push_back(i);
@@ -63,22 +64,24 @@ void check_dot_axes(const InferCtx& c, const char* which, int rank, const std::v
   all.insert(all.end(), contract.begin(), contract.end());
   for (const int64_t axis : all) {
     if (axis < 0 || axis >= rank)
-      c.fail(std::string("an axis of operand ") + which + " is out of range", "0 to " + std::to_string(rank - 1),
-             std::to_string(axis));
+      c.fail(std::string("an axis of operand ") + which + " is out of range",
+             "0 to " + std::to_string(rank - 1), std::to_string(axis));
     if (std::ranges::count(all, axis) > 1)
-      c.fail(std::string("an axis of operand ") + which + " is named twice", "distinct axes", std::to_string(axis));
+      c.fail(std::string("an axis of operand ") + which + " is named twice", "distinct axes",
+             std::to_string(axis));
   }
 }
 
-void check_dot_pairs(const InferCtx& c, const char* role, const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
+void check_dot_pairs(const InferCtx& c, const char* role, const std::vector<int64_t>& a,
+                     const std::vector<int64_t>& b) {
   if (a.size() != b.size())
     c.fail(std::string("numbers of ") + role + " axes differ", "as many for each operand",
            std::to_string(a.size()) + " and " + std::to_string(b.size()));
   for (size_t i = 0; i < a.size(); ++i) {
     const Dim x = c.in[0].dims[static_cast<size_t>(a[i])], y = c.in[1].dims[static_cast<size_t>(b[i])];
     if (x != y)
-      c.fail(std::string(role) + " dims differ: axis " + std::to_string(a[i]) + " of a is " + x.text() + ", axis " +
-                 std::to_string(b[i]) + " of b is " + y.text(),
+      c.fail(std::string(role) + " dims differ: axis " + std::to_string(a[i]) + " of a is " + x.text() +
+                 ", axis " + std::to_string(b[i]) + " of b is " + y.text(),
              "equal dims");
   }
 }
@@ -109,10 +112,14 @@ struct DotSide {
 /// other side's free ones, times the other operand. Either can stand first; the order that needs no transpose is taken.
 Value dot_side_grad(const Value& dout, const Value& other, const DotSide& self, const DotSide& side,
                     int64_t other_free_from, int rank, Dtype dtype) {
-  DotAttrs at{.batch_a = std::vector<int64_t>(self.batch.size()), .batch_b = side.batch, .contract_a = {},
-              .contract_b = side.free, .out = dtype};
+  DotAttrs at{.batch_a = std::vector<int64_t>(self.batch.size()),
+              .batch_b = side.batch,
+              .contract_a = {},
+              .contract_b = side.free,
+              .out = dtype};
   std::iota(at.batch_a.begin(), at.batch_a.end(), 0);
-  for (size_t i = 0; i < side.free.size(); ++i) at.contract_a.push_back(other_free_from + static_cast<int64_t>(i));
+  for (size_t i = 0; i < side.free.size(); ++i)
+    at.contract_a.push_back(other_free_from + static_cast<int64_t>(i));
   // self's axes in the product's order: batch, free, and contracted as the other side's contracted axes rise (or, with
   // the other operand first, contracted before free).
   std::vector<size_t> rising(side.contract.size());
@@ -151,8 +158,8 @@ std::vector<Value> dot_grad(const GradCtx& c) {
 
 /// Elements of `a` with axes in the order batch, free, contract, as T.
 template <class T>
-std::vector<T> gather_side(const Array& a, const std::vector<int64_t>& batch, const std::vector<int64_t>& free,
-                           const std::vector<int64_t>& contract) {
+std::vector<T> gather_side(const Array& a, const std::vector<int64_t>& batch,
+                           const std::vector<int64_t>& free, const std::vector<int64_t>& contract) {
   std::vector<int64_t> order = batch;
   order.insert(order.end(), free.begin(), free.end());
   order.insert(order.end(), contract.begin(), contract.end());
@@ -221,7 +228,8 @@ Dtype draw_out_dtype(SampleRng& rng, Dtype in) {
 }
 
 Sample sample_dot(SampleRng& rng, Dtype dtype) {
-  DotAttrs at{.batch_a = {}, .batch_b = {}, .contract_a = {}, .contract_b = {}, .out = draw_out_dtype(rng, dtype)};
+  DotAttrs at{
+      .batch_a = {}, .batch_b = {}, .contract_a = {}, .contract_b = {}, .out = draw_out_dtype(rng, dtype)};
   // Roles: b(atch), k (contracted), f(ree); axes stand in any order on either side.
   const int64_t batch = draw(rng, 0, 2), contract = draw_chance(rng, 0.1) ? 0 : draw(rng, 1, 2);
   const std::vector<int64_t> shared = draw_dims(rng, batch + contract, 5);
@@ -270,15 +278,21 @@ int64_t static_dim(const InferCtx& c, Dim d, const char* what) {
 
 /// The sizes from the three spatial extents, where `out` is empty (to be found) or must follow.
 ConvShape checked_shape(const InferCtx& c, const ConvAttrs& at, Dim batch, int64_t channels, int64_t filters,
-                        std::vector<int64_t> in, std::vector<int64_t> kernel, const std::vector<int64_t>* out) {
+                        std::vector<int64_t> in, std::vector<int64_t> kernel,
+                        const std::vector<int64_t>* out) {
   if (channels % at.groups || filters % at.groups)
     c.fail("groups does not divide the channels",
-           "a divisor of " + std::to_string(channels) + " and " + std::to_string(filters), std::to_string(at.groups));
-  ConvShape s{batch, channels, filters, at.groups,
+           "a divisor of " + std::to_string(channels) + " and " + std::to_string(filters),
+           std::to_string(at.groups));
+  ConvShape s{batch,
+              channels,
+              filters,
+              at.groups,
               {std::move(in), std::move(kernel), {}, at.stride, at.pad_low, at.dilation}};
   s.window.out = sliding_out(c, s.window, at.pad_high);
   if (out && *out != s.window.out)
-    c.fail("dy's spatial dims do not follow from the attributes", ir::dims_text(std::span<const int64_t>(s.window.out)),
+    c.fail("dy's spatial dims do not follow from the attributes",
+           ir::dims_text(std::span<const int64_t>(s.window.out)),
            ir::dims_text(std::span<const int64_t>(*out)));
   return s;
 }
@@ -291,7 +305,8 @@ ConvShape conv_shape(const InferCtx& c, const ConvAttrs& at) {
                                     static_dim(c, w.dims[0], "the number of filters"), spatial_dims(c, x),
                                     spatial_dims(c, w), nullptr);
   if (w.dims.back() != Dim(s.channels / s.groups))
-    c.fail("the weights' last dim is not channels / groups", std::to_string(s.channels / s.groups), w.dims.back().text());
+    c.fail("the weights' last dim is not channels / groups", std::to_string(s.channels / s.groups),
+           w.dims.back().text());
   return s;
 }
 
@@ -300,8 +315,9 @@ ConvShape data_grad_shape(const InferCtx& c, const ConvAttrs& at) {
   check_conv_operands(c, at, true);
   const Type &dy = c.in[0], &w = c.in[1];
   const std::vector<int64_t> out = spatial_dims(c, dy);
-  const ConvShape s = checked_shape(c, at, dy.dims[0], static_dim(c, w.dims.back(), "the number of channels") * at.groups,
-                                    static_dim(c, w.dims[0], "the number of filters"), at.spatial, spatial_dims(c, w), &out);
+  const ConvShape s =
+      checked_shape(c, at, dy.dims[0], static_dim(c, w.dims.back(), "the number of channels") * at.groups,
+                    static_dim(c, w.dims[0], "the number of filters"), at.spatial, spatial_dims(c, w), &out);
   if (dy.dims.back() != Dim(s.filters))
     c.fail("dy's last dim is not the number of filters", std::to_string(s.filters), dy.dims.back().text());
   return s;
@@ -314,7 +330,8 @@ ConvShape weight_grad_shape(const InferCtx& c, const ConvAttrs& at) {
   if (x.dims[0] != dy.dims[0]) c.fail("x and dy have different batches", "equal first dims");
   const std::vector<int64_t> out = spatial_dims(c, dy);
   return checked_shape(c, at, x.dims[0], static_dim(c, x.dims.back(), "the number of channels"),
-                       static_dim(c, dy.dims.back(), "the number of filters"), spatial_dims(c, x), at.spatial, &out);
+                       static_dim(c, dy.dims.back(), "the number of filters"), spatial_dims(c, x), at.spatial,
+                       &out);
 }
 
 enum class ConvResult { y, x, w };
@@ -363,7 +380,8 @@ using ShapeFn = ConvShape (*)(const InferCtx&, const ConvAttrs&);
 std::vector<Array> eval_conv(const EvalCtx& c, ShapeFn shape, ConvResult result) {
   const std::vector<Type> in{c.in[0].type(), c.in[1].type()};
   const ConvShape s = shape({c.node.op(), in, c.node.attrs()}, c.attrs<ConvAttrs>());
-  return {ir::is_float(c.in[0].dtype()) ? eval_conv_as<double>(c, s, result) : eval_conv_as<int64_t>(c, s, result)};
+  return {ir::is_float(c.in[0].dtype()) ? eval_conv_as<double>(c, s, result)
+                                        : eval_conv_as<int64_t>(c, s, result)};
 }
 
 ConvAttrs with(ConvAttrs at, std::vector<int64_t> spatial, Dtype out) {
@@ -411,7 +429,8 @@ DrawnConv draw_conv(SampleRng& rng, Dtype dtype) {
   const int64_t axes = draw(rng, 1, 3);
   DrawnConv d{plain_conv(static_cast<int>(axes), draw_out_dtype(rng, dtype)), {}, {}, {}};
   d.at.groups = draw_chance(rng, 0.3) ? draw(rng, 2, 3) : 1;
-  const int64_t cg = draw_dim(rng, 3), filters = d.at.groups * draw_dim(rng, axes == 3 ? 2 : 3), batch = draw_dim(rng, 2);
+  const int64_t cg = draw_dim(rng, 3), filters = d.at.groups * draw_dim(rng, axes == 3 ? 2 : 3),
+                batch = draw_dim(rng, 2);
   d.x = {batch}, d.w = {filters}, d.y = {batch};
   for (size_t i = 0; i < static_cast<size_t>(axes); ++i) {
     d.at.stride[i] = draw(rng, 1, 3);
@@ -427,7 +446,9 @@ DrawnConv draw_conv(SampleRng& rng, Dtype dtype) {
   return d;
 }
 
-std::vector<int64_t> inner_dims(const std::vector<int64_t>& dims) { return {dims.begin() + 1, dims.end() - 1}; }
+std::vector<int64_t> inner_dims(const std::vector<int64_t>& dims) {
+  return {dims.begin() + 1, dims.end() - 1};
+}
 
 Sample sample_conv(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
@@ -436,19 +457,23 @@ Sample sample_conv(SampleRng& rng, Dtype dtype) {
 
 Sample sample_conv_data_grad(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
-  return {{draw_array(rng, dtype, d.y), draw_array(rng, dtype, d.w)}, with(d.at, inner_dims(d.x), d.at.out), {}};
+  return {
+      {draw_array(rng, dtype, d.y), draw_array(rng, dtype, d.w)}, with(d.at, inner_dims(d.x), d.at.out), {}};
 }
 
 Sample sample_conv_weight_grad(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
-  return {{draw_array(rng, dtype, d.x), draw_array(rng, dtype, d.y)}, with(d.at, inner_dims(d.w), d.at.out), {}};
+  return {
+      {draw_array(rng, dtype, d.x), draw_array(rng, dtype, d.y)}, with(d.at, inner_dims(d.w), d.at.out), {}};
 }
 
 }  // namespace
 
 constinit const OpDef dot_op{
     .name = "dot",
-    .doc = "Sum of products over contracted axes, walked along batch axes; result axes: batch, a's free, b's free.",
+    .doc =
+        "Sum of products over contracted axes, walked along batch axes; result axes: batch, a's free, b's "
+        "free.",
     .kind = Kind::contraction,
     .arity = {2, 2},
     .dtypes = ir::number_types,
@@ -521,7 +546,9 @@ constinit const OpDef conv_weight_grad_op{
     .sample = sample_conv_weight_grad,
 };
 
-Value dot(Value a, Value b, DotAttrs attrs) { return make(dot_op, {std::move(a), std::move(b)}, std::move(attrs)); }
+Value dot(Value a, Value b, DotAttrs attrs) {
+  return make(dot_op, {std::move(a), std::move(b)}, std::move(attrs));
+}
 
 Value matmul(Value a, Value b) {
   const int ra = a.rank(), rb = b.rank();
@@ -533,7 +560,9 @@ Value matmul(Value a, Value b) {
   return dot(std::move(a), std::move(b), std::move(at));
 }
 
-Value conv(Value x, Value w, ConvAttrs attrs) { return make(conv_op, {std::move(x), std::move(w)}, std::move(attrs)); }
+Value conv(Value x, Value w, ConvAttrs attrs) {
+  return make(conv_op, {std::move(x), std::move(w)}, std::move(attrs));
+}
 
 Value conv_data_grad(Value dy, Value w, ConvAttrs attrs) {
   return make(conv_data_grad_op, {std::move(dy), std::move(w)}, std::move(attrs));
@@ -545,8 +574,12 @@ Value conv_weight_grad(Value x, Value dy, ConvAttrs attrs) {
 
 ConvAttrs plain_conv(int spatial_axes, Dtype out) {
   const auto n = static_cast<size_t>(spatial_axes);
-  return {.stride = std::vector<int64_t>(n, 1), .pad_low = std::vector<int64_t>(n, 0),
-          .pad_high = std::vector<int64_t>(n, 0), .dilation = std::vector<int64_t>(n, 1), .groups = 1, .spatial = {},
+  return {.stride = std::vector<int64_t>(n, 1),
+          .pad_low = std::vector<int64_t>(n, 0),
+          .pad_high = std::vector<int64_t>(n, 0),
+          .dilation = std::vector<int64_t>(n, 1),
+          .groups = 1,
+          .spatial = {},
           .out = out};
 }
 

@@ -42,19 +42,23 @@ void check_body(const InferCtx& c, const char* which, const GraphRef& body, std:
   if (!body) c.fail(std::string(which) + " is missing", "a graph");
   const std::vector<Type> inputs = body->input_types();
   if (!std::ranges::equal(inputs, operands))
-    c.fail("the operands are not what " + std::string(which) + " takes", types_text(inputs), types_text(operands));
+    c.fail("the operands are not what " + std::string(which) + " takes", types_text(inputs),
+           types_text(operands));
 }
 
 bool flows(const Type& t) { return ir::is_float(t.dtype); }
 
 /// The gradient of a result, or zeros where none came.
-Value or_zeros(const Value& gradient, const Value& result) { return gradient ? gradient : zeros_like(result); }
+Value or_zeros(const Value& gradient, const Value& result) {
+  return gradient ? gradient : zeros_like(result);
+}
 
 // ---- cond
 
 std::vector<Type> infer_cond(const InferCtx& c) {
   const auto& at = c.attrs.get<CondAttrs>();
-  if (c.in[0] != Type{Dtype::boolean, {}}) c.fail("the condition is no bool scalar", "bool[]", c.in[0].text());
+  if (c.in[0] != Type{Dtype::boolean, {}})
+    c.fail("the condition is no bool scalar", "bool[]", c.in[0].text());
   check_body(c, "if_true", at.if_true, c.in.subspan(1));
   check_body(c, "if_false", at.if_false, c.in.subspan(1));
   std::vector<Type> results = output_types(*at.if_true);
@@ -69,7 +73,8 @@ std::vector<Value> cond_grad(const GradCtx& c) {
   std::vector<Value> operands(c.node.inputs().begin() + 1, c.node.inputs().end());
   for (int i = 0; i < c.node.results(); ++i)
     if (flows(c.out(i).type())) operands.push_back(or_zeros(c.dout[static_cast<size_t>(i)], c.out(i)));
-  const std::vector<Value> given = cond(c.in(0), c.body_grad(at.if_true, wanted), c.body_grad(at.if_false, wanted), operands);
+  const std::vector<Value> given =
+      cond(c.in(0), c.body_grad(at.if_true, wanted), c.body_grad(at.if_false, wanted), operands);
   std::vector<Value> grads(1);
   for (size_t i = 0, k = 0; i < wanted.size(); ++i) grads.push_back(wanted[i] ? given[k++] : Value());
   return grads;
@@ -88,20 +93,22 @@ Type stacked(const Type& t, int64_t length) {
 std::vector<Type> infer_scan(const InferCtx& c) {
   const auto& at = c.attrs.get<ScanAttrs>();
   if (at.carries < 0 || at.slices < 0 || at.carries + at.slices > static_cast<int64_t>(c.in.size()))
-    c.fail("carries and slices do not fit the operands", "at most " + std::to_string(c.in.size()) + " together",
+    c.fail("carries and slices do not fit the operands",
+           "at most " + std::to_string(c.in.size()) + " together",
            std::to_string(at.carries) + " and " + std::to_string(at.slices));
   if (at.length < 0) c.fail("length is negative", ">= 0", std::to_string(at.length));
   std::vector<Type> step(c.in.begin(), c.in.end());
   for (size_t i = size_of(at.carries); i < size_of(at.carries + at.slices); ++i) {
     if (step[i].dims.empty() || step[i].dims[0] != ir::Dim(at.length))
-      c.fail("operand " + std::to_string(i) + " cannot be walked: its first dim is not length", std::to_string(at.length),
-             step[i].text());
+      c.fail("operand " + std::to_string(i) + " cannot be walked: its first dim is not length",
+             std::to_string(at.length), step[i].text());
     step[i].dims.erase(step[i].dims.begin());
   }
   check_body(c, "body", at.body, step);
   std::vector<Type> results = output_types(*at.body);
   if (results.size() < size_of(at.carries))
-    c.fail("the body gives fewer results than carries", std::to_string(at.carries), std::to_string(results.size()));
+    c.fail("the body gives fewer results than carries", std::to_string(at.carries),
+           std::to_string(results.size()));
   for (size_t i = 0; i < size_of(at.carries); ++i)
     if (results[i] != step[i])
       c.fail("the body changes the type of carry " + std::to_string(i), step[i].text(), results[i].text());
@@ -129,7 +136,8 @@ std::vector<Array> eval_scan(const EvalCtx& c) {
   for (int64_t step = 0; step < at.length; ++step) {
     const int64_t at_row = at.reverse ? at.length - 1 - step : step;
     std::vector<Array> in(results.begin(), results.begin() + at.carries);
-    for (size_t i = carries; i < c.in.size(); ++i) in.push_back(i < walked ? row_of(c.in[i], at_row) : c.in[i]);
+    for (size_t i = carries; i < c.in.size(); ++i)
+      in.push_back(i < walked ? row_of(c.in[i], at_row) : c.in[i]);
     const std::vector<Array> out = c.run_body(*at.body, in);
     for (size_t i = 0; i < out.size(); ++i) {
       if (i < carries) results[i] = out[i];
@@ -143,9 +151,14 @@ std::vector<Array> eval_scan(const EvalCtx& c) {
 std::vector<Value> step_carries(const GradCtx& c, const std::vector<size_t>& which) {
   if (which.empty()) return {};
   ScanAttrs at = c.node.attrs<ScanAttrs>();
-  Graph body{.name = at.body->name + "_carries", .level = at.body->level, .inputs = at.body->inputs, .outputs = {},
-             .state = {}, .info = {}};
-  for (size_t i = 0; i < size_of(at.carries); ++i) body.outputs.push_back({"carry" + std::to_string(i), at.body->outputs[i].value});
+  Graph body{.name = at.body->name + "_carries",
+             .level = at.body->level,
+             .inputs = at.body->inputs,
+             .outputs = {},
+             .state = {},
+             .info = {}};
+  for (size_t i = 0; i < size_of(at.carries); ++i)
+    body.outputs.push_back({"carry" + std::to_string(i), at.body->outputs[i].value});
   for (const size_t i : which) body.outputs.push_back({"begin" + std::to_string(i), at.body->inputs[i]});
   at.body = std::make_shared<const Graph>(std::move(body));
   const std::vector<Value> results = scan(at, c.node.inputs());
@@ -156,7 +169,8 @@ std::vector<Value> step_carries(const GradCtx& c, const std::vector<size_t>& whi
 /// of the wanted captures; it walks the kept carries, the slices and the gradients of the stacked results.
 class ScanGradient {
  public:
-  explicit ScanGradient(const GradCtx& c) : c_(c), at_(c.node.attrs<ScanAttrs>()), wanted_(c.needed.begin(), c.needed.end()) {
+  explicit ScanGradient(const GradCtx& c)
+      : c_(c), at_(c.node.attrs<ScanAttrs>()), wanted_(c.needed.begin(), c.needed.end()) {
     for (size_t i = 0; i < carries(); ++i) wanted_[i] = flows(c.in(static_cast<int>(i)).type());
     step_ = c.body_grad(at_.body, wanted_);
     for (const Node* n : step_->nodes()) used_.insert(n);
@@ -170,8 +184,11 @@ class ScanGradient {
     for (size_t i = carries() + size_of(at_.slices); i < c_.node.inputs().size(); ++i) {
       args_[i] = take("capture" + std::to_string(i), c_.node.inputs()[i], false);
     }
-    const ScanAttrs at{.body = backward_body(), .carries = static_cast<int64_t>(loop_carries),
-                       .slices = static_cast<int64_t>(walked), .length = at_.length, .reverse = !at_.reverse};
+    const ScanAttrs at{.body = backward_body(),
+                       .carries = static_cast<int64_t>(loop_carries),
+                       .slices = static_cast<int64_t>(walked),
+                       .length = at_.length,
+                       .reverse = !at_.reverse};
     return spread(scan(at, operands_), loop_carries);
   }
 
@@ -190,11 +207,15 @@ class ScanGradient {
   /// The backward loop's carries.
   void add_gradients() {
     args_.resize(c_.node.inputs().size());
-    for (size_t i = 0; i < args_.size(); ++i) args_[i] = step_->inputs[i];  // stays where the step does not read it
+    for (size_t i = 0; i < args_.size(); ++i)
+      args_[i] = step_->inputs[i];  // stays where the step does not read it
     for (size_t i = 0; i < carries(); ++i)
-      if (wanted_[i]) carry_grads_.push_back(take("d_carry" + std::to_string(i), or_zeros(c_.dout[i], c_.out(static_cast<int>(i))), false));
+      if (wanted_[i])
+        carry_grads_.push_back(
+            take("d_carry" + std::to_string(i), or_zeros(c_.dout[i], c_.out(static_cast<int>(i))), false));
     for (size_t i = carries() + size_of(at_.slices); i < wanted_.size(); ++i)
-      if (wanted_[i]) sums_.push_back(take("d_capture" + std::to_string(i), zeros_like(c_.node.inputs()[i]), false));
+      if (wanted_[i])
+        sums_.push_back(take("d_capture" + std::to_string(i), zeros_like(c_.node.inputs()[i]), false));
   }
 
   /// What the backward loop walks: kept carries, slices, gradients of stacked results.
@@ -203,20 +224,27 @@ class ScanGradient {
     for (size_t i = 0; i < carries(); ++i)
       if (used_.contains(&step_->inputs[i].node())) kept.push_back(i);
     const std::vector<Value> values = step_carries(c_, kept);
-    for (size_t k = 0; k < kept.size(); ++k) args_[kept[k]] = take("carry" + std::to_string(kept[k]), values[k], true);
+    for (size_t k = 0; k < kept.size(); ++k)
+      args_[kept[k]] = take("carry" + std::to_string(kept[k]), values[k], true);
     for (size_t i = carries(); i < carries() + size_of(at_.slices); ++i)
       if (used_.contains(&step_->inputs[i].node()))
         args_[i] = take("slice" + std::to_string(i), c_.node.inputs()[i], true);
     std::vector<Value> stacked_grads;
     for (int i = static_cast<int>(carries()); i < c_.node.results(); ++i)
       if (flows(c_.out(i).type()))
-        stacked_grads.push_back(take("d_stacked" + std::to_string(i), or_zeros(c_.dout[static_cast<size_t>(i)], c_.out(i)), true));
+        stacked_grads.push_back(take("d_stacked" + std::to_string(i),
+                                     or_zeros(c_.dout[static_cast<size_t>(i)], c_.out(i)), true));
     args_.insert(args_.end(), carry_grads_.begin(), carry_grads_.end());
     args_.insert(args_.end(), stacked_grads.begin(), stacked_grads.end());
   }
 
   GraphRef backward_body() const {
-    Graph body{.name = at_.body->name + "_backward", .level = at_.body->level, .inputs = inputs_, .outputs = {}, .state = {}, .info = {}};
+    Graph body{.name = at_.body->name + "_backward",
+               .level = at_.body->level,
+               .inputs = inputs_,
+               .outputs = {},
+               .state = {},
+               .info = {}};
     const std::vector<Value> grads = ir::inline_graph(*step_, args_);
     std::vector<Value> carry, sum, slice;
     for (size_t i = 0, k = 0; i < wanted_.size(); ++i) {
@@ -257,7 +285,8 @@ class ScanGradient {
 std::vector<Type> infer_while(const InferCtx& c) {
   const auto& at = c.attrs.get<WhileAttrs>();
   if (at.carries < 0 || at.carries > static_cast<int64_t>(c.in.size()))
-    c.fail("carries do not fit the operands", "at most " + std::to_string(c.in.size()), std::to_string(at.carries));
+    c.fail("carries do not fit the operands", "at most " + std::to_string(c.in.size()),
+           std::to_string(at.carries));
   check_body(c, "condition", at.condition, c.in);
   check_body(c, "body", at.body, c.in);
   if (const std::vector<Type> out = output_types(*at.condition); out != std::vector{Type{Dtype::boolean, {}}})
@@ -282,17 +311,26 @@ std::vector<Array> eval_while(const EvalCtx& c) {
 // ---- samples
 
 /// A product and a sum for any dtype (bool: and, xor).
-Value times(const Value& a, const Value& b) { return a.dtype() == Dtype::boolean ? logical_and(a, b) : mul(a, b); }
-Value plus(const Value& a, const Value& b) { return a.dtype() == Dtype::boolean ? logical_xor(a, b) : add(a, b); }
+Value times(const Value& a, const Value& b) {
+  return a.dtype() == Dtype::boolean ? logical_and(a, b) : mul(a, b);
+}
+Value plus(const Value& a, const Value& b) {
+  return a.dtype() == Dtype::boolean ? logical_xor(a, b) : add(a, b);
+}
 
 Sample sample_cond(SampleRng& rng, Dtype) {
   const Dtype dtype = draw_chance(rng, 0.8) ? Dtype::f64 : Dtype::i32;
   const std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 2));
   const std::vector<Type> types(2, Type{dtype, ir::to_dims(dims)});
-  const GraphRef if_true = body_graph("if_true", types, [](const auto& in) { return std::vector{times(in[0], in[1]), in[0]}; });
-  const GraphRef if_false = body_graph("if_false", types, [](const auto& in) { return std::vector{plus(in[0], in[1]), in[1]}; });
+  const GraphRef if_true = body_graph("if_true", types, [](const auto& in) {
+    return std::vector{times(in[0], in[1]), in[0]};
+  });
+  const GraphRef if_false = body_graph("if_false", types, [](const auto& in) {
+    return std::vector{plus(in[0], in[1]), in[1]};
+  });
   return {{draw_array(rng, Dtype::boolean, {}), draw_array(rng, dtype, dims), draw_array(rng, dtype, dims)},
-          CondAttrs{if_true, if_false}, {}};
+          CondAttrs{if_true, if_false},
+          {}};
 }
 
 Sample sample_scan(SampleRng& rng, Dtype dtype) {
@@ -305,19 +343,26 @@ Sample sample_scan(SampleRng& rng, Dtype dtype) {
     const Value next = plus(times(in[0], in[2]), in[1]);
     return std::vector{next, times(next, in[0])};
   });
-  return {{draw_array(rng, dtype, dims, -1, 1), draw_array(rng, dtype, rows, -1, 1), draw_array(rng, dtype, dims, -1, 1)},
-          ScanAttrs{.body = body, .carries = 1, .slices = 1, .length = length, .reverse = draw_chance(rng, 0.5)}, {}};
+  return {
+      {draw_array(rng, dtype, dims, -1, 1), draw_array(rng, dtype, rows, -1, 1),
+       draw_array(rng, dtype, dims, -1, 1)},
+      ScanAttrs{.body = body, .carries = 1, .slices = 1, .length = length, .reverse = draw_chance(rng, 0.5)},
+      {}};
 }
 
 Sample sample_while(SampleRng& rng, Dtype dtype) {
   const std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 2), 3);
   const Type x{dtype, ir::to_dims(dims)}, number{Dtype::i64, {}};
   const std::vector<Type> types{x, number, x, number};
-  const GraphRef condition = body_graph("again", types, [](const auto& in) { return std::vector{lt(in[1], in[3])}; });
-  const GraphRef body = body_graph("step", types, [](const auto& in) { return std::vector{plus(in[0], in[2]), add(in[1], 1.0)}; });
+  const GraphRef condition =
+      body_graph("again", types, [](const auto& in) { return std::vector{lt(in[1], in[3])}; });
+  const GraphRef body = body_graph("step", types, [](const auto& in) {
+    return std::vector{plus(in[0], in[2]), add(in[1], 1.0)};
+  });
   return {{draw_array(rng, dtype, dims), Array::scalar(Dtype::i64, 0), draw_array(rng, dtype, dims),
            draw_array(rng, Dtype::i64, {}, 0, 4)},
-          WhileAttrs{condition, body, 2}, {}};
+          WhileAttrs{condition, body, 2},
+          {}};
 }
 
 }  // namespace
@@ -373,9 +418,16 @@ constinit const OpDef while_loop_op{
 
 GraphRef body_graph(std::string name, std::span<const Type> inputs,
                     const std::function<std::vector<Value>(const std::vector<Value>&)>& build) {
-  Graph g{.name = std::move(name), .level = ir::Level::tensor, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
-  for (size_t i = 0; i < inputs.size(); ++i) g.inputs.push_back(ir::new_input("in" + std::to_string(i), inputs[i]));
-  for (Value& v : build(g.inputs)) g.outputs.push_back({"out" + std::to_string(g.outputs.size()), std::move(v)});
+  Graph g{.name = std::move(name),
+          .level = ir::Level::tensor,
+          .inputs = {},
+          .outputs = {},
+          .state = {},
+          .info = {}};
+  for (size_t i = 0; i < inputs.size(); ++i)
+    g.inputs.push_back(ir::new_input("in" + std::to_string(i), inputs[i]));
+  for (Value& v : build(g.inputs))
+    g.outputs.push_back({"out" + std::to_string(g.outputs.size()), std::move(v)});
   return std::make_shared<const Graph>(std::move(g));
 }
 

@@ -47,7 +47,8 @@ ir::GraphRef body_graph(std::string name, std::span<const ir::Type> inputs,
                         const std::function<std::vector<Value>(const std::vector<Value>&)>& build);
 
 /// `condition` is a bool scalar; both branches take `operands` and give results of equal types.
-std::vector<Value> cond(Value condition, ir::GraphRef if_true, ir::GraphRef if_false, std::vector<Value> operands);
+std::vector<Value> cond(Value condition, ir::GraphRef if_true, ir::GraphRef if_false,
+                        std::vector<Value> operands);
 /// The loop of ScanAttrs, `length` steps; with `reverse` from the last slice to the first, each result stacked where its
 /// slice stood. Its gradient keeps the carries of every step that the body's gradient reads.
 std::vector<Value> scan(ScanAttrs attrs, std::vector<Value> operands);

@@ -23,9 +23,7 @@ using ir::Type;
 namespace {
 
 /// The mean of all elements.
-Value mean_of(const Value& x) {
-  return div(reduce_sum(x, all_axes(x)), dim_size(x, all_axes(x), x.dtype()));
-}
+Value mean_of(const Value& x) { return div(reduce_sum(x, all_axes(x)), dim_size(x, all_axes(x), x.dtype())); }
 
 /// dloss / number of `examples`' elements, repeated to `dims`.
 Value share_of(const Value& dloss, const Value& examples, const Dims& dims) {
@@ -38,7 +36,8 @@ std::vector<Type> infer_cross_entropy(const InferCtx& c) {
   check_indices(c, 1);
   const Dims examples(logits.dims.begin(), logits.dims.end() - 1);
   if (labels.dims != examples)
-    c.fail("labels do not have the logits' dims without the last", ir::dims_text(examples), ir::dims_text(labels.dims));
+    c.fail("labels do not have the logits' dims without the last", ir::dims_text(examples),
+           ir::dims_text(labels.dims));
   return {{wide_dtype(logits.dtype), {}}};
 }
 
@@ -89,7 +88,8 @@ std::vector<Value> expand_bce_with_logits(const Node& n) {
 
 // dx = (sigmoid(x) - t) dloss / n,  dt = -x dloss / n.
 std::vector<Value> bce_with_logits_grad(const GradCtx& c) {
-  const Value x = widened(c.in(0)), t = widened(c.in(1)), share = share_of(c.dout[0], c.in(0), c.in(0).dims());
+  const Value x = widened(c.in(0)), t = widened(c.in(1)),
+              share = share_of(c.dout[0], c.in(0), c.in(0).dims());
   std::vector<Value> grads(2);
   if (c.needed[0]) grads[0] = cast(mul(sub(sigmoid(x), t), share), c.in(0).dtype());
   if (c.needed[1]) grads[1] = cast(neg(mul(x, share)), c.in(1).dtype());
@@ -162,7 +162,9 @@ constinit const OpDef mse_op{
     },
 };
 
-Value cross_entropy(Value logits, Value labels) { return make(cross_entropy_op, {std::move(logits), std::move(labels)}); }
+Value cross_entropy(Value logits, Value labels) {
+  return make(cross_entropy_op, {std::move(logits), std::move(labels)});
+}
 Value bce_with_logits(Value logits, Value targets) {
   return make(bce_with_logits_op, {std::move(logits), std::move(targets)});
 }

@@ -35,8 +35,10 @@ constexpr OpDef marker(std::string_view name, std::string_view doc) {
 
 }  // namespace
 
-constinit const OpDef loss_seed_op = marker("loss_seed", "Identity that marks the gradient of a loss with respect to itself.");
-constinit const OpDef param_grad_op = marker("param_grad", "Identity that marks a gradient that was asked for.");
+constinit const OpDef loss_seed_op =
+    marker("loss_seed", "Identity that marks the gradient of a loss with respect to itself.");
+constinit const OpDef param_grad_op =
+    marker("param_grad", "Identity that marks a gradient that was asked for.");
 
 Value loss_seed(Value one) { return make(loss_seed_op, {std::move(one)}); }
 Value param_grad(Value gradient) { return make(param_grad_op, {std::move(gradient)}); }

@@ -131,7 +131,8 @@ std::vector<Value> expand_batch_norm_grad(const Node& n) {
   const Value r = rsqrt(add(var, at.eps));
   const Value slope = mul(square(r), per_element(sum_d, x, folded));
   const Value centred = sub(dy, spread(per_element(sum, x, folded), x, at.channel_axes));
-  const Value dx = mul(spread(mul(scale, r), x, at.channel_axes), sub(centred, mul(d, spread(slope, x, at.channel_axes))));
+  const Value dx =
+      mul(spread(mul(scale, r), x, at.channel_axes), sub(centred, mul(d, spread(slope, x, at.channel_axes))));
   return {cast(dx, n.input(0).dtype()), mul(sum_d, r), sum};
 }
 
@@ -147,7 +148,8 @@ std::vector<Value> expand_batch_norm(const Node& n) {
   const Value x = widened(n.input(0));
   const std::vector<int64_t> last{x.rank() - 1};
   const Value factor = mul(rsqrt(add(n.input(4), n.attrs<NormAttrs>().eps)), n.input(1));
-  const Value y = add(mul(sub(x, spread(n.input(3), x, last)), spread(factor, x, last)), spread(n.input(2), x, last));
+  const Value y =
+      add(mul(sub(x, spread(n.input(3), x, last)), spread(factor, x, last)), spread(n.input(2), x, last));
   return {cast(y, n.input(0).dtype())};
 }
 
@@ -246,7 +248,8 @@ DrawnBatchNorm draw_batch_norm(SampleRng& rng) {
   DrawnBatchNorm d{{.eps = draw_eps(rng), .channel_axes = {}}, draw_dims(rng, draw(rng, 2, 4), 4), {}};
   const auto rank = static_cast<int64_t>(d.x.size());
   d.at.channel_axes = {rank - 1};
-  if (rank > 2 && draw_chance(rng, 0.4)) d.at.channel_axes.insert(d.at.channel_axes.begin(), draw(rng, 0, rank - 2));
+  if (rank > 2 && draw_chance(rng, 0.4))
+    d.at.channel_axes.insert(d.at.channel_axes.begin(), draw(rng, 0, rank - 2));
   for (int64_t i = 0; i < rank; ++i) {
     int64_t& dim = d.x[static_cast<size_t>(i)];
     if (std::ranges::count(d.at.channel_axes, i)) d.channels.push_back(dim);
@@ -258,14 +261,18 @@ DrawnBatchNorm draw_batch_norm(SampleRng& rng) {
 Sample sample_batch_norm_train(SampleRng& rng, Dtype dtype) {
   const DrawnBatchNorm d = draw_batch_norm(rng);
   const Dtype stat = wide_dtype(dtype);
-  return {{draw_array(rng, dtype, d.x), draw_array(rng, stat, d.channels), draw_array(rng, stat, d.channels)}, d.at, {}};
+  return {{draw_array(rng, dtype, d.x), draw_array(rng, stat, d.channels), draw_array(rng, stat, d.channels)},
+          d.at,
+          {}};
 }
 
 Sample sample_batch_norm_grad(SampleRng& rng, Dtype dtype) {
   const DrawnBatchNorm d = draw_batch_norm(rng);
   const Dtype stat = wide_dtype(dtype);
   return {{draw_array(rng, dtype, d.x), draw_array(rng, stat, d.channels), draw_array(rng, stat, d.channels),
-           draw_array(rng, stat, d.channels, 0.2, 2), draw_array(rng, dtype, d.x)}, d.at, {}};
+           draw_array(rng, stat, d.channels, 0.2, 2), draw_array(rng, dtype, d.x)},
+          d.at,
+          {}};
 }
 
 Sample sample_batch_norm(SampleRng& rng, Dtype dtype) {
@@ -273,14 +280,17 @@ Sample sample_batch_norm(SampleRng& rng, Dtype dtype) {
   const Dtype stat = wide_dtype(dtype);
   return {{draw_array(rng, dtype, x), draw_array(rng, stat, channels), draw_array(rng, stat, channels),
            draw_array(rng, stat, channels), draw_array(rng, stat, channels, 0.2, 2)},
-          NormAttrs{.eps = draw_eps(rng), .groups = 1}, {}};
+          NormAttrs{.eps = draw_eps(rng), .groups = 1},
+          {}};
 }
 
 Sample draw_normalised(SampleRng& rng, Dtype dtype, std::vector<int64_t> x, int64_t groups) {
   const Dtype stat = wide_dtype(dtype);
   const std::vector<int64_t> channels{x.back()};
-  return {{draw_array(rng, dtype, std::move(x)), draw_array(rng, stat, channels), draw_array(rng, stat, channels)},
-          NormAttrs{.eps = draw_eps(rng), .groups = groups}, {}};
+  return {{draw_array(rng, dtype, std::move(x)), draw_array(rng, stat, channels),
+           draw_array(rng, stat, channels)},
+          NormAttrs{.eps = draw_eps(rng), .groups = groups},
+          {}};
 }
 
 Sample sample_layer_norm(SampleRng& rng, Dtype dtype) {
@@ -378,21 +388,24 @@ std::vector<Value> batch_norm_train(Value x, Value scale, Value bias, double eps
 }
 
 Value batch_norm(Value x, Value scale, Value bias, Value mean, Value var, double eps) {
-  return make(batch_norm_op, {std::move(x), std::move(scale), std::move(bias), std::move(mean), std::move(var)},
+  return make(batch_norm_op,
+              {std::move(x), std::move(scale), std::move(bias), std::move(mean), std::move(var)},
               NormAttrs{.eps = eps, .groups = 1});
 }
 
 Value layer_norm(Value x, Value scale, Value bias, double eps) {
-  return make(layer_norm_op, {std::move(x), std::move(scale), std::move(bias)}, NormAttrs{.eps = eps, .groups = 1});
+  return make(layer_norm_op, {std::move(x), std::move(scale), std::move(bias)},
+              NormAttrs{.eps = eps, .groups = 1});
 }
 
 Value group_norm(Value x, Value scale, Value bias, int64_t groups, double eps) {
-  return make(group_norm_op, {std::move(x), std::move(scale), std::move(bias)}, NormAttrs{.eps = eps, .groups = groups});
+  return make(group_norm_op, {std::move(x), std::move(scale), std::move(bias)},
+              NormAttrs{.eps = eps, .groups = groups});
 }
 
 std::span<const OpDef* const> norm_ops() {
-  static constexpr const OpDef* ops[] = {&batch_norm_train_op, &batch_norm_grad_op, &batch_norm_op, &layer_norm_op,
-                                         &group_norm_op};
+  static constexpr const OpDef* ops[] = {&batch_norm_train_op, &batch_norm_grad_op, &batch_norm_op,
+                                         &layer_norm_op, &group_norm_op};
   return ops;
 }
 

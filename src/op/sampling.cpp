@@ -15,7 +15,9 @@ int64_t draw(SampleRng& rng, int64_t low, int64_t high) {
   return low + static_cast<int64_t>(rng() % static_cast<uint64_t>(high - low + 1));
 }
 
-bool draw_chance(SampleRng& rng, double chance) { return static_cast<double>(rng() >> 11) * 0x1p-53 < chance; }
+bool draw_chance(SampleRng& rng, double chance) {
+  return static_cast<double>(rng() >> 11) * 0x1p-53 < chance;
+}
 
 int64_t draw_dim(SampleRng& rng, int64_t high) {
   if (draw_chance(rng, 0.04)) return 0;
@@ -35,7 +37,9 @@ Array draw_array(SampleRng& rng, Dtype dtype, std::vector<int64_t> dims, double 
   for (int64_t i = 0; i < a.size(); ++i) {
     if (ir::is_float(dtype)) a.set(i, low + (high - low) * (static_cast<double>(rng() >> 11) * 0x1p-53));
     else if (dtype == Dtype::boolean) a.set(i, static_cast<double>(rng() & 1));
-    else a.set(i, static_cast<double>(draw(rng, static_cast<int64_t>(std::ceil(low)), static_cast<int64_t>(std::floor(high)))));
+    else
+      a.set(i, static_cast<double>(
+                   draw(rng, static_cast<int64_t>(std::ceil(low)), static_cast<int64_t>(std::floor(high)))));
   }
   return a;
 }
@@ -46,7 +50,8 @@ Array draw_distinct(SampleRng& rng, Dtype dtype, std::vector<int64_t> dims) {
   const std::vector<int64_t> order = draw_permutation(rng, a.size());
   const double step = std::max(0.01, 4.0 / static_cast<double>(a.size() + 1));
   for (int64_t i = 0; i < a.size(); ++i)
-    a.set(i, step * (static_cast<double>(order[static_cast<size_t>(i)]) - static_cast<double>(a.size()) / 2 + 0.25));
+    a.set(i, step * (static_cast<double>(order[static_cast<size_t>(i)]) - static_cast<double>(a.size()) / 2 +
+                     0.25));
   return a;
 }
 
@@ -60,7 +65,8 @@ std::vector<int64_t> draw_axes(SampleRng& rng, int64_t rank) {
 std::vector<int64_t> draw_permutation(SampleRng& rng, int64_t n) {
   std::vector<int64_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
-  for (int64_t i = n; i-- > 1;) std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(draw(rng, 0, i))]);
+  for (int64_t i = n; i-- > 1;)
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(draw(rng, 0, i))]);
   return order;
 }
 

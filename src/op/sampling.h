@@ -13,7 +13,8 @@ int64_t draw_dim(ir::SampleRng& rng, int64_t high = 6);
 /// `rank` dims by draw_dim().
 std::vector<int64_t> draw_dims(ir::SampleRng& rng, int64_t rank, int64_t high = 6);
 /// Elements uniform in [low, high] (integers: whole numbers there, negative bounds become 0 for u8; bool: either).
-ir::Array draw_array(ir::SampleRng& rng, ir::Dtype dtype, std::vector<int64_t> dims, double low = -2, double high = 2);
+ir::Array draw_array(ir::SampleRng& rng, ir::Dtype dtype, std::vector<int64_t> dims, double low = -2,
+                     double high = 2);
 /// Elements that differ pairwise by at least 0.01 (for max, min and sorting, whose gradients have no ties); floats only,
 /// other dtypes as draw_array().
 ir::Array draw_distinct(ir::SampleRng& rng, ir::Dtype dtype, std::vector<int64_t> dims);

@@ -11,7 +11,8 @@ std::vector<int64_t> spatial_dims(const ir::Value& v);
 /// [first, spatial..., last].
 ir::Type spatial_type(ir::Dtype dtype, ir::Dim first, const std::vector<int64_t>& spatial, ir::Dim last);
 /// UserError unless `v` has one entry per spatial axis, each at least `least`.
-void check_per_axis(const ir::InferCtx& c, const char* name, const std::vector<int64_t>& v, size_t axes, int64_t least);
+void check_per_axis(const ir::InferCtx& c, const char* name, const std::vector<int64_t>& v, size_t axes,
+                    int64_t least);
 
 /// A window sliding over spatial axes: output o reads input o*stride - pad_low + k*dilation for every k of the window.
 struct Sliding {
@@ -19,7 +20,8 @@ struct Sliding {
 };
 
 /// Output dims of a window over `in`; UserError where the window is empty or larger than the padded input.
-std::vector<int64_t> sliding_out(const ir::InferCtx& c, const Sliding& s, const std::vector<int64_t>& pad_high);
+std::vector<int64_t> sliding_out(const ir::InferCtx& c, const Sliding& s,
+                                 const std::vector<int64_t>& pad_high);
 
 /// Row-major index of `index` in `dims`.
 inline int64_t flat_index(const std::vector<int64_t>& index, const std::vector<int64_t>& dims) {
@@ -40,7 +42,8 @@ inline bool advance(std::vector<int64_t>& index, const std::vector<int64_t>& dim
 /// Call f(input, tap, output), flat spatial positions, for every tap that lies inside the input; output by output.
 template <class F>
 void each_tap(const Sliding& s, F&& f) {
-  if (ir::count(std::span<const int64_t>(s.out)) == 0 || ir::count(std::span<const int64_t>(s.window)) == 0) return;
+  if (ir::count(std::span<const int64_t>(s.out)) == 0 || ir::count(std::span<const int64_t>(s.window)) == 0)
+    return;
   std::vector<int64_t> o(s.out.size(), 0), k(s.out.size(), 0), i(s.out.size(), 0);
   do {
     do {

@@ -5,7 +5,9 @@
 namespace espalier::op {
 
 /// f32 for bf16 and f16, else the dtype itself.
-constexpr ir::Dtype wide_dtype(ir::Dtype d) { return d == ir::Dtype::bf16 || d == ir::Dtype::f16 ? ir::Dtype::f32 : d; }
+constexpr ir::Dtype wide_dtype(ir::Dtype d) {
+  return d == ir::Dtype::bf16 || d == ir::Dtype::f16 ? ir::Dtype::f32 : d;
+}
 /// The value in its wide dtype.
 inline Value widened(const Value& v) { return cast(v, wide_dtype(v.dtype())); }
 

@@ -62,8 +62,8 @@ Sliding pool_grad_windows(const InferCtx& c, const PoolAttrs& at) {
   spatial_axes(c);
   Sliding s = pool_windows(c, at, at.spatial, true);
   if (const std::vector<int64_t> out = spatial_dims(c, c.in[0]); out != s.out)
-    c.fail("dy's spatial dims do not follow from the attributes", ir::dims_text(std::span<const int64_t>(s.out)),
-           ir::dims_text(std::span<const int64_t>(out)));
+    c.fail("dy's spatial dims do not follow from the attributes",
+           ir::dims_text(std::span<const int64_t>(s.out)), ir::dims_text(std::span<const int64_t>(out)));
   return s;
 }
 
@@ -113,7 +113,8 @@ std::vector<Array> eval_max_pool(const EvalCtx& c) {
   const Array& x = c.in[0];
   const int64_t channels = x.dims().back(), in = count(s.in), outs = count(s.out);
   const std::vector<int64_t> dims = ir::static_dims(c.node.types()[0].dims);
-  Array y = Array::full(x.dtype(), dims, ir::is_float(x.dtype()) ? -std::numeric_limits<double>::infinity() : -0x1p63);
+  Array y = Array::full(x.dtype(), dims,
+                        ir::is_float(x.dtype()) ? -std::numeric_limits<double>::infinity() : -0x1p63);
   Array index(c.node.types()[1].dtype, dims);
   std::vector<char> found(static_cast<size_t>(y.size()), 0);
   ir::dispatch(x.dtype(), [&](auto tag) {
@@ -153,7 +154,8 @@ std::vector<Array> eval_max_pool_grad(const EvalCtx& c) {
 
 /// What each window of an average divides by.
 std::vector<double> pool_divisors(const Sliding& s, bool count_pad) {
-  std::vector<double> n(static_cast<size_t>(count(s.out)), count_pad ? static_cast<double>(count(s.window)) : 0);
+  std::vector<double> n(static_cast<size_t>(count(s.out)),
+                        count_pad ? static_cast<double>(count(s.window)) : 0);
   if (!count_pad) each_tap(s, [&](int64_t, int64_t, int64_t o) { n[static_cast<size_t>(o)] += 1; });
   return n;
 }
@@ -222,8 +224,10 @@ DrawnPool draw_pool(SampleRng& rng) {
   const int64_t axes = draw(rng, 1, 3);
   d.at.count_pad = draw_chance(rng, 0.5);
   for (int64_t i = 0; i < axes; ++i) {
-    const int64_t window = draw(rng, 1, axes == 3 ? 2 : 3), low = draw(rng, 0, window - 1), high = draw(rng, 0, window - 1);
-    const int64_t least = std::max<int64_t>(window - low - high, 1), in = draw(rng, least, least + (axes == 3 ? 2 : 4));
+    const int64_t window = draw(rng, 1, axes == 3 ? 2 : 3), low = draw(rng, 0, window - 1),
+                  high = draw(rng, 0, window - 1);
+    const int64_t least = std::max<int64_t>(window - low - high, 1),
+                  in = draw(rng, least, least + (axes == 3 ? 2 : 4));
     d.at.window.push_back(window);
     d.at.stride.push_back(draw(rng, 1, 3));
     d.at.pad_low.push_back(low), d.at.pad_high.push_back(high);
@@ -259,7 +263,8 @@ Sample sample_max_pool_grad(SampleRng& rng, Dtype dtype) {
   each_tap(s, [&](int64_t, int64_t k, int64_t o) { taps[static_cast<size_t>(o)].push_back(k); });
   for (int64_t i = 0; i < index.size(); ++i) {
     const auto& inside = taps[static_cast<size_t>(i / dims.back() % count(d.out))];
-    index.set(i, static_cast<double>(inside[static_cast<size_t>(draw(rng, 0, static_cast<int64_t>(inside.size()) - 1))]));
+    index.set(i, static_cast<double>(
+                     inside[static_cast<size_t>(draw(rng, 0, static_cast<int64_t>(inside.size()) - 1))]));
   }
   return {{draw_array(rng, dtype, dims), std::move(index)}, with_spatial(d.at, d.in), {}};
 }
@@ -272,7 +277,8 @@ void check_resize(const InferCtx& c, const ResizeAttrs& at) {
     c.fail("linear interpolation needs floats", "f64 f32 bf16 f16, or mode nearest");
 }
 
-void check_resize_extents(const InferCtx& c, const std::vector<int64_t>& in, const std::vector<int64_t>& out) {
+void check_resize_extents(const InferCtx& c, const std::vector<int64_t>& in,
+                          const std::vector<int64_t>& out) {
   for (size_t i = 0; i < in.size(); ++i)
     if (in[i] == 0 && out[i] != 0) c.fail("an empty axis cannot be resized", "0", std::to_string(out[i]));
 }
@@ -293,10 +299,12 @@ std::vector<Type> infer_resize_grad(const InferCtx& c) {
 
 /// Call f(input, output, weight), flat spatial positions, for every pair that meets; output by output.
 template <class F>
-void each_resize_tap(const std::vector<int64_t>& in, const std::vector<int64_t>& out, const ResizeAttrs& at, F&& f) {
+void each_resize_tap(const std::vector<int64_t>& in, const std::vector<int64_t>& out, const ResizeAttrs& at,
+                     F&& f) {
   if (count(out) == 0) return;
   std::vector<std::vector<ResizeTap>> taps;
-  for (size_t d = 0; d < in.size(); ++d) taps.push_back(resize_taps(in[d], out[d], at.mode, at.align_corners));
+  for (size_t d = 0; d < in.size(); ++d)
+    taps.push_back(resize_taps(in[d], out[d], at.mode, at.align_corners));
   std::vector<int64_t> o(out.size(), 0), i(out.size(), 0);
   do {
     for (unsigned corner = 0; corner < (1u << out.size()); ++corner) {
@@ -335,7 +343,8 @@ Array eval_resize_as(const EvalCtx& c, bool gradient) {
 }
 
 std::vector<Array> eval_resize(const EvalCtx& c, bool gradient) {
-  return {ir::is_float(c.in[0].dtype()) ? eval_resize_as<double>(c, gradient) : eval_resize_as<int64_t>(c, gradient)};
+  return {ir::is_float(c.in[0].dtype()) ? eval_resize_as<double>(c, gradient)
+                                        : eval_resize_as<int64_t>(c, gradient)};
 }
 
 std::vector<Value> resize_rule(const GradCtx& c) {
@@ -422,7 +431,8 @@ constinit const OpDef avg_pool_op{
     .attrs = ir::attr_type<PoolAttrs>(),
     .infer = infer_pool,
     .grad = ir::rule([](const GradCtx& c) {
-      return std::vector{avg_pool_grad(c.dout[0], with_spatial(c.node.attrs<PoolAttrs>(), spatial_dims(c.in(0))))};
+      return std::vector{
+          avg_pool_grad(c.dout[0], with_spatial(c.node.attrs<PoolAttrs>(), spatial_dims(c.in(0))))};
     }),
     .expand = nullptr,
     .scalar = {},
@@ -477,14 +487,20 @@ constinit const OpDef resize_grad_op{
     .sample = sample_resize,
 };
 
-std::vector<Value> max_pool(Value x, PoolAttrs attrs) { return make_all(max_pool_op, {std::move(x)}, std::move(attrs)); }
+std::vector<Value> max_pool(Value x, PoolAttrs attrs) {
+  return make_all(max_pool_op, {std::move(x)}, std::move(attrs));
+}
 Value max_pool_grad(Value dy, Value index, PoolAttrs attrs) {
   return make(max_pool_grad_op, {std::move(dy), std::move(index)}, std::move(attrs));
 }
 Value avg_pool(Value x, PoolAttrs attrs) { return make(avg_pool_op, {std::move(x)}, std::move(attrs)); }
-Value avg_pool_grad(Value dy, PoolAttrs attrs) { return make(avg_pool_grad_op, {std::move(dy)}, std::move(attrs)); }
+Value avg_pool_grad(Value dy, PoolAttrs attrs) {
+  return make(avg_pool_grad_op, {std::move(dy)}, std::move(attrs));
+}
 Value resize(Value x, ResizeAttrs attrs) { return make(resize_op, {std::move(x)}, std::move(attrs)); }
-Value resize_grad(Value dy, ResizeAttrs attrs) { return make(resize_grad_op, {std::move(dy)}, std::move(attrs)); }
+Value resize_grad(Value dy, ResizeAttrs attrs) {
+  return make(resize_grad_op, {std::move(dy)}, std::move(attrs));
+}
 
 std::span<const OpDef* const> window_ops() {
   static constexpr const OpDef* ops[] = {&max_pool_op,      &max_pool_grad_op, &avg_pool_op,

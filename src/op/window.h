@@ -12,18 +12,19 @@ struct PoolAttrs {
   std::vector<int64_t> spatial;  ///< gradients: spatial dims of the input
   bool operator==(const PoolAttrs&) const = default;
   static constexpr auto fields() {
-    return std::tuple{ir::field("window", &PoolAttrs::window),   ir::field("stride", &PoolAttrs::stride),
-                      ir::field("pad_low", &PoolAttrs::pad_low), ir::field("pad_high", &PoolAttrs::pad_high),
-                      ir::field("count_pad", &PoolAttrs::count_pad), ir::field("spatial", &PoolAttrs::spatial)};
+    return std::tuple{
+        ir::field("window", &PoolAttrs::window),       ir::field("stride", &PoolAttrs::stride),
+        ir::field("pad_low", &PoolAttrs::pad_low),     ir::field("pad_high", &PoolAttrs::pad_high),
+        ir::field("count_pad", &PoolAttrs::count_pad), ir::field("spatial", &PoolAttrs::spatial)};
   }
 };
 enum class ResizeMode : uint8_t { nearest, linear };
 inline constexpr std::string_view resize_mode_names[] = {"nearest", "linear"};
 constexpr std::span<const std::string_view> enum_names(ResizeMode) { return resize_mode_names; }
 struct ResizeAttrs {
-  std::vector<int64_t> spatial;     ///< of the result (of the input, for resize_grad)
+  std::vector<int64_t> spatial;  ///< of the result (of the input, for resize_grad)
   ResizeMode mode = ResizeMode::nearest;
-  bool align_corners = false;       ///< else half-pixel centres (nearest: floor of the centre)
+  bool align_corners = false;  ///< else half-pixel centres (nearest: floor of the centre)
   bool operator==(const ResizeAttrs&) const = default;
   static constexpr auto fields() {
     return std::tuple{ir::field("spatial", &ResizeAttrs::spatial), ir::field("mode", &ResizeAttrs::mode),
@@ -31,7 +32,8 @@ struct ResizeAttrs {
   }
 };
 
-extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad_op, resize_op, resize_grad_op;
+extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad_op, resize_op,
+    resize_grad_op;
 
 /// Results: the maxima, and where each was found: row-major index within its window, u8 (i32 for windows over 256).
 /// Padding never wins; NaN does; the first of equals wins.

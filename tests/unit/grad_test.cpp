@@ -41,7 +41,8 @@ Graph graph(std::vector<Value> inputs, const std::vector<Value>& outputs) {
   return g;
 }
 
-std::vector<Array> eval(std::vector<Value> inputs, const std::vector<Value>& outputs, const std::vector<Array>& arrays) {
+std::vector<Array> eval(std::vector<Value> inputs, const std::vector<Value>& outputs,
+                        const std::vector<Array>& arrays) {
   return target::reference::evaluate(graph(std::move(inputs), outputs), arrays);
 }
 
@@ -109,20 +110,23 @@ TEST(Grad, UnusedInputsAndValuesInsideTheGraph) {
 TEST(Grad, IntegersCarryNone) {
   const Value x = ir::new_input("x", f64({3}));
   const Value whole = op::cast(op::cast(x, Dtype::i64), Dtype::f64);  // gradient stops
-  const Value best = op::gather(x, op::argmax(x, 0), 0);              // flows through the value, not the index
+  const Value best = op::gather(x, op::argmax(x, 0), 0);  // flows through the value, not the index
   const std::vector<Value> g = gradient(op::add(sum(op::mul(whole, x)), best), {&x, 1});
   test::expect_close(eval({x}, g, {row({1.5, 4.25, -2})})[0], row({1, 5, -2}));
 }
 
 TEST(Grad, OfMatrixProductsNeedsNoTranspose) {
-  const Value x = ir::new_input("x", f64({5, 2, 3})), w = ir::new_input("w", f64({3, 4})), v = ir::new_input("v", f64({6, 4}));
-  const op::DotAttrs by_rows{.batch_a = {}, .batch_b = {}, .contract_a = {2}, .contract_b = {1}, .out = Dtype::f64};
+  const Value x = ir::new_input("x", f64({5, 2, 3})), w = ir::new_input("w", f64({3, 4})),
+              v = ir::new_input("v", f64({6, 4}));
+  const op::DotAttrs by_rows{
+      .batch_a = {}, .batch_b = {}, .contract_a = {2}, .contract_b = {1}, .out = Dtype::f64};
   const std::vector<Value> g = gradient(sum(op::dot(op::matmul(x, w), v, by_rows)), std::vector{x, w, v});
   EXPECT_EQ(count_ops(graph({x, w, v}, g)).count("transpose"), 0u);
 }
 
 TEST(Grad, MarksTheSeedAndEveryGradient) {
-  const Value x = ir::new_input("x", f64({2})), w = ir::new_input("w", f64({2})), unused = ir::new_input("u", f64({1}));
+  const Value x = ir::new_input("x", f64({2})), w = ir::new_input("w", f64({2})),
+              unused = ir::new_input("u", f64({1}));
   const std::vector<Value> g = gradient(sum(op::mul(x, op::exp(w))), std::vector{x, w, unused});
   const auto n = count_ops(graph({x, w}, g));
   EXPECT_EQ(n.at("loss_seed"), 1);
@@ -132,7 +136,8 @@ TEST(Grad, MarksTheSeedAndEveryGradient) {
 
 TEST(Grad, SeveralResultsOfOneNode) {
   // var and mean feed the loss beside y: their gradients join at the node.
-  const Value x = ir::new_input("x", f64({4, 1})), scale = ir::new_input("scale", f64({1})), bias = ir::new_input("bias", f64({1}));
+  const Value x = ir::new_input("x", f64({4, 1})), scale = ir::new_input("scale", f64({1})),
+              bias = ir::new_input("bias", f64({1}));
   const std::vector<Value> bn = op::batch_norm_train(x, scale, bias, 1e-5);
   const Value g = gradient(op::add(sum(bn[1]), sum(bn[2])), {&x, 1})[0];
   // d mean = 1/4; d var = 2 (x - mean) / 4.
@@ -170,16 +175,23 @@ TEST(Grad, ErrorsNameWhatCame) {
   EXPECT_THAT(message([&] { gradient(sum(x), {&i, 1}); }), testing::HasSubstr("i32[]"));
   const std::vector<Value> none(1);
   EXPECT_THAT(message([&] { gradient(sum(x), none); }), testing::HasSubstr("empty"));
-  EXPECT_THAT(message([&] { autodiff::vjp({&x, 1}, std::vector{sum(x)}, {&x, 1}); }), testing::HasSubstr("f64[2]"));
+  EXPECT_THAT(message([&] {
+                autodiff::vjp({&x, 1}, std::vector{sum(x)}, {&x, 1});
+              }),
+              testing::HasSubstr("f64[2]"));
 }
 
 TEST(Grad, AWhileLoopOnTheWayIsAnErrorAndBesideItIsNot) {
   const std::vector<Type> types{f64({}), f64({})};
-  const GraphRef again = op::body_graph("again", types, [](const auto& in) { return std::vector{op::lt(in[0], in[1])}; });
-  const GraphRef twice = op::body_graph("twice", types, [](const auto& in) { return std::vector{op::add(in[0], in[0])}; });
+  const GraphRef again =
+      op::body_graph("again", types, [](const auto& in) { return std::vector{op::lt(in[0], in[1])}; });
+  const GraphRef twice =
+      op::body_graph("twice", types, [](const auto& in) { return std::vector{op::add(in[0], in[0])}; });
   const Value x = ir::new_input("x", f64({})), y = ir::new_input("y", f64({}));
   const Value end = op::while_loop({again, twice, 1}, {y, ir::constant(Dtype::f64, 10)})[0];
-  EXPECT_NEAR(eval({x, y}, gradient(op::mul(x, end), {&x, 1}), {Array::scalar(Dtype::f64, 1), Array::scalar(Dtype::f64, 3)})[0].at(0),
+  EXPECT_NEAR(eval({x, y}, gradient(op::mul(x, end), {&x, 1}),
+                   {Array::scalar(Dtype::f64, 1), Array::scalar(Dtype::f64, 3)})[0]
+                  .at(0),
               12, 0);
   try {
     gradient(op::mul(x, end), {&y, 1});
@@ -192,8 +204,11 @@ TEST(Grad, AWhileLoopOnTheWayIsAnErrorAndBesideItIsNot) {
 TEST(Grad, OfCondIsACondOfGradients) {
   const Value c = ir::new_input("c", {Dtype::boolean, {}}), x = ir::new_input("x", f64({2}));
   const std::vector<Type> types{x.type()};
-  const GraphRef a = op::body_graph("a", types, [](const auto& in) { return std::vector{op::square(in[0])}; });
-  const GraphRef b = op::body_graph("b", types, [](const auto&) { return std::vector{ir::constant(row({1, 1}))}; });
+  const GraphRef a =
+      op::body_graph("a", types, [](const auto& in) { return std::vector{op::square(in[0])}; });
+  const GraphRef b = op::body_graph("b", types, [](const auto&) {
+    return std::vector{ir::constant(row({1, 1}))};
+  });
   const Value g = gradient(sum(op::cond(c, a, b, {x})[0]), {&x, 1})[0];
   test::expect_close(eval({c, x}, {g}, {Array::scalar(Dtype::boolean, 1), row({3, 4})})[0], row({6, 8}));
   test::expect_close(eval({c, x}, {g}, {Array::scalar(Dtype::boolean, 0), row({3, 4})})[0], row({0, 0}));
@@ -210,12 +225,14 @@ class ScanGrad : public testing::TestWithParam<bool> {};
 TEST_P(ScanGrad, EqualsTheUnrolledLoop) {
   const bool reverse = GetParam();
   constexpr int64_t length = 4, width = 3;
-  const Value h = ir::new_input("h", f64({width})), xs = ir::new_input("xs", f64({length, width})), w = ir::new_input("w", f64({width}));
+  const Value h = ir::new_input("h", f64({width})), xs = ir::new_input("xs", f64({length, width})),
+              w = ir::new_input("w", f64({width}));
   const Value zero = ir::constant(Dtype::i64, 0);
   const std::vector<Type> types{h.type(), zero.type(), f64({width}), w.type()};
-  const GraphRef body = op::body_graph("step", types, [](const auto& in) { return recurrent_step(in[0], in[1], in[2], in[3]); });
-  const std::vector<Value> looped =
-      op::scan({.body = body, .carries = 2, .slices = 1, .length = length, .reverse = reverse}, {h, zero, xs, w});
+  const GraphRef body = op::body_graph(
+      "step", types, [](const auto& in) { return recurrent_step(in[0], in[1], in[2], in[3]); });
+  const std::vector<Value> looped = op::scan(
+      {.body = body, .carries = 2, .slices = 1, .length = length, .reverse = reverse}, {h, zero, xs, w});
   const Value loop_loss = op::add(sum(looped[0]), sum(op::square(looped[2])));
 
   Value state = h, n = zero, loss;
@@ -233,7 +250,8 @@ TEST_P(ScanGrad, EqualsTheUnrolledLoop) {
     return gradient(op::add(sum(op::square(g[0])), op::add(sum(op::sin(g[1])), sum(op::square(g[2])))), wrt);
   };
   ir::SampleRng rng(5);
-  const std::vector<Array> in{op::draw_array(rng, Dtype::f64, {width}), op::draw_array(rng, Dtype::f64, {length, width}),
+  const std::vector<Array> in{op::draw_array(rng, Dtype::f64, {width}),
+                              op::draw_array(rng, Dtype::f64, {length, width}),
                               op::draw_array(rng, Dtype::f64, {width})};
   test::expect_close(eval(wrt, got, in), eval(wrt, want, in), 10);
   test::expect_close(eval(wrt, curvature(got), in), eval(wrt, curvature(want), in), 100);
@@ -244,16 +262,19 @@ INSTANTIATE_TEST_SUITE_P(Direction, ScanGrad, testing::Bool());
 TEST(Grad, AScanWhoseBodyIsLinearKeepsNoCarries) {
   const Value h = ir::new_input("h", f64({2})), xs = ir::new_input("xs", f64({5, 2}));
   const std::vector<Type> types{h.type(), h.type()};
-  const GraphRef body = op::body_graph("sum", types, [](const auto& in) { return std::vector{op::add(in[0], in[1])}; });
-  const std::vector<Value> out = op::scan({.body = body, .carries = 1, .slices = 1, .length = 5, .reverse = false}, {h, xs});
+  const GraphRef body =
+      op::body_graph("sum", types, [](const auto& in) { return std::vector{op::add(in[0], in[1])}; });
+  const std::vector<Value> out =
+      op::scan({.body = body, .carries = 1, .slices = 1, .length = 5, .reverse = false}, {h, xs});
   const std::vector<Value> g = gradient(sum(op::mul(out[0], 3.0)), std::vector{h, xs});
   EXPECT_EQ(count_ops(graph({h, xs}, g))["scan"], 1) << "only the backward loop";
-  test::expect_close(eval({h, xs}, g, {row({0, 0}), Array(Dtype::f64, {5, 2})})[1], Array::full(Dtype::f64, {5, 2}, 3));
+  test::expect_close(eval({h, xs}, g, {row({0, 0}), Array(Dtype::f64, {5, 2})})[1],
+                     Array::full(Dtype::f64, {5, 2}, 3));
 }
 
 /// Gradients of a small convolutional network's loss.
-std::vector<Value> network_gradients(const Value& x, const Value& labels, const Value& w, const Value& scale, const Value& bias,
-                                     const Value& head) {
+std::vector<Value> network_gradients(const Value& x, const Value& labels, const Value& w, const Value& scale,
+                                     const Value& bias, const Value& head) {
   op::ConvAttrs at = op::plain_conv(2, Dtype::f32);
   at.pad_low = {1, 1}, at.pad_high = {1, 1};
   const Value h = op::relu(op::batch_norm_train(op::conv(x, w, at), scale, bias, 1e-5)[0]);
@@ -262,17 +283,21 @@ std::vector<Value> network_gradients(const Value& x, const Value& labels, const 
 }
 
 TEST(Grad, ASymbolicBatchGivesTheSameAsItsNumber) {
-  const Value w = ir::new_input("w", {Dtype::f32, {3, 3, 3, 2}}), head = ir::new_input("head", {Dtype::f32, {3, 4}});
-  const Value scale = ir::new_input("scale", {Dtype::f32, {3}}), bias = ir::new_input("bias", {Dtype::f32, {3}});
+  const Value w = ir::new_input("w", {Dtype::f32, {3, 3, 3, 2}}),
+              head = ir::new_input("head", {Dtype::f32, {3, 4}});
+  const Value scale = ir::new_input("scale", {Dtype::f32, {3}}),
+              bias = ir::new_input("bias", {Dtype::f32, {3}});
   const auto build = [&](Dim batch) {
-    const Value x = ir::new_input("x", {Dtype::f32, {batch, 5, 4, 2}}), labels = ir::new_input("labels", {Dtype::i32, {batch}});
+    const Value x = ir::new_input("x", {Dtype::f32, {batch, 5, 4, 2}}),
+                labels = ir::new_input("labels", {Dtype::i32, {batch}});
     return graph({x, labels, w, scale, bias, head}, network_gradients(x, labels, w, scale, bias, head));
   };
   const Graph bound = specialise(build(Dim::symbol("batch")), {{"batch", 3}}), fixed = build(3);
   ir::SampleRng rng(9);
-  const std::vector<Array> in{op::draw_array(rng, Dtype::f32, {3, 5, 4, 2}), op::draw_array(rng, Dtype::i32, {3}, 0, 3),
-                              op::draw_array(rng, Dtype::f32, {3, 3, 3, 2}), op::draw_array(rng, Dtype::f32, {3}),
-                              op::draw_array(rng, Dtype::f32, {3}), op::draw_array(rng, Dtype::f32, {3, 4})};
+  const std::vector<Array> in{
+      op::draw_array(rng, Dtype::f32, {3, 5, 4, 2}), op::draw_array(rng, Dtype::i32, {3}, 0, 3),
+      op::draw_array(rng, Dtype::f32, {3, 3, 3, 2}), op::draw_array(rng, Dtype::f32, {3}),
+      op::draw_array(rng, Dtype::f32, {3}),          op::draw_array(rng, Dtype::f32, {3, 4})};
   test::expect_close(target::reference::evaluate(bound, in), target::reference::evaluate(fixed, in));
 }
 
