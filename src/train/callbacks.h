@@ -1,0 +1,61 @@
+#pragma once
+// Ready callbacks of the Trainer.
+#include <cstdio>
+#include <limits>
+
+#include "train/trainer.h"
+
+namespace espalier::train {
+
+/// Live progress: a bar that is redrawn on a terminal, plain lines (one per epoch) elsewhere.
+class ESPALIER_API ProgressBar : public Callback {
+ public:
+  /// `names` of the values; `out` stays the caller's.
+  explicit ProgressBar(std::vector<std::string> names = {"loss"}, std::FILE* out = stderr);
+  void on_step(const Progress& p) override;
+  bool on_epoch(const Progress& p) override;
+  void on_end(const Progress& p) override;
+
+ private:
+  std::string line(const Progress& p) const;
+  std::vector<std::string> names_;
+  std::FILE* out_;
+  bool terminal_;
+  double drawn_ = -1, began_ = -1;
+  int64_t first_step_ = 0;
+};
+
+/// One row per step: step, epoch, rate, values. A resumed run cuts the rows after its checkpoint and goes on.
+class ESPALIER_API CsvLog : public Callback {
+ public:
+  CsvLog(std::filesystem::path path, std::vector<std::string> names = {"loss"});
+  void on_step(const Progress& p) override;
+  bool on_epoch(const Progress& p) override;
+  void on_end(const Progress& p) override;
+  std::string state() const override;
+  void restore(const std::string& state) override;
+
+ private:
+  void write();
+  std::filesystem::path path_;
+  std::string text_;
+};
+
+/// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
+class ESPALIER_API EarlyStop : public Callback {
+ public:
+  EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0) : patience_(patience), min_delta_(min_delta), value_(value) {}
+  void on_step(const Progress& p) override;
+  bool on_epoch(const Progress& p) override;
+  std::string state() const override;
+  void restore(const std::string& state) override;
+
+ private:
+  int64_t patience_;
+  double min_delta_;
+  size_t value_;
+  double best_ = std::numeric_limits<double>::infinity(), sum_ = 0;
+  int64_t count_ = 0, waited_ = 0;
+};
+
+}  // namespace espalier::train

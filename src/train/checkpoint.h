@@ -1,0 +1,31 @@
+#pragma once
+// A checkpoint: every cell that a training step reads or writes, and where the loop stood, in one safetensors file that is
+// either whole or absent.
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tensor/parameter.h"
+
+namespace espalier::train {
+
+struct NamedParameter {
+  std::string name;
+  Parameter parameter;
+};
+
+struct Checkpoint {
+  std::vector<NamedParameter> cells;
+  std::map<std::string, std::string> facts;  ///< step, loader cursor, precision, ...
+};
+
+/// Write it as `path`. UserError when it cannot be written; the old file then stays.
+ESPALIER_API void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
+/// Fill the cells from `path` and return its facts. UserError names a cell that is missing, of another type, or not ours;
+/// then no cell was changed.
+ESPALIER_API std::map<std::string, std::string> load_checkpoint(const std::filesystem::path& path,
+                                                                std::span<const NamedParameter> cells);
+
+}  // namespace espalier::train

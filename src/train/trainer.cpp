@@ -1,0 +1,173 @@
+#include "train/trainer.h"
+
+#include <charconv>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/text.h"
+
+namespace espalier::train {
+
+namespace {
+
+volatile std::sig_atomic_t interrupt_flag = 0;
+
+void on_signal(int signal) {
+  if (interrupt_flag) {  // the second time: as if there were no handler
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+  interrupt_flag = 1;
+}
+
+CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Field>& fields) {
+  CompileOptions c;
+  c.precision = o.precision;
+  c.target = o.target;
+  c.name = "training_step";
+  c.argument_ranges = o.argument_ranges;
+  c.result_names = o.value_names;
+  for (const data::Field& f : fields) c.argument_names.push_back(f.name);
+  return c;
+}
+
+int64_t fact_number(const std::map<std::string, std::string>& facts, const std::string& name) {
+  const auto it = facts.find(name);
+  int64_t value = 0;
+  const bool ok = it != facts.end() &&
+                  std::from_chars(it->second.data(), it->second.data() + it->second.size(), value).ec == std::errc{};
+  if (!ok) throw UserError({"checkpoint", "lacks fact " + name, it == facts.end() ? "" : it->second, "a number"});
+  return value;
+}
+
+std::string fact(const std::map<std::string, std::string>& facts, const std::string& name) {
+  const auto it = facts.find(name);
+  return it == facts.end() ? "" : it->second;
+}
+
+}  // namespace
+
+void interrupt_on_signals() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+bool interrupted() { return interrupt_flag != 0; }
+void set_interrupted(bool value) { interrupt_flag = value ? 1 : 0; }
+
+Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
+                 TrainerOptions options)
+    : loss_(std::move(loss)), cells_(std::move(cells)), optimiser_(optimiser), loader_(loader), options_(std::move(options)),
+      compiled_(
+          [this](const std::vector<Tensor>& batch) {
+            std::vector<Tensor> values = loss_(batch);
+            if (values.empty()) throw UserError({"trainer", "the loss function gives nothing", "", "a loss"});
+            optimiser_.minimise(values[0]);
+            return values;
+          },
+          step_options(options_, loader_.fields())) {
+  if (options_.epochs < 0) throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
+}
+
+int64_t Trainer::total_steps() const { return options_.epochs * loader_.batches_per_epoch(); }
+
+Step& Trainer::step() {
+  std::vector<ir::Type> types;
+  for (const data::Field& f : loader_.fields()) {
+    ir::Type t = f.type;
+    t.dims.insert(t.dims.begin(), ir::Dim(loader_.options().batch_size));
+    types.push_back(std::move(t));
+  }
+  return compiled_.step(types);
+}
+
+std::vector<NamedParameter> Trainer::checkpoint_cells() {
+  std::vector<NamedParameter> all;
+  for (const Parameter& p : cells_) all.push_back({"model." + p.name(), p});
+  optimiser_.each_state([&](const std::string& path, Parameter& p) { all.push_back({path, p}); });
+  return all;
+}
+
+void Trainer::save() {
+  Checkpoint c{checkpoint_cells(), {}};
+  c.facts["step"] = std::to_string(done_);
+  c.facts["loader"] = loader_.state().text();
+  c.facts["precision"] = options_.precision;
+  for (size_t i = 0; i < callbacks_.size(); ++i) c.facts["callback." + std::to_string(i)] = callbacks_[i]->state();
+  save_checkpoint(options_.checkpoint, c);
+}
+
+void Trainer::try_resume() {
+  if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint)) return;
+  const auto facts = load_checkpoint(options_.checkpoint, checkpoint_cells());
+  if (fact(facts, "precision") != options_.precision)
+    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision", fact(facts, "precision"),
+                     options_.precision});
+  done_ = fact_number(facts, "step");
+  loader_.restore(data::LoaderState::of_text(fact(facts, "loader")));
+  for (size_t i = 0; i < callbacks_.size(); ++i) callbacks_[i]->restore(fact(facts, "callback." + std::to_string(i)));
+}
+
+Progress Trainer::one_step() {
+  Step& s = step();
+  const data::Batch batch = loader_.next();
+  if (batch.size != loader_.options().batch_size)
+    throw UserError({"trainer", "batch is not full", std::to_string(batch.size),
+                     std::to_string(loader_.options().batch_size) + " (set drop_last in the loader)"});
+  for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
+  if (options_.rate) optimiser_.set_rate(options_.rate(done_));
+  s.run();
+  ++done_;
+  Progress p{.step = done_, .steps = total_steps(), .epoch = batch.epoch, .batch = batch.index,
+             .batches = loader_.batches_per_epoch(), .values = {}, .rate = optimiser_.rate(), .seconds = 0,
+             .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
+  for (size_t i = 0; i < s.results(); ++i) {
+    const ir::Type type = s.result_type(i);
+    if (type.elements() != 1)
+      throw UserError({"trainer", "result " + std::to_string(i) + " of the loss function is no scalar", type.text(), "f32[]"});
+    p.values.push_back(ir::Array::borrow(type.dtype, {}, s.output(i), nullptr).at(0));
+  }
+  return p;
+}
+
+void Trainer::check_finite(const Progress& p) const {
+  if (std::isfinite(p.values[0])) return;
+  std::string kept = options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
+  throw UserError({"training, step " + std::to_string(p.step) + " (epoch " + std::to_string(p.epoch + 1) + ", batch " +
+                       std::to_string(p.batch + 1) + ")",
+                   "the loss is not finite" + kept, number_text(p.values[0]),
+                   "a finite loss: try a lower learning rate or f32 precision"});
+}
+
+Ending Trainer::fit() {
+  try_resume();
+  stop_ = false;
+  const int64_t start = now_ns();
+  Ending ending = Ending::finished;
+  Progress last{.step = done_, .steps = total_steps(), .values = {}};
+  while (done_ < total_steps()) {
+    last = one_step();
+    last.seconds = static_cast<double>(now_ns() - start) * 1e-9;
+    check_finite(last);
+    for (const auto& c : callbacks_) c->on_step(last);
+    if (last.end_of_epoch) {
+      for (const auto& c : callbacks_) stop_ = c->on_epoch(last) || stop_;
+      const bool due = options_.checkpoint_every > 0 && (last.epoch + 1) % options_.checkpoint_every == 0;
+      if (!options_.checkpoint.empty() && (due || stop_ || done_ == total_steps())) save();
+    }
+    if (stop_) {
+      ending = Ending::stopped_early;
+      break;
+    }
+    if (interrupted() && done_ < total_steps()) {
+      if (!options_.checkpoint.empty()) save();
+      ending = Ending::interrupted;
+      break;
+    }
+  }
+  for (const auto& c : callbacks_) c->on_end(last);
+  return ending;
+}
+
+}  // namespace espalier::train

@@ -1,0 +1,90 @@
+#pragma once
+// Trainer: a loop over batches around one compiled step, with callbacks, checkpoints and exact resumption. Killed at any
+// instant, it goes on from its last checkpoint to the same bits as an undisturbed run.
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "data/loader.h"
+#include "nn/optim.h"
+#include "tensor/compile.h"
+#include "train/checkpoint.h"
+
+namespace espalier::train {
+
+/// What callbacks see after each step.
+struct Progress {
+  int64_t step = 0, steps = 0;        ///< of all steps, counted from 1
+  int64_t epoch = 0, batch = 0, batches = 0;
+  std::vector<double> values;         ///< the loss, then the metrics
+  double rate = 0;                    ///< learning rate of this step
+  double seconds = 0;                 ///< since training began, earlier parts of a resumed run not counted
+  bool end_of_epoch = false;
+};
+
+class ESPALIER_API Callback {
+ public:
+  virtual ~Callback() = default;
+  virtual void on_step(const Progress&) {}
+  /// After the last batch of an epoch; true ends the training.
+  virtual bool on_epoch(const Progress&) { return false; }
+  virtual void on_end(const Progress&) {}
+  /// What the callback must keep in a checkpoint ("" for nothing), and its way back.
+  virtual std::string state() const { return ""; }
+  virtual void restore(const std::string&) {}
+};
+
+struct TrainerOptions {
+  int64_t epochs = 1;
+  std::string precision = "f32", target;
+  nn::Schedule rate;                     ///< by step; empty: the optimiser's own rate
+  std::filesystem::path checkpoint;      ///< empty: none; else written every `checkpoint_every` epochs and at the end
+  int64_t checkpoint_every = 1;
+  bool resume = true;                    ///< go on from `checkpoint` when the file exists
+  std::vector<std::string> value_names{"loss"};
+  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges;  ///< as in CompileOptions
+};
+
+enum class Ending : uint8_t { finished, stopped_early, interrupted };
+
+/// The loss function of a batch: its fields as tensors -> {loss, metrics...}, all scalars.
+using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+
+class ESPALIER_API Trainer {
+ public:
+  /// `cells` are all parameters of the model, running statistics included.
+  Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader, TrainerOptions options);
+  void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
+  /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
+  /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint.
+  Ending fit();
+  /// The compiled step (compiled now if need be): its plan, its memory.
+  Step& step();
+  int64_t total_steps() const;
+  int64_t steps_done() const { return done_; }
+
+ private:
+  std::vector<NamedParameter> checkpoint_cells();
+  void save();
+  void try_resume();
+  Progress one_step();
+  void check_finite(const Progress& p) const;
+
+  LossFn loss_;
+  std::vector<Parameter> cells_;
+  nn::Optimiser& optimiser_;
+  data::DataLoader& loader_;
+  TrainerOptions options_;
+  Compiled compiled_;
+  std::vector<std::shared_ptr<Callback>> callbacks_;
+  int64_t done_ = 0;
+  bool stop_ = false;
+};
+
+/// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process.
+ESPALIER_API void interrupt_on_signals();
+ESPALIER_API bool interrupted();
+/// Forget (or, for tests, pretend) an interruption.
+ESPALIER_API void set_interrupted(bool value);
+
+}  // namespace espalier::train
