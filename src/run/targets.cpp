@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "target/cpu/cpu_target.h"
 #include "target/null/null_target.h"
 #include "target/reference/reference_target.h"
 
@@ -10,6 +11,7 @@ namespace espalier::run {
 namespace {
 
 constexpr NamedTarget table[] = {
+    {"cpu", "this processor: emitted loops, oneDNN, the reference last", target::cpu::cpu_target},
     {"reference", "the interpreter, op by op: what every op means, slowly", target::reference::reference_target},
     {"null", "plans like a real target and computes nothing: for tests and for measuring overhead", target::null::null_target},
 };

@@ -19,17 +19,17 @@ class Executor;
 using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 struct CompileOptions {
-  std::string target;               ///< "cpu", "reference", "null"; empty: the best of this build
+  std::string target{};             ///< "cpu", "reference", "null"; empty: the best of this build
   std::string precision = "f32";    ///< of matrix work and activations: "f32", "bf16", "f16"
   bool exact = false;               ///< no kernel or rewrite that rounds otherwise than the reference order class
   bool freeze = false;              ///< parameters become constants (inference): weights are folded and packed
-  std::set<std::string, std::less<>> disabled_passes;
+  std::set<std::string, std::less<>> disabled_passes{};
   /// Allowed range [low, high) of integer arguments, by position: checked on every call.
-  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges;
-  std::vector<std::string> argument_names, result_names;  ///< defaults "x0".., "y0"..
+  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};
+  std::vector<std::string> argument_names{}, result_names{};  ///< defaults "x0".., "y0"..
   std::string name = "function";
   /// Called with every pass that changed the graph and its text.
-  std::function<void(std::string_view pass, const std::string& text)> print_changed;
+  std::function<void(std::string_view pass, const std::string& text)> print_changed{};
 };
 
 /// What tracing a function gives: the graph (state pairs for assigned parameters), the parameters behind its state inputs.

@@ -36,13 +36,13 @@ class ESPALIER_API Callback {
 
 struct TrainerOptions {
   int64_t epochs = 1;
-  std::string precision = "f32", target;
-  nn::Schedule rate;                     ///< by step; empty: the optimiser's own rate
-  std::filesystem::path checkpoint;      ///< empty: none; else written every `checkpoint_every` epochs and at the end
+  std::string precision = "f32", target{};
+  nn::Schedule rate{};                     ///< by step; empty: the optimiser's own rate
+  std::filesystem::path checkpoint{};      ///< empty: none; else written every `checkpoint_every` epochs and at the end
   int64_t checkpoint_every = 1;
   bool resume = true;                    ///< go on from `checkpoint` when the file exists
   std::vector<std::string> value_names{"loss"};
-  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges;  ///< as in CompileOptions
+  std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};  ///< as in CompileOptions
 };
 
 enum class Ending : uint8_t { finished, stopped_early, interrupted };

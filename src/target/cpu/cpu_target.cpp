@@ -1,0 +1,142 @@
+#include "target/cpu/cpu_target.h"
+
+#include "kernel/lower.h"
+#include "op/contraction.h"
+#include "target/cpu/contraction.h"
+#include "target/cpu/cpu_features.h"
+#include "target/cpu/loop_kernel.h"
+#include "target/cpu/onednn_kernel.h"
+#include "target/reference/reference_target.h"
+
+namespace espalier::target::cpu {
+
+namespace {
+
+using kernel::ActLayout;
+using kernel::FusionKind;
+using kernel::Refusal;
+
+class CpuSpec : public kernel::TargetSpec {
+ public:
+  std::string_view name() const override { return "cpu"; }
+  bool claims(const ir::Node&) const override { return false; }
+
+  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant) const override {
+    if (kind == FusionKind::loops) {
+      const auto lowered = kernel::lower(body);
+      const Refusal* r = std::get_if<Refusal>(&lowered);
+      return r ? kernel::Verdict(*r) : std::nullopt;
+    }
+    auto call = match_contraction(body, constant);
+    if (const Refusal* r = std::get_if<Refusal>(&call)) return *r;
+    return epilogue_verdict(std::get<ContractionCall>(call), constant);
+  }
+
+  kernel::ConvChoice conv_choice(const ir::Node& node) const override {
+    onednn::ConvSpec s = conv_spec(node);
+    kernel::ConvChoice choice;
+    choice.block = s.block = cpu_features().avx512 ? 16 : 8;
+    const bool float_work = s.compute == ir::Dtype::f32 || s.compute == ir::Dtype::bf16;
+    if (!float_work || s.groups != 1) return choice;
+    const onednn::ConvAdvice advice = onednn::advise_conv(s, false);
+    choice.x = layout_of(advice.x_layout);
+    choice.y = layout_of(advice.y_layout);
+    return choice;
+  }
+
+  ir::Dtype fast_dtype() const override {
+    return cpu_features().avx512_bf16 || cpu_features().amx_bf16 ? ir::Dtype::bf16 : ir::Dtype::f32;
+  }
+  int64_t cache_bytes() const override { return 1 << 20; }
+
+ private:
+  static ActLayout layout_of(onednn::Layout layout) {
+    if (layout == onednn::Layout::blocked) return ActLayout::blocked;
+    return layout == onednn::Layout::channels_first ? ActLayout::planar : ActLayout::channels_last;
+  }
+
+  /// What the library would answer: relu turns NaN into 0 there, which only frozen weights may hide.
+  static kernel::Verdict epilogue_verdict(const ContractionCall& call, std::span<const char> constant) {
+    const bool frozen = static_cast<size_t>(call.b) < constant.size() && constant[static_cast<size_t>(call.b)];
+    if (call.relu && !frozen) return Refusal{"onednn", "relu loses NaN, and the weights are being trained"};
+    const auto prepared = std::visit(
+        [](auto s) {
+          if constexpr (std::is_same_v<decltype(s), onednn::ConvSpec>) {
+            s.winograd = onednn::advise_conv(s, false).winograd;
+            return onednn::prepare_conv(s);
+          } else {
+            return onednn::prepare_dot(s);
+          }
+        },
+        call.spec);
+    if (const auto* d = std::get_if<onednn::Declined>(&prepared)) return Refusal{"onednn", d->reason};
+    return std::nullopt;
+  }
+};
+
+/// What every entry of the list sees.
+struct Request {
+  const ir::Node& node;
+  const ir::Graph& body;
+  std::span<const ir::Array* const> constants;
+  const PrepareOptions& options;
+};
+using Made = std::variant<std::unique_ptr<Kernel>, Refusal>;
+
+Made make_loops(const Request& r) {
+  for (const ir::Node* n : r.body.nodes())
+    if (n->op().kind == ir::Kind::control) return Refusal{"loops", "control flow"};
+  auto lowered = kernel::lower(r.body);
+  if (const Refusal* refusal = std::get_if<Refusal>(&lowered)) return *refusal;
+  return make_loop_kernel(r.body, std::get<kernel::Lowered>(lowered));
+}
+
+Made make_contraction(const Request& r) {
+  bool root = false;
+  for (const ir::Node* n : r.body.nodes()) root = root || n->op().kind == ir::Kind::contraction;
+  if (!root) return Refusal{"onednn", "no contraction"};
+  std::vector<char> constant;
+  for (const ir::Array* a : r.constants) constant.push_back(a != nullptr);
+  auto call = match_contraction(r.body, constant);
+  if (const Refusal* refusal = std::get_if<Refusal>(&call)) return *refusal;
+  return make_onednn_kernel(std::move(std::get<ContractionCall>(call)), static_cast<int>(r.body.inputs.size()), r.constants,
+                            r.options.exact);
+}
+
+/// The list: best first, the reference (which takes everything) last.
+constexpr Made (*entries[])(const Request&) = {make_loops, make_contraction};
+
+class CpuTarget : public Target {
+ public:
+  const kernel::TargetSpec& spec() const override { return spec_; }
+
+  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
+                   const PrepareOptions& options) const override {
+    const ir::Graph body = body_of_node(node);
+    const Request request{node, body, constants, options};
+    Prepared out;
+    for (const auto entry : entries) {
+      Made made = entry(request);
+      if (auto* kernel = std::get_if<std::unique_ptr<Kernel>>(&made)) {
+        out.kernel = std::move(*kernel);
+        return out;
+      }
+      out.refusals.push_back(std::move(std::get<Refusal>(made)));
+    }
+    Prepared reference = reference::reference_target().prepare(node, constants, options);
+    out.kernel = std::move(reference.kernel);
+    return out;
+  }
+
+ private:
+  CpuSpec spec_;
+};
+
+}  // namespace
+
+const Target& cpu_target() {
+  static const CpuTarget target;
+  return target;
+}
+
+}  // namespace espalier::target::cpu
