@@ -2,6 +2,7 @@
 if(NOT TARGET espalier_all)
   return()
 endif()
+add_compile_options(-Wno-missing-field-initializers) # from here on, options are named where they differ: {.threads = 2}
 
 file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/tool/*.cpp)
 if(tool_sources)

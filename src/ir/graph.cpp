@@ -221,7 +221,7 @@ class Numbering {
   }
   int64_t of(const Value& v) const {
     const auto it = number_.find(&v.node());
-    return (it == number_.end() ? -1 : it->second) * 16 + v.result();
+    return ((it == number_.end() ? -1 : it->second) << 32) + v.result();
   }
   std::vector<const Node*> order;
 

@@ -65,11 +65,28 @@ std::string print(const Graph& g, ConstantPool* pool, int indent) {
 
 namespace {
 
+/// One body deeper while it lives: a text without end must not exhaust the stack.
+class Nested {
+ public:
+  explicit Nested(TextReader& in) {
+    if (depth >= 100) in.fail("bodies are nested too deeply", "at most 100 levels");
+    ++depth;
+  }
+  ~Nested() { --depth; }
+  Nested(const Nested&) = delete;
+  Nested& operator=(const Nested&) = delete;
+
+ private:
+  static thread_local int depth;
+};
+thread_local int Nested::depth = 0;
+
 class GraphParser {
  public:
   GraphParser(TextReader& in, const ConstantPool* pool) : in_(in), pool_(pool) {}
 
   Graph parse() {
+    const Nested nested(in_);
     in_.expect("graph");
     graph_.name = in_.string();
     const std::string_view level = in_.word();

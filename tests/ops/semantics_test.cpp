@@ -8,6 +8,7 @@
 #include "op/movement.h"
 #include "op/random.h"
 #include "op/reduction.h"
+#include "op/table.h"
 #include "support/arrays.h"
 #include "target/reference/interpreter.h"
 
@@ -65,6 +66,20 @@ TEST(Semantics, NanPropagatesThroughMaxAndMinAndComparesFalse) {
     EXPECT_VALUES(op::relu(a), {nan, 1, nan, 0, 2});
     EXPECT_VALUES(op::clamp(a, in(row(d, {0, 0, 0, 0, 0})), in(row(d, {1, 1, 1, 1, 1}))), {nan, 1, nan, 0, 1});
     EXPECT_VALUES(op::sign(a), {nan, 1, nan, -1, 1});
+  }
+}
+
+TEST(Semantics, NanInAnyOperandOfArithmeticGivesNan) {
+  for (const ir::OpDef* op : op::elementwise_ops()) {
+    if (!op->dtypes.has(Dtype::f32) || !op->scalar || op == &op::pow_op) continue;  // pow(x, 0) is 1
+    for (const Dtype d : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16})
+      for (int k = 0; k < op->arity.max; ++k) {
+        std::vector<Value> operands(static_cast<size_t>(op->arity.max), in(row(d, {1, 0.5, -3, inf})));
+        operands[static_cast<size_t>(k)] = in(row(d, {nan, nan, nan, nan}));
+        const Value y = make(*op, operands);
+        if (!is_float(y.dtype())) continue;
+        EXPECT_VALUES(y, {nan, nan, nan, nan});
+      }
   }
 }
 
