@@ -1,6 +1,5 @@
 #pragma once
 // Looking between the pixels of one plane, as the affine transforms do: of a channel of a picture or of a slice of a volume.
-#include <cmath>
 #include <cstdint>
 
 namespace espalier::data {
@@ -15,11 +14,16 @@ struct Plane {
   T at(int64_t y, int64_t x) const { return data[y * row + x * step]; }
 };
 
-/// A floored position as a pixel number; far outside (and NaN) is just outside.
-inline int64_t pixel_of(double floored) {
+/// A position as it is, or just outside of any plane where it is far outside or NaN.
+inline double within_reach(double v) {
   constexpr double far = 1e9;
-  if (!(floored > -far)) return static_cast<int64_t>(-far);
-  return static_cast<int64_t>(floored < far ? floored : far);
+  return v > -far ? (v < far ? v : far) : -far;
+}
+
+/// The largest whole number not above a position within reach. (The plain instruction set has no floor.)
+inline int64_t floor_of(double v) {
+  const auto truncated = static_cast<int64_t>(v);
+  return truncated - (v < static_cast<double>(truncated));
 }
 
 /// The place between four pixels where a position falls.
@@ -28,9 +32,10 @@ struct Between {
   float fx, fy;  ///< how far towards the lower right, in [0, 1)
 
   Between(double px, double py) {
-    const double left = std::floor(px), top = std::floor(py);
-    x = pixel_of(left), y = pixel_of(top);
-    fx = static_cast<float>(px - left), fy = static_cast<float>(py - top);
+    px = within_reach(px), py = within_reach(py);
+    x = floor_of(px), y = floor_of(py);
+    fx = static_cast<float>(px - static_cast<double>(x)),
+    fy = static_cast<float>(py - static_cast<double>(y));
   }
 };
 
@@ -53,7 +58,7 @@ inline float bilinear(const Plane<float>& plane, const Between& b, float outside
 /// The nearest pixel's value, or `outside`.
 template <class T>
 T nearest(const Plane<T>& plane, double px, double py, T outside) {
-  const int64_t x = pixel_of(std::floor(px + 0.5)), y = pixel_of(std::floor(py + 0.5));
+  const int64_t x = floor_of(within_reach(px) + 0.5), y = floor_of(within_reach(py) + 0.5);
   return plane.holds(y, x) ? plane.at(y, x) : outside;
 }
 

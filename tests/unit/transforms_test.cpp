@@ -77,6 +77,7 @@ TEST(Transforms, AffineMovesAboutTheCentre) {
   Affine2 far;
   far.x0 = 1e300, far.y0 = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(affine(p, far, {1, 1}, Interpolation::nearest, 7).at(0), 7);
+  EXPECT_EQ(affine(p, far, {1, 1}, Interpolation::bilinear, 7).at(0), 7);
   EXPECT_THROW(affine(p, far, {0, 1}, Interpolation::nearest), UserError);
 }
 
