@@ -1,0 +1,111 @@
+// espalier bench: how long a run takes, as one JSON object or one line.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "run/ceilings.h"
+#include "run/profiler.h"
+#include "run/program.h"
+#include "tool/commands.h"
+#include "tool/subject.h"
+
+namespace espalier::tool {
+
+namespace {
+
+double percentile(const std::vector<double>& sorted, double p) {
+  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(p * static_cast<double>(sorted.size())))];
+}
+
+/// The process's largest resident set so far, in bytes.
+int64_t peak_resident() {
+  std::FILE* f = std::fopen("/proc/self/status", "r");
+  char line[256];
+  long long kib = 0;
+  while (f && std::fgets(line, sizeof line, f))
+    if (std::sscanf(line, "VmHWM: %lld", &kib) == 1) break;
+  if (f) std::fclose(f);
+  return kib * 1024;
+}
+
+struct Timing {
+  double first_ms = 0;
+  std::vector<double> ms;  ///< sorted
+};
+
+Timing measure(Step& step, double seconds) {
+  Timing t;
+  const auto once = [&] {
+    const int64_t start = now_ns();
+    step.run();
+    return static_cast<double>(now_ns() - start) * 1e-6;
+  };
+  t.first_ms = once();
+  for (int i = 0; i < 2; ++i) (void)once();
+  const int64_t end = now_ns() + static_cast<int64_t>(seconds * 1e9);
+  while (now_ns() < end || t.ms.size() < 5) t.ms.push_back(once());
+  std::sort(t.ms.begin(), t.ms.end());
+  return t;
+}
+
+void run_bench(const SubjectOptions& options, double seconds, bool json) {
+  if (!(seconds > 0 && seconds <= 3600)) throw UserError({"--seconds", "out of range", number_text(seconds), "0 to 3600"});
+  Subject subject(options);
+  const Timing t = measure(subject.step(), seconds);
+  const run::Program& program = subject.step().program();
+  const run::Ceilings& ceilings = run::ceilings();
+  const double median = percentile(t.ms, 0.5);
+  const double fraction = run::matrix_limit_ns(program, ceilings) * 1e-6 / median;
+  if (!json) {
+    fmt::print("{}, batch {}, {}, {} threads: median {:.4f} ms (p10 {:.4f}, p90 {:.4f}), first {:.1f} ms, planned {}, "
+               "{:.1f}% of the ceiling\n{}\n",
+               subject.name(), options.batch, options.precision, pool_threads(), median, percentile(t.ms, 0.1),
+               percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()), 100 * fraction, ceilings.text());
+    return;
+  }
+  const nlohmann::json out{{"case", subject.name()},
+                           {"what", options.train ? "train" : "infer"},
+                           {"batch", options.batch},
+                           {"precision", options.precision},
+                           {"threads", pool_threads()},
+                           {"median_ms", median},
+                           {"p10_ms", percentile(t.ms, 0.1)},
+                           {"p90_ms", percentile(t.ms, 0.9)},
+                           {"first_ms", t.first_ms},
+                           {"compile_ms", subject.compile_seconds() * 1e3},
+                           {"runs", t.ms.size()},
+                           {"peak_bytes", peak_resident()},
+                           {"planned_bytes", subject.step().planned_bytes()},
+                           {"gflop", program.flops() * 1e-9},
+                           {"fraction_of_ceiling", fraction},
+                           {"cpu", ceilings.cpu},
+                           {"ceiling_f32_gflops", ceilings.f32_flops * 1e-9},
+                           {"ceiling_bf16_gflops", ceilings.bf16_flops * 1e-9},
+                           {"ceiling_read_gbps", ceilings.read_bytes * 1e-9}};
+  fmt::print("{}\n", out.dump());
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int&) {
+  struct Options {
+    SubjectOptions subject;
+    double seconds = 3;
+    bool json = false;
+  };
+  const auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("bench", "Time runs of a model or network on random data");
+  add_subject_options(*c, o->subject);
+  c->add_option("--seconds", o->seconds, "how long to measure")->capture_default_str();
+  c->add_flag("--json", o->json, "one JSON object");
+  c->footer("Examples:\n  espalier bench --net resnet18 --batch 16 --precision bf16 --threads 2 --seconds 3 --json\n"
+            "  espalier bench --net unet-r18 --train --batch 16\n  espalier bench model.onnx --batch 1");
+  c->callback([o] { run_bench(o->subject, o->seconds, o->json); });
+}
+
+}  // namespace espalier::tool

@@ -1,0 +1,65 @@
+#include "tool/subject.h"
+
+#include <CLI/CLI.hpp>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "tool/model_file.h"
+
+namespace espalier::tool {
+
+void add_subject_options(CLI::App& command, SubjectOptions& o) {
+  command.add_option("MODEL", o.model, "an ONNX file");
+  command.add_option("--net", o.net, "a network built in: " + join(network_names(), ", "));
+  command.add_flag("--train", o.train, "the whole training step (forward, backward, update) of a network");
+  command.add_option("--batch", o.batch, "examples per run")->capture_default_str();
+  command.add_option("--precision", o.precision, "of matrix work and activations: f32 or bf16")->capture_default_str();
+  command.add_option("--threads", o.threads, "threads to use (default: all available)");
+  command.add_option("--target", o.target, "cpu, reference or null (default: the best)");
+  command.add_flag("--exact", o.exact, "no kernel or rewrite that rounds otherwise than the graph says");
+}
+
+Subject::Subject(const SubjectOptions& o) {
+  if (o.model.empty() == o.net.empty())
+    throw UserError({"MODEL or --net", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
+  if (o.threads != 0) set_threads(o.threads);
+  CompileOptions c;
+  c.precision = o.precision;
+  c.target = o.target;
+  c.exact = o.exact;
+  c.freeze = !o.train;
+  std::vector<ir::Type> types;
+  const int64_t start = now_ns();
+  if (!o.model.empty()) {
+    if (o.train) throw UserError({"--train", "works on networks built in", o.model, "--net NAME"});
+    name_ = o.model;
+    model_ = load_model(o.model).model;
+    types = model_types(model_, o.batch);
+    compiled_ = std::make_unique<Compiled>([this](const std::vector<Tensor>& in) { return model_(in); }, c);
+  } else {
+    name_ = o.net;
+    network_ = make_network(o.net, o.batch);
+    types.push_back(network_.input);
+    if (o.train) {
+      types.push_back(network_.target);
+      if (network_.classes) c.argument_ranges[1] = {0, network_.classes};
+    }
+    compiled_ = std::make_unique<Compiled>(
+        [this, train = o.train](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+          if (!train) return {network_.forward(in[0], nn::Mode::eval)};
+          const Tensor loss = network_.loss(network_.forward(in[0], nn::Mode::train), in[1]);
+          network_.optimiser->minimise(loss);
+          return {loss};
+        },
+        c);
+  }
+  step_ = &compiled_->step(types);
+  compile_seconds_ = static_cast<double>(now_ns() - start) * 1e-9;
+  for (size_t i = 0; i < types.size(); ++i) {
+    const bool target = i == 1 && o.train;
+    step_->set_input(i, random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
+  }
+}
+
+}  // namespace espalier::tool

@@ -1,0 +1,42 @@
+#pragma once
+// What bench and profile measure: a saved model or a network by name, as one compiled step filled with random data.
+#include <memory>
+
+#include "tensor/compile.h"
+#include "tool/networks.h"
+
+namespace CLI {
+class App;
+}
+
+namespace espalier::tool {
+
+struct SubjectOptions {
+  std::string model, net, precision = "f32", target;
+  int64_t batch = 1;
+  int threads = 0;  ///< 0: all available
+  bool train = false, exact = false;
+};
+
+/// The options that name a subject.
+void add_subject_options(CLI::App& command, SubjectOptions& options);
+
+class Subject {
+ public:
+  /// Build, compile and fill with random data. UserError where neither or both of model and net are named, or a model is to be
+  /// trained.
+  explicit Subject(const SubjectOptions& options);
+  Step& step() { return *step_; }
+  const std::string& name() const { return name_; }
+  double compile_seconds() const { return compile_seconds_; }
+
+ private:
+  std::string name_;
+  Network network_;
+  Model model_;
+  std::unique_ptr<Compiled> compiled_;
+  Step* step_ = nullptr;
+  double compile_seconds_ = 0;
+};
+
+}  // namespace espalier::tool
