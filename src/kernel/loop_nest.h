@@ -82,9 +82,9 @@ std::string_view reduce_op_name(ReduceOp op);
 
 struct Reduction {
   ReduceOp op = ReduceOp::sum;
-  Dtype dtype = Dtype::f32;  ///< of the accumulator and (but for argmax, argmin: i64) of the result
+  Dtype dtype = Dtype::f32;  ///< of the accumulator and (but for argmax, argmin) of the result
   int value = -1;            ///< the instruction that is reduced
-  int position = -1;         ///< argmax, argmin: the i64 instruction that numbers the elements; the lowest of equals wins
+  int position = -1;         ///< argmax, argmin: the integer instruction that numbers the elements, whose dtype the result has; the lowest of equals wins
 };
 
 /// Instruction `value` is written to element `address` of `buffer`, converted to its dtype.

@@ -104,7 +104,7 @@ int NestBuilder::request(StageDraft& d, const Value& v, const Index& index, cons
   Instr in;
   in.kind = Instr::Kind::reduced;
   const Reduction& r = requests_[static_cast<size_t>(id)].reduction;
-  in.dtype = r.op >= ReduceOp::argmax ? Dtype::i64 : r.dtype;
+  in.dtype = r.op >= ReduceOp::argmax ? requests_[static_cast<size_t>(id)].fold.position : r.dtype;
   in.operand = {id, 0, -1};
   return add(d, in);
 }
@@ -210,7 +210,9 @@ void NestBuilder::draft_fold(int id) {
     Guards guards;
     const std::vector<Affine> folded = folded_index(r, loops, guards);
     const std::optional<ValueKey> outer_storing = std::exchange(storing_, std::nullopt);
-    value = eval_fold_element(d, r, folded, guards);
+    const Element element = eval_fold_element(d, r, folded, guards);
+    value = element.value;
+    position = element.position;
     storing_ = outer_storing;
     if (!guards.empty()) {
       ESPALIER_CHECK(r.fold.op == ReduceOp::sum || r.fold.op == ReduceOp::prod || r.fold.op == ReduceOp::max || r.fold.op == ReduceOp::min);
@@ -219,13 +221,6 @@ void NestBuilder::draft_fold(int id) {
       const double none = r.fold.op == ReduceOp::sum ? 0 : r.fold.op == ReduceOp::prod ? 1 : r.fold.op == ReduceOp::max ? -inf : inf;
       if (!ir::is_float(dtype) && none != 0 && none != 1) throw CannotLower{"a long integer reduction whose parts are unequal"};
       value = scalar(d, ir::ScalarCode::select, dtype, {inside(d, guards), value, constant(d, dtype, none)});
-    }
-    if (r.fold.op >= ReduceOp::argmax) {
-      Instr in;
-      in.kind = Instr::Kind::index;
-      in.dtype = Dtype::i64;
-      in.address = folded[0];
-      position = add(d, in);
     }
   }
   d.stage.loops = loops;

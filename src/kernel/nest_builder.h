@@ -77,6 +77,7 @@ struct Target {
 struct Fold {
   ReduceOp op = ReduceOp::sum;
   Dtype accumulator = Dtype::f32;
+  Dtype position = Dtype::i64;  ///< of an arg-reduction's result
   std::vector<int64_t> extents;
   bool last_axis_kept = false;
 };
@@ -153,8 +154,24 @@ class NestBuilder {
   int eval_concat(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
   int eval_gather(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards, bool along);
   int eval_one_hot(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
-  int eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
+  struct Element {
+    int value, position = -1;  ///< instructions; the position of an arg-reduction
+  };
+  Element eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
   int eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
+  // Windows and resizing (nest_windows.cpp).
+  Element eval_window_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);
+  int eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);
+  int eval_resize(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
+  int divided_by_count(StageDraft& d, const ir::Node& n, int sum, const std::vector<int>& windows);
+  struct Tap {  ///< of one axis: which window covers an element, and where in that window the element is
+    Position window;
+    int window_index = -1, tap = -1;  ///< as i64 instructions
+    int inside = -1;                  ///< a condition that is no guard
+  };
+  Tap tap_of(StageDraft& d, const ir::Node& n, size_t axis, const Affine& at, const Affine& candidate, Guards& guards);
+  int index(StageDraft& d, const Affine& a, Dtype dtype = Dtype::i64);
+  int both(StageDraft& d, int condition, int other);
   Index reshaped(const Index& index, const std::vector<int64_t>& from, const std::vector<int64_t>& to, const ir::Value& operand);
   int load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims, const Index& index, const Guards& guards);
   int constant(StageDraft& d, Dtype dtype, double value);

@@ -4,12 +4,14 @@
 
 #include "base/error.h"
 #include "kernel/nest_builder.h"
+#include "kernel/nest_windows.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
 #include "op/marker.h"
 #include "op/movement.h"
 #include "op/reduction.h"
+#include "op/window.h"
 
 namespace espalier::kernel {
 
@@ -65,6 +67,8 @@ std::optional<Fold> fold_of(const Value& v) {
     f.last_axis_kept = true;
     return f;
   }
+  for (const ir::OpDef* window : {&op::max_pool_op, &op::avg_pool_op, &op::max_pool_grad_op, &op::avg_pool_grad_op})
+    if (op == window) return fold_of_window(v);
   if (op == &op::reduce_sum_op) f.op = ReduceOp::sum;
   else if (op == &op::reduce_prod_op) f.op = ReduceOp::prod;
   else if (op == &op::reduce_max_op) f.op = ReduceOp::max;
@@ -78,6 +82,7 @@ std::optional<Fold> fold_of(const Value& v) {
   std::sort(axes.begin(), axes.end());
   for (int64_t axis : axes) f.extents.push_back(dims[static_cast<size_t>(axis)]);
   f.accumulator = widened(n.input(0).dtype());
+  if (f.op >= ReduceOp::argmax && f.extents[0] < (int64_t{1} << 31)) f.position = Dtype::i32;
   f.last_axis_kept = axes.empty() || axes.back() + 1 != static_cast<int64_t>(dims.size());
   return f;
 }
@@ -114,6 +119,20 @@ int NestBuilder::cast(StageDraft& d, int value, Dtype dtype) {
   in.dtype = dtype;
   in.operand[0] = value;
   return add(d, in);
+}
+
+int NestBuilder::index(StageDraft& d, const Affine& a, Dtype dtype) {
+  Instr in;
+  in.kind = Instr::Kind::index;
+  in.dtype = dtype;
+  in.address = a;
+  return add(d, in);
+}
+
+/// `condition` and `other`; -1 stands for no condition.
+int NestBuilder::both(StageDraft& d, int condition, int other) {
+  if (condition < 0 || other < 0) return std::max(condition, other);
+  return scalar(d, ScalarCode::logical_and, Dtype::boolean, {condition, other, -1});
 }
 
 int NestBuilder::inside(StageDraft& d, Guards guards) {
@@ -172,7 +191,16 @@ int NestBuilder::eval_new(StageDraft& d, const Value& v, const Index& index, con
         throw CannotLower{"a constant of several values inside a body; it should be an input"};
     return constant(d, v.dtype(), a->size() ? a->at(0) : 0.0);
   }
-  if (fold_of(v)) return request(d, v, index, guards);
+  if (fold_of(v)) {
+    int folded = request(d, v, index, guards);
+    if (&n.op() == &op::avg_pool_op) {
+      std::vector<int> windows;
+      for (size_t i = 1; i + 1 < index.size(); ++i) windows.push_back(this->index(d, index[i].affine));
+      folded = divided_by_count(d, n, folded, windows);
+    }
+    return ir::is_float(v.dtype()) ? folded : cast(d, folded, v.dtype());
+  }
+  if (&n.op() == &op::resize_op) return eval_resize(d, n, index, guards);
   if (&n.op() == &op::cast_op) return cast(d, eval(d, n.input(0), index, guards), v.dtype());
   if (op::is_marker(n)) return eval(d, n.input(0), index, guards);
   if (n.op().scalar) return eval_scalar(d, n, index, guards);
@@ -229,11 +257,7 @@ int NestBuilder::eval_movement(StageDraft& d, const Value& v, const Index& index
   if (op == &op::iota_op) {
     const Position& p = index[static_cast<size_t>(n.attrs<op::IotaAttrs>().axis)];
     if (has_data(p)) throw MustStore{v};
-    Instr in;
-    in.kind = Instr::Kind::index;
-    in.dtype = v.dtype();
-    in.address = p.affine;
-    return add(d, in);
+    return this->index(d, p.affine, v.dtype());
   }
   Index to;
   if (op == &op::broadcast_to_op) {
@@ -286,12 +310,19 @@ Index NestBuilder::reshaped(const Index& index, const std::vector<int64_t>& from
       if (t.coef % dim == 0) high.affine.add(Affine::var(t.var, t.coef / dim));
       else low.affine.add(Affine::var(t.var, t.coef));
     }
+    int64_t reach = 0;  // of the data that stays in this axis
     for (auto p : flat.data) {
-      if (p.coef % dim != 0) throw MustStore{operand};
-      p.coef /= dim;
-      high.data.push_back(p);
+      if (p.coef % dim == 0) {
+        p.coef /= dim;
+        high.data.push_back(p);
+      } else {
+        reach += p.coef * (p.bound - 1);
+        if (p.coef < 0) throw MustStore{operand};
+        low.data.push_back(p);
+      }
     }
-    const auto [least, most] = bounds(low.affine, nest_.extents);
+    auto [least, most] = bounds(low.affine, nest_.extents);
+    most += reach;
     if (least < 0 || most >= dim) {
       for (const Affine::Term& t : low.affine.terms) {
         const int64_t extent = nest_.extent(t.var);
@@ -352,21 +383,16 @@ int NestBuilder::eval_pad(StageDraft& d, const ir::Node& n, const Index& index, 
   for (const Guard& g : mine)
     if (std::find(guards.begin(), guards.end(), g) == guards.end()) guards.push_back(g);
   const int value = eval(d, n.input(0), to, guards);
-  int condition = mine.empty() ? -1 : inside(d, mine);
-  if (inside_all >= 0) condition = condition < 0 ? inside_all : scalar(d, ScalarCode::logical_and, Dtype::boolean, {condition, inside_all, -1});
+  const int condition = both(d, mine.empty() ? -1 : inside(d, mine), inside_all);
   return condition < 0 ? value : scalar(d, ScalarCode::select, n.types()[0].dtype, {condition, value, fill});
 }
 
 /// Position `at` / `step` of an axis of `dim`, where no split of loops makes that affine: it is read as data (and clamped);
 /// `inside` gets the condition that it is one.
 Position NestBuilder::spread(StageDraft& d, const Affine& at, int64_t step, int64_t dim, int& inside) {
-  Instr in;
-  in.kind = Instr::Kind::index;
-  in.dtype = Dtype::i64;
-  in.address = at;
-  const int index = add(d, in), by = constant(d, Dtype::i64, static_cast<double>(step)), zero = constant(d, Dtype::i64, 0);
+  const int index = this->index(d, at), by = constant(d, Dtype::i64, static_cast<double>(step)), zero = constant(d, Dtype::i64, 0);
   const int quotient = scalar(d, ScalarCode::div, Dtype::i64, {index, by, -1});
-  const auto require = [&](int c) { inside = inside < 0 ? c : scalar(d, ScalarCode::logical_and, Dtype::boolean, {inside, c, -1}); };
+  const auto require = [&](int c) { inside = both(d, inside, c); };
   require(scalar(d, ScalarCode::eq, Dtype::boolean, {scalar(d, ScalarCode::rem, Dtype::i64, {index, by, -1}), zero, -1}));
   require(scalar(d, ScalarCode::ge, Dtype::boolean, {index, zero, -1}));
   require(scalar(d, ScalarCode::lt, Dtype::boolean, {quotient, constant(d, Dtype::i64, static_cast<double>(dim)), -1}));
@@ -414,18 +440,17 @@ int NestBuilder::eval_gather(StageDraft& d, const ir::Node& n, const Index& inde
 int NestBuilder::eval_one_hot(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards) {
   if (has_data(index.back())) throw MustStore{n.value()};
   const int where = cast(d, eval(d, n.input(0), Index(index.begin(), index.end() - 1), guards), Dtype::i64);
-  Instr in;
-  in.kind = Instr::Kind::index;
-  in.dtype = Dtype::i64;
-  in.address = index.back().affine;
-  const int equal = scalar(d, ScalarCode::eq, Dtype::boolean, {where, add(d, in), -1});
+  const int equal = scalar(d, ScalarCode::eq, Dtype::boolean, {where, this->index(d, index.back().affine), -1});
   return cast(d, equal, n.types()[0].dtype);
 }
 
 /// What a fold folds, at kept index r.index and folded index `folded`.
-int NestBuilder::eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards) {
+NestBuilder::Element NestBuilder::eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards) {
   const ir::Node& n = r.value.node();
-  if (&n.op() == &op::dot_op) return eval_dot_element(d, r, folded, guards);
+  const ir::OpDef* op = &n.op();
+  if (op == &op::dot_op) return {eval_dot_element(d, r, folded, guards)};
+  if (op == &op::max_pool_op || op == &op::avg_pool_op) return eval_window_element(d, r, folded, guards);
+  if (op == &op::max_pool_grad_op || op == &op::avg_pool_grad_op) return {eval_window_grad_element(d, r, folded, guards)};
   std::vector<int64_t> axes;
   if (r.fold.op >= ReduceOp::argmax) axes = {n.attrs<op::AxisAttrs>().axis};
   else axes = n.attrs<op::AxesAttrs>().axes;
@@ -436,7 +461,9 @@ int NestBuilder::eval_fold_element(StageDraft& d, const Request& r, const std::v
     const bool folds = std::binary_search(axes.begin(), axes.end(), static_cast<int64_t>(i));
     index[i].affine = folds ? folded[fold++] : r.index[kept++];
   }
-  return eval(d, n.input(0), index, guards);
+  Element element{eval(d, n.input(0), index, guards)};
+  if (r.fold.op >= ReduceOp::argmax) element.position = this->index(d, folded[0], r.fold.position);
+  return element;
 }
 
 /// The product of two elements; result axes are batch, a's free axes, b's.

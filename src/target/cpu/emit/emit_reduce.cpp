@@ -37,6 +37,25 @@ Val StageEmitter::identity(const Reduction& r, int lanes) const {
   return IrWriter::integer(type, r.op == ReduceOp::prod ? 1 : integer_limit(r.dtype, is_largest(r)));
 }
 
+IrType StageEmitter::position_type(const Reduction& r) const {
+  return register_type(current().body[static_cast<size_t>(r.position)].dtype).with_lanes(lanes_);
+}
+
+Val StageEmitter::last_position(const Reduction& r) const {
+  const IrType type = position_type(r);
+  return IrWriter::integer(type, type.bits == 32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max());
+}
+
+/// A maximum beside an arg-maximum of the same values is that one's value.
+int StageEmitter::shared_extreme(size_t r) const {
+  const auto& all = current().reductions;
+  for (size_t other = 0; other < all.size(); ++other) {
+    const bool pair = (all[r].op == ReduceOp::max && all[other].op == ReduceOp::argmax) || (all[r].op == ReduceOp::min && all[other].op == ReduceOp::argmin);
+    if (pair && all[r].value == all[other].value && all[r].dtype == all[other].dtype) return static_cast<int>(other);
+  }
+  return -1;
+}
+
 StageEmitter::Accumulator& StageEmitter::accumulator(size_t r, int row, int vector) {
   return accumulators_.at({static_cast<int>(r), row, vector});
 }
@@ -46,31 +65,33 @@ void StageEmitter::start_reductions() {
   for (size_t r = 0; r < current().reductions.size(); ++r)
     for (int row = 0; row < grid_.rows; ++row)
       for (int vector = 0; vector < grid_.vectors; ++vector) {
+        if (shared_extreme(r) >= 0) continue;
         const Reduction& red = current().reductions[r];
         Accumulator a;
         a.value = w_.slot(register_type(red.dtype).with_lanes(lanes_));
         w_.store_slot(a.value, identity(red, lanes_));
         if (has_position(red)) {
-          a.position = w_.slot(ir_i64.with_lanes(lanes_));
-          w_.store_slot(a.position, IrWriter::integer(ir_i64.with_lanes(lanes_), std::numeric_limits<int64_t>::max()));
+          a.position = w_.slot(position_type(red));
+          w_.store_slot(a.position, last_position(red));
         }
         accumulators_[{static_cast<int>(r), row, vector}] = a;
       }
 }
 
 void StageEmitter::accumulate(size_t r, int row, int vector) {
+  if (shared_extreme(r) >= 0) return;
   const Reduction& red = current().reductions[r];
   const Accumulator& a = accumulator(r, row, vector);
   const IrType type = register_type(red.dtype).with_lanes(lanes_);
   const Dtype from = current().body[static_cast<size_t>(red.value)].dtype;
   std::array<Val, 2> now{w_.load_slot(a.value, type), {}}, next{w_.splat(ops_.cast(eval(red.value, row, vector), from, red.dtype), lanes_), {}};
   if (has_position(red)) {
-    now[1] = w_.load_slot(a.position, ir_i64.with_lanes(lanes_));
+    now[1] = w_.load_slot(a.position, position_type(red));
     next[1] = w_.splat(eval(red.position, row, vector), lanes_);
   }
   if (const Val mask = own_vector_ ? lane_mask(vector) : Val{}) {
     next[0] = w_.select(mask, next[0], identity(red, lanes_));
-    if (next[1]) next[1] = w_.select(mask, next[1], IrWriter::integer(next[1].type, std::numeric_limits<int64_t>::max()));
+    if (next[1]) next[1] = w_.select(mask, next[1], last_position(red));
   }
   const std::array<Val, 2> sum = combine(red, now, next);
   w_.store_slot(a.value, sum[0]);
@@ -115,26 +136,30 @@ std::array<Val, 2> StageEmitter::fold_lanes(const Reduction& r, std::array<Val, 
 }
 
 void StageEmitter::finish_reductions() {
-  const auto& reductions = current().reductions;
-  for (size_t r = 0; r < reductions.size(); ++r)
-    for (int row = 0; row < grid_.rows; ++row) {
-      const auto load = [&](int vector) {
-        const Accumulator& a = accumulator(r, row, vector);
-        std::array<Val, 2> v{w_.load_slot(a.value, register_type(reductions[r].dtype).with_lanes(lanes_)), {}};
-        if (a.position) v[1] = w_.load_slot(a.position, ir_i64.with_lanes(lanes_));
-        return v;
-      };
-      const auto keep = [&](int vector, const std::array<Val, 2>& v) {
-        results_[{static_cast<int>(stage_), static_cast<int>(r), row, vector}] = v[1] ? v[1] : v[0];
-      };
-      if (!own_vector_) {
-        for (int vector = 0; vector < grid_.vectors; ++vector) keep(vector, load(vector));
-        continue;
-      }
-      std::array<Val, 2> sum = load(0);
-      for (int vector = 1; vector < grid_.vectors; ++vector) sum = combine(reductions[r], sum, load(vector));
-      keep(0, fold_lanes(reductions[r], sum));
-    }
+  for (size_t r = 0; r < current().reductions.size(); ++r)
+    for (int row = 0; row < grid_.rows; ++row) finish(r, row);
+}
+
+void StageEmitter::finish(size_t r, int row) {
+  const int shared = shared_extreme(r);
+  const size_t source = shared >= 0 ? static_cast<size_t>(shared) : r;
+  const Reduction& red = current().reductions[source];
+  const auto load = [&](int vector) {
+    const Accumulator& a = accumulator(source, row, vector);
+    std::array<Val, 2> v{w_.load_slot(a.value, register_type(red.dtype).with_lanes(lanes_)), {}};
+    if (a.position) v[1] = w_.load_slot(a.position, position_type(red));
+    return v;
+  };
+  const auto keep = [&](int vector, const std::array<Val, 2>& v) {
+    results_[{static_cast<int>(stage_), static_cast<int>(r), row, vector}] = v[1] && shared < 0 ? v[1] : v[0];
+  };
+  if (!own_vector_) {
+    for (int vector = 0; vector < grid_.vectors; ++vector) keep(vector, load(vector));
+    return;
+  }
+  std::array<Val, 2> sum = load(0);
+  for (int vector = 1; vector < grid_.vectors; ++vector) sum = combine(red, sum, load(vector));
+  keep(0, fold_lanes(red, sum));
 }
 
 }  // namespace espalier::target::cpu

@@ -29,9 +29,6 @@ class StageEmitter {
   struct Accumulator {
     Val value, position;  ///< slots
   };
-  struct Result {
-    Val value;
-  };
   struct Depends {
     bool on_row = false, on_vector = false;
   };
@@ -64,6 +61,10 @@ class StageEmitter {
   void start_reductions();
   void accumulate(size_t r, int row, int vector);
   void finish_reductions();
+  void finish(size_t r, int row);
+  IrType position_type(const kernel::Reduction& r) const;
+  Val last_position(const kernel::Reduction& r) const;
+  int shared_extreme(size_t r) const;
   Val identity(const kernel::Reduction& r, int lanes) const;
   /// (value, position) combined; positions only for argmax and argmin.
   std::array<Val, 2> combine(const kernel::Reduction& r, const std::array<Val, 2>& a, const std::array<Val, 2>& b);
