@@ -133,6 +133,7 @@ Value make(const OpDef& op, std::vector<Value> inputs, Attrs attrs) {
   }
   check_operands(op, inputs, types, attrs);
   std::vector<Type> results = op.infer({op, types, attrs});
+  if (results.empty()) InferCtx{op, types, attrs}.fail("has no result", "at least one");
   return NodeTable::get().intern(op, std::move(inputs), std::move(attrs), std::move(results));
 }
 

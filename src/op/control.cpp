@@ -92,7 +92,8 @@ Type stacked(const Type& t, int64_t length) {
 
 std::vector<Type> infer_scan(const InferCtx& c) {
   const auto& at = c.attrs.get<ScanAttrs>();
-  if (at.carries < 0 || at.slices < 0 || at.carries + at.slices > static_cast<int64_t>(c.in.size()))
+  const auto operands = static_cast<int64_t>(c.in.size());
+  if (at.carries < 0 || at.slices < 0 || at.carries > operands || at.slices > operands - at.carries)
     c.fail("carries and slices do not fit the operands",
            "at most " + std::to_string(c.in.size()) + " together",
            std::to_string(at.carries) + " and " + std::to_string(at.slices));

@@ -1,6 +1,8 @@
 // What every record of the op table must hold, and what every op must do on random samples.
 #include "op/table.h"
 
+#include <algorithm>
+#include <cctype>
 #include <set>
 
 #include "support/arrays.h"
@@ -105,6 +107,37 @@ TEST_P(EveryOp, PrintsAndReadsBack) {
     EXPECT_TRUE(same_structure(g, back)) << text;
     EXPECT_EQ(structure_hash(g), structure_hash(back));
     EXPECT_EQ(ir::print(back), text);
+  });
+}
+
+/// `text` with one of its integers replaced.
+std::string with_other_number(const std::string& text, ir::SampleRng& rng) {
+  constexpr std::string_view extreme[] = {"0",  "-1", "1", "2", "7", "-9223372036854775808", "9223372036854775807",
+                                          "4611686018427387904", "2147483648", "3037000500", "-2147483649"};
+  std::vector<std::pair<size_t, size_t>> numbers;
+  for (size_t i = 0; i < text.size();) {
+    size_t end = i;
+    while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end]))) ++end;
+    if (end > i && !std::isalnum(static_cast<unsigned char>(text[i - 1])) && text[i - 1] != '%') numbers.emplace_back(i, end);
+    i = std::max(end, i + 1);
+  }
+  if (numbers.empty()) return text;
+  const auto [from, to] = numbers[rng() % numbers.size()];
+  return text.substr(0, from) + std::string(extreme[rng() % std::size(extreme)]) + text.substr(to);
+}
+
+TEST_P(EveryOp, HostileNumbersAreRefusedByAUserErrorOrMakeAGraphThatReadsBack) {
+  ir::SampleRng rng = test::rng_of(op(), 8);
+  each_sample(10, 7, [&](const Sample& s) {
+    const std::string text = ir::print(test::graph_of(op(), s));
+    for (int i = 0; i < 10; ++i) {
+      const std::string hostile = with_other_number(text, rng);
+      try {  // the op infers before the written type is compared
+        const Graph g = ir::parse(hostile);
+        EXPECT_TRUE(same_structure(g, ir::parse(ir::print(g)))) << hostile;
+      } catch (const UserError&) {
+      }
+    }
   });
 }
 
