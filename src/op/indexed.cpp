@@ -50,7 +50,8 @@ void check_along(const InferCtx& c, int64_t axis) {
   if (c.in[1].rank() != c.in[0].rank()) c.fail("indices have another rank", "the rank of operand 0");
   Dims dims = c.in[1].dims;
   dims[at(axis)] = c.in[0].dims[at(axis)];
-  if (dims != c.in[0].dims) c.fail("indices have other dims off the axis", "equal dims but at axis " + std::to_string(axis));
+  if (dims != c.in[0].dims)
+    c.fail("indices have other dims off the axis", "equal dims but at axis " + std::to_string(axis));
 }
 
 std::vector<Type> infer_gather(const InferCtx& c) {
@@ -69,7 +70,8 @@ std::vector<Type> infer_gather_along(const InferCtx& c) {
 }
 
 std::vector<Type> infer_scatter(const InferCtx& c, const Dims& updates) {
-  if (const Type want{c.in[0].dtype, updates}; c.in[2] != want) c.fail("updates have another type", "updates of " + want.text());
+  if (const Type want{c.in[0].dtype, updates}; c.in[2] != want)
+    c.fail("updates have another type", "updates of " + want.text());
   return {c.in[0]};
 }
 
@@ -95,7 +97,8 @@ std::vector<Type> infer_one_hot(const InferCtx& c) {
 
 std::vector<Type> infer_iota(const InferCtx& c) {
   const auto& a = c.attrs.get<IotaAttrs>();
-  if (!c.op.dtypes.has(a.type.dtype)) c.fail("dtype is not supported", "a float or integer dtype", a.type.text());
+  if (!c.op.dtypes.has(a.type.dtype))
+    c.fail("dtype is not supported", "a float or integer dtype", a.type.text());
   for (const Dim d : a.type.dims)
     if (d.factor() < 0) c.fail("negative dim", "dims >= 0", a.type.text());
   check_axis(c, a.axis, a.type.rank());
@@ -139,7 +142,8 @@ std::vector<Array> take(const EvalCtx& c, Walk&& each) {
     using T = typename decltype(tag)::type;
     const T* x = c.in[0].data<T>();
     T* o = out.write<T>();
-    each(c.in[0], c.in[1], c.attrs<AxisAttrs>().axis, clamped, [&](int64_t from, int64_t to) { o[to] = x[from]; });
+    each(c.in[0], c.in[1], c.attrs<AxisAttrs>().axis, clamped,
+         [&](int64_t from, int64_t to) { o[to] = x[from]; });
   });
   return {out};
 }
@@ -152,7 +156,8 @@ std::vector<Array> put(const EvalCtx& c, Walk&& each) {
   Array sum(wide, base.dims());
   copy_view(sum, whole(base.dims()), base, whole(base.dims()), base.dims());
   const auto add_up = [&](auto* s, const auto* u) {
-    each(sum, c.in[1], c.attrs<ScatterAttrs>().axis, skipped, [&](int64_t to, int64_t from) { s[to] += u[from]; });
+    each(sum, c.in[1], c.attrs<ScatterAttrs>().axis, skipped,
+         [&](int64_t to, int64_t from) { s[to] += u[from]; });
   };
   if (wide == Dtype::f64) add_up(sum.write<double>(), updates.data<double>());
   else add_up(sum.write<int64_t>(), updates.data<int64_t>());
@@ -202,12 +207,14 @@ Value taken_updates(const GradCtx& c, const Ints& mask_axes, Gather&& pick) {
 
 std::vector<Value> grad_scatter_add(const GradCtx& c) {
   Ints where(at(c.in(1).rank()));
-  for (size_t i = 0; i < where.size(); ++i) where[i] = c.node.attrs<ScatterAttrs>().axis + static_cast<int64_t>(i);
+  for (size_t i = 0; i < where.size(); ++i)
+    where[i] = c.node.attrs<ScatterAttrs>().axis + static_cast<int64_t>(i);
   return {c.dout[0], Value(), c.needed[2] ? taken_updates(c, where, gather) : Value()};
 }
 
 std::vector<Value> grad_scatter_add_along(const GradCtx& c) {
-  return {c.dout[0], Value(), c.needed[2] ? taken_updates(c, axes_without(c.in(1).rank(), {}), gather_along) : Value()};
+  return {c.dout[0], Value(),
+          c.needed[2] ? taken_updates(c, axes_without(c.in(1).rank(), {}), gather_along) : Value()};
 }
 
 // ---- samples
@@ -259,7 +266,8 @@ Sample sample_iota(SampleRng& rng, Dtype dtype) {
 }
 
 constexpr OpDef indexed(std::string_view name, std::string_view doc, ir::Arity arity, ir::DtypeSet dtypes,
-                        const ir::AttrType* attrs, ir::InferFn infer, ir::Grad grad, ir::EvalFn eval, ir::SampleFn sample) {
+                        const ir::AttrType* attrs, ir::InferFn infer, ir::Grad grad, ir::EvalFn eval,
+                        ir::SampleFn sample) {
   return {.name = name,
           .doc = doc,
           .kind = ir::Kind::indexed,
@@ -279,41 +287,50 @@ constexpr ir::DtypeSet index_types = ir::dtype_set(Dtype::i32) | ir::dtype_set(D
 }  // namespace
 
 constinit const OpDef gather_op = indexed(
-    "gather", "Rows of x along an axis: x[:axis] + indices + x[axis+1:]. An index out of range is clamped.", {2, 2},
-    ir::all_types, ir::attr_type<AxisAttrs>(), infer_gather, ir::rule([](const GradCtx& c) -> std::vector<Value> {
+    "gather", "Rows of x along an axis: x[:axis] + indices + x[axis+1:]. An index out of range is clamped.",
+    {2, 2}, ir::all_types, ir::attr_type<AxisAttrs>(), infer_gather,
+    ir::rule([](const GradCtx& c) -> std::vector<Value> {
       const int64_t axis = c.node.attrs<AxisAttrs>().axis;
-      return {scatter_add(zeros_like(c.in(0)), clamped_indices(c.in(1), c.in(0), axis), c.dout[0], axis), Value()};
+      return {scatter_add(zeros_like(c.in(0)), clamped_indices(c.in(1), c.in(0), axis), c.dout[0], axis),
+              Value()};
     }),
     [](const EvalCtx& c) { return take(c, gathered); }, sample_gather);
 constinit const OpDef gather_along_op = indexed(
-    "gather_along", "One element of x per index: x at [i, ..., indices[i, ...], ...]. An index out of range is clamped.",
+    "gather_along",
+    "One element of x per index: x at [i, ..., indices[i, ...], ...]. An index out of range is clamped.",
     {2, 2}, ir::all_types, ir::attr_type<AxisAttrs>(), infer_gather_along,
     ir::rule([](const GradCtx& c) -> std::vector<Value> {
       const int64_t axis = c.node.attrs<AxisAttrs>().axis;
-      return {scatter_add_along(zeros_like(c.in(0)), clamped_indices(c.in(1), c.in(0), axis), c.dout[0], axis), Value()};
+      return {
+          scatter_add_along(zeros_like(c.in(0)), clamped_indices(c.in(1), c.in(0), axis), c.dout[0], axis),
+          Value()};
     }),
     [](const EvalCtx& c) { return take(c, along); }, sample_gather_along);
 constinit const OpDef scatter_add_op = indexed(
-    "scatter_add", "base plus updates added to its rows at the indices, in row-major order; an index out of range is ignored.",
+    "scatter_add",
+    "base plus updates added to its rows at the indices, in row-major order; an index out of range is "
+    "ignored.",
     {3, 3}, ir::number_types, ir::attr_type<ScatterAttrs>(), infer_scatter_add, ir::rule(grad_scatter_add),
     [](const EvalCtx& c) { return put(c, gathered); },
     [](SampleRng& rng, Dtype dtype) { return with_updates(rng, sample_gather(rng, dtype), false); });
 constinit const OpDef scatter_add_along_op = indexed(
     "scatter_add_along",
-    "base plus one update per index at [i, ..., indices[i, ...], ...]; an index out of range is ignored.", {3, 3},
-    ir::number_types, ir::attr_type<ScatterAttrs>(), infer_scatter_add_along, ir::rule(grad_scatter_add_along),
-    [](const EvalCtx& c) { return put(c, along); },
+    "base plus one update per index at [i, ..., indices[i, ...], ...]; an index out of range is ignored.",
+    {3, 3}, ir::number_types, ir::attr_type<ScatterAttrs>(), infer_scatter_add_along,
+    ir::rule(grad_scatter_add_along), [](const EvalCtx& c) { return put(c, along); },
     [](SampleRng& rng, Dtype dtype) { return with_updates(rng, sample_gather_along(rng, dtype), true); });
-constinit const OpDef one_hot_op = indexed(
-    "one_hot", "1 where a new last axis of `depth` equals the index, else 0; all 0 for an index out of range.", {1, 1},
-    index_types, ir::attr_type<OneHotAttrs>(), infer_one_hot, ir::not_differentiable, eval_one_hot, sample_one_hot);
+constinit const OpDef one_hot_op =
+    indexed("one_hot",
+            "1 where a new last axis of `depth` equals the index, else 0; all 0 for an index out of range.",
+            {1, 1}, index_types, ir::attr_type<OneHotAttrs>(), infer_one_hot, ir::not_differentiable,
+            eval_one_hot, sample_one_hot);
 constinit const OpDef iota_op =
     indexed("iota", "0, 1, 2, ... along an axis, repeated along the others.", {0, 0}, ir::number_types,
             ir::attr_type<IotaAttrs>(), infer_iota, ir::not_differentiable, eval_iota, sample_iota);
 
 std::span<const OpDef* const> indexed_ops() {
-  static constexpr const OpDef* ops[] = {&gather_op,            &gather_along_op, &scatter_add_op,
-                                         &scatter_add_along_op, &one_hot_op,      &iota_op};
+  static constexpr const OpDef* ops[] = {
+      &gather_op, &gather_along_op, &scatter_add_op, &scatter_add_along_op, &one_hot_op, &iota_op};
   return ops;
 }
 
@@ -327,7 +344,8 @@ Value scatter_add(Value base, Value indices, Value updates, int64_t axis) {
   return make(scatter_add_op, {std::move(base), std::move(indices), std::move(updates)}, ScatterAttrs{axis});
 }
 Value scatter_add_along(Value base, Value indices, Value updates, int64_t axis) {
-  return make(scatter_add_along_op, {std::move(base), std::move(indices), std::move(updates)}, ScatterAttrs{axis});
+  return make(scatter_add_along_op, {std::move(base), std::move(indices), std::move(updates)},
+              ScatterAttrs{axis});
 }
 Value one_hot(Value indices, int64_t depth, Dtype dtype) {
   return make(one_hot_op, {std::move(indices)}, OneHotAttrs{depth, dtype});

@@ -18,18 +18,21 @@ void check_axis(const InferCtx& c, int64_t axis, int rank) {
 void check_axes(const InferCtx& c, const std::vector<int64_t>& axes, int rank) {
   for (size_t i = 0; i < axes.size(); ++i) {
     check_axis(c, axes[i], rank);
-    if (i && axes[i] <= axes[i - 1]) c.fail("axes must rise", "distinct axes in rising order", "[" + join(axes) + "]");
+    if (i && axes[i] <= axes[i - 1])
+      c.fail("axes must rise", "distinct axes in rising order", "[" + join(axes) + "]");
   }
 }
 
 const Type& check_one_type(const InferCtx& c, size_t from) {
   for (size_t i = from + 1; i < c.in.size(); ++i)
-    if (c.in[i] != c.in[from]) c.fail("operands must have one type", "equal dtypes and dims (broadcast_to stretches)");
+    if (c.in[i] != c.in[from])
+      c.fail("operands must have one type", "equal dtypes and dims (broadcast_to stretches)");
   return c.in[from];
 }
 
 void check_indices(const InferCtx& c, size_t i) {
-  if (c.in[i].dtype != Dtype::i32 && c.in[i].dtype != Dtype::i64) c.fail("indices have another dtype", "i32 i64");
+  if (c.in[i].dtype != Dtype::i32 && c.in[i].dtype != Dtype::i64)
+    c.fail("indices have another dtype", "i32 i64");
 }
 
 std::vector<Type> same_type(const InferCtx& c) { return {check_one_type(c)}; }
@@ -53,7 +56,8 @@ bool same_count(const Dims& a, const Dims& b) {
 
 Dims dims_without(const Dims& dims, const std::vector<int64_t>& axes) {
   Dims out;
-  for (const int64_t k : axes_without(static_cast<int>(dims.size()), axes)) out.push_back(dims[static_cast<size_t>(k)]);
+  for (const int64_t k : axes_without(static_cast<int>(dims.size()), axes))
+    out.push_back(dims[static_cast<size_t>(k)]);
   return out;
 }
 

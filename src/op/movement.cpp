@@ -37,7 +37,8 @@ std::vector<int64_t> result_dims(const EvalCtx& c) { return ir::static_dims(c.no
 void check_lengths(const InferCtx& c, std::initializer_list<size_t> lengths) {
   for (const size_t n : lengths)
     if (n != c.in[0].dims.size())
-      c.fail("an attribute needs one entry per axis", std::to_string(c.in[0].rank()) + " entries", std::to_string(n));
+      c.fail("an attribute needs one entry per axis", std::to_string(c.in[0].rank()) + " entries",
+             std::to_string(n));
 }
 
 bool is_identity(const Ints& perm) {
@@ -68,7 +69,8 @@ std::vector<Type> infer_transpose(const InferCtx& c) {
   Ints sorted = perm;
   std::sort(sorted.begin(), sorted.end());
   if (perm.size() != c.in[0].dims.size() || !is_identity(sorted))
-    c.fail("perm is no permutation of the axes", "each axis of " + c.in[0].text() + " once", "[" + join(perm) + "]");
+    c.fail("perm is no permutation of the axes", "each axis of " + c.in[0].text() + " once",
+           "[" + join(perm) + "]");
   Dims dims;
   for (const int64_t p : perm) dims.push_back(c.in[0].dims[at(p)]);
   return {{c.in[0].dtype, dims}};
@@ -92,12 +94,15 @@ std::vector<Type> infer_slice(const InferCtx& c) {
   check_lengths(c, {a.start.size(), a.size.size(), a.step.size()});
   for (size_t k = 0; k < a.size.size(); ++k) {
     const Dim dim = c.in[0].dims[k], size = a.size[k];
-    const std::string got = c.in[0].text() + ", axis " + std::to_string(k) + ": start " + std::to_string(a.start[k]) +
-                            ", size " + size.text() + ", step " + std::to_string(a.step[k]);
-    if (a.start[k] < 0 || a.step[k] < 1 || size.factor() < 0) c.fail("bad slice", "start >= 0, step >= 1, size >= 0", got);
+    const std::string got = c.in[0].text() + ", axis " + std::to_string(k) + ": start " +
+                            std::to_string(a.start[k]) + ", size " + size.text() + ", step " +
+                            std::to_string(a.step[k]);
+    if (a.start[k] < 0 || a.step[k] < 1 || size.factor() < 0)
+      c.fail("bad slice", "start >= 0, step >= 1, size >= 0", got);
     if (!dim.is_static() || !size.is_static()) continue;
     int64_t last = 0;  // one past the last element
-    if (size.value() > 0 && (__builtin_mul_overflow(size.value() - 1, a.step[k], &last) || __builtin_add_overflow(last, 1, &last)))
+    if (size.value() > 0 && (__builtin_mul_overflow(size.value() - 1, a.step[k], &last) ||
+                             __builtin_add_overflow(last, 1, &last)))
       c.fail("bad slice", "a range in the axis", got);
     if (__builtin_add_overflow(last, a.start[k], &last) || last > dim.value())
       c.fail("slice goes past the end", "start + (size-1)*step < dim", got);
@@ -108,11 +113,13 @@ std::vector<Type> infer_slice(const InferCtx& c) {
 std::vector<Type> infer_pad(const InferCtx& c) {
   const auto& a = c.attrs.get<PadAttrs>();
   check_lengths(c, {a.low.size(), a.high.size(), a.interior.size()});
-  if (c.in[1] != Type{c.in[0].dtype, {}}) c.fail("fill must be a scalar of the operand's dtype", Type{c.in[0].dtype, {}}.text());
+  if (c.in[1] != Type{c.in[0].dtype, {}})
+    c.fail("fill must be a scalar of the operand's dtype", Type{c.in[0].dtype, {}}.text());
   Dims dims;
   for (size_t k = 0; k < a.low.size(); ++k) {
     if (a.low[k] < 0 || a.high[k] < 0 || a.interior[k] < 0)
-      c.fail("negative padding", ">= 0", "low [" + join(a.low) + "] high [" + join(a.high) + "] interior [" + join(a.interior) + "]");
+      c.fail("negative padding", ">= 0",
+             "low [" + join(a.low) + "] high [" + join(a.high) + "] interior [" + join(a.interior) + "]");
     const Dim d = c.in[0].dims[k], edges = Dim(a.low[k]) + Dim(a.high[k]);
     if (d == Dim(0)) dims.push_back(edges);
     else dims.push_back(d * (Dim(1) + Dim(a.interior[k])) + (edges + Dim(-a.interior[k])));
@@ -129,7 +136,8 @@ std::vector<Type> infer_concat(const InferCtx& c) {
     if (part.rank() != t.rank()) c.fail("parts have different ranks", "equal ranks");
     t.dims[at(axis)] = t.dims[at(axis)] + part.dims[at(axis)];
     part.dims[at(axis)] = t.dims[at(axis)];
-    if (part != t) c.fail("parts differ off the axis", "equal dtypes, equal dims but at axis " + std::to_string(axis));
+    if (part != t)
+      c.fail("parts differ off the axis", "equal dtypes, equal dims but at axis " + std::to_string(axis));
   }
   return {t};
 }
@@ -283,7 +291,9 @@ Sample sample_reshape(SampleRng& rng, Dtype dtype) {
 
 Sample sample_transpose(SampleRng& rng, Dtype dtype) {
   const Ints dims = draw_dims(rng, draw(rng, 0, 4), 5);
-  return {{draw_array(rng, dtype, dims)}, TransposeAttrs{draw_permutation(rng, static_cast<int64_t>(dims.size()))}, {}};
+  return {{draw_array(rng, dtype, dims)},
+          TransposeAttrs{draw_permutation(rng, static_cast<int64_t>(dims.size()))},
+          {}};
 }
 
 Sample sample_broadcast(SampleRng& rng, Dtype dtype) {
@@ -334,7 +344,9 @@ Sample sample_axes(SampleRng& rng, Dtype dtype) {
 
 Sample sample_dim_size(SampleRng& rng, Dtype dtype) {
   const Sample s = sample_axes(rng, dtype);
-  return {s.inputs, DimSizeAttrs{s.attrs.get<AxesAttrs>().axes, draw_chance(rng, 0.5) ? Dtype::f32 : Dtype::i64}, {}};
+  return {s.inputs,
+          DimSizeAttrs{s.attrs.get<AxesAttrs>().axes, draw_chance(rng, 0.5) ? Dtype::f32 : Dtype::i64},
+          {}};
 }
 
 }  // namespace
@@ -437,7 +449,8 @@ constinit const OpDef reverse_op{
           check_axes(c, c.attrs.get<AxesAttrs>().axes, c.in[0].rank());
           return std::vector{c.in[0]};
         },
-    .grad = ir::rule([](const GradCtx& c) { return std::vector{reverse(c.dout[0], c.node.attrs<AxesAttrs>().axes)}; }),
+    .grad = ir::rule(
+        [](const GradCtx& c) { return std::vector{reverse(c.dout[0], c.node.attrs<AxesAttrs>().axes)}; }),
     .expand = nullptr,
     .scalar = {},
     .eval = eval_reverse,
@@ -454,7 +467,8 @@ constinit const OpDef dim_size_op{
         [](const InferCtx& c) {
           const auto& a = c.attrs.get<DimSizeAttrs>();
           check_axes(c, a.axes, c.in[0].rank());
-          if (!ir::number_types.has(a.dtype)) c.fail("a size is a number", "a float or integer dtype", "bool");
+          if (!ir::number_types.has(a.dtype))
+            c.fail("a size is a number", "a float or integer dtype", "bool");
           return std::vector<Type>{{a.dtype, {}}};
         },
     .grad = ir::rule([](const GradCtx&) { return std::vector<Value>(1); }),
@@ -485,7 +499,8 @@ Value broadcast_to(Value x, const Dims& dims) {
   const Dims from = x.dims();
   if (from == dims) return x;
   if (from.size() > dims.size())
-    throw UserError({"op broadcast_to", "the result has fewer axes", dims_text(from) + " to " + dims_text(dims), ""});
+    throw UserError(
+        {"op broadcast_to", "the result has fewer axes", dims_text(from) + " to " + dims_text(dims), ""});
   Ints axes;
   Dims kept;
   for (size_t i = 0; i < from.size(); ++i) {
@@ -521,7 +536,8 @@ Value slice(Value x, Ints start, Dims size, Ints step) {
 }
 Value slice_axis(Value x, int64_t axis, int64_t from, Dim size) {
   if (axis < 0 || axis >= x.rank())
-    throw UserError({"op slice", "axis is out of range", std::to_string(axis), "0 <= axis < " + std::to_string(x.rank())});
+    throw UserError({"op slice", "axis is out of range", std::to_string(axis),
+                     "0 <= axis < " + std::to_string(x.rank())});
   Dims sizes = x.dims();
   sizes[at(axis)] = size;
   Ints start(sizes.size(), 0);
@@ -530,9 +546,12 @@ Value slice_axis(Value x, int64_t axis, int64_t from, Dim size) {
 }
 Value pad(Value x, Value fill, Ints low, Ints high, Ints interior) {
   if (interior.empty()) interior.assign(low.size(), 0);
-  const auto none = [](const Ints& v) { return std::all_of(v.begin(), v.end(), [](int64_t n) { return n == 0; }); };
+  const auto none = [](const Ints& v) {
+    return std::all_of(v.begin(), v.end(), [](int64_t n) { return n == 0; });
+  };
   if (low.size() == x.dims().size() && none(low) && none(high) && none(interior)) return x;
-  return make(pad_op, {std::move(x), std::move(fill)}, PadAttrs{std::move(low), std::move(high), std::move(interior)});
+  return make(pad_op, {std::move(x), std::move(fill)},
+              PadAttrs{std::move(low), std::move(high), std::move(interior)});
 }
 Value concat(std::vector<Value> parts, int64_t axis) {
   if (parts.size() == 1) return parts[0];

@@ -21,7 +21,8 @@ namespace {
 std::vector<Type> infer_random(const InferCtx& c) {
   const Type& t = c.attrs.get<RandomAttrs>().type;
   const Type scalar{Dtype::i64, {}};
-  if (c.in[0] != scalar || c.in[1] != scalar) c.fail("key and counter must be scalars", scalar.text() + " both");
+  if (c.in[0] != scalar || c.in[1] != scalar)
+    c.fail("key and counter must be scalars", scalar.text() + " both");
   if (!is_float(t.dtype)) c.fail("random numbers are floats", "f64 f32 bf16 f16", t.text());
   for (const ir::Dim d : t.dims)
     if (d.factor() < 0) c.fail("negative dim", "dims >= 0", t.text());
@@ -56,7 +57,9 @@ std::vector<Array> eval_uniform(const EvalCtx& c) {
   const int bits = dtype == Dtype::bf16 ? 8 : dtype == Dtype::f16 ? 11 : 24;
   return draw_all(
       c, [&](const PhiloxBlock& w, int64_t i) { return uniform_of(w[static_cast<size_t>(i)], bits); },
-      [](const PhiloxBlock& w, int64_t i) { return uniform53(w[static_cast<size_t>(2 * i)], w[static_cast<size_t>(2 * i + 1)]); });
+      [](const PhiloxBlock& w, int64_t i) {
+        return uniform53(w[static_cast<size_t>(2 * i)], w[static_cast<size_t>(2 * i + 1)]);
+      });
 }
 
 std::vector<Array> eval_normal(const EvalCtx& c) {
@@ -93,12 +96,13 @@ constexpr OpDef random_record(std::string_view name, std::string_view doc, ir::E
 
 }  // namespace
 
-constinit const OpDef random_uniform_op = random_record(
-    "random_uniform",
-    "Uniform in [0, 1) from (key, counter): multiples of 2^-p, p the significand's bits (f32: 24, f16: 11, bf16: 8, f64: 53).",
-    eval_uniform);
-constinit const OpDef random_normal_op =
-    random_record("random_normal", "Standard normal from (key, counter) by Box and Muller's method.", eval_normal);
+constinit const OpDef random_uniform_op =
+    random_record("random_uniform",
+                  "Uniform in [0, 1) from (key, counter): multiples of 2^-p, p the significand's bits (f32: "
+                  "24, f16: 11, bf16: 8, f64: 53).",
+                  eval_uniform);
+constinit const OpDef random_normal_op = random_record(
+    "random_normal", "Standard normal from (key, counter) by Box and Muller's method.", eval_normal);
 
 std::span<const OpDef* const> random_ops() {
   static constexpr const OpDef* ops[] = {&random_uniform_op, &random_normal_op};

@@ -37,7 +37,8 @@ std::vector<Type> infer_reduce(const InferCtx& c) {
 std::vector<Type> infer_arg(const InferCtx& c) {
   const int64_t axis = c.attrs.get<AxisAttrs>().axis;
   check_axis(c, axis, c.in[0].rank());
-  if (c.in[0].dims[static_cast<size_t>(axis)] == ir::Dim(0)) c.fail("the axis is empty", "a dim of at least 1");
+  if (c.in[0].dims[static_cast<size_t>(axis)] == ir::Dim(0))
+    c.fail("the axis is empty", "a dim of at least 1");
   return {{Dtype::i64, dims_without(c.in[0].dims, {axis})}};
 }
 
@@ -56,7 +57,8 @@ Ints folded_strides(const Ints& dims, const Ints& axes) {
 /// An element as the accumulator sees it, and back: floats in double, integers and bool in int64, wrapping.
 template <class A, class T>
 A widened(T v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return static_cast<A>(static_cast<float>(v));
+  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
+    return static_cast<A>(static_cast<float>(v));
   else return static_cast<A>(v);
 }
 template <class T, class A>
@@ -72,7 +74,8 @@ A start_value(Start start) {
   using Limits = std::numeric_limits<std::conditional_t<std::is_floating_point_v<A>, A, T>>;
   if (start == Start::zero) return A(0);
   if (start == Start::one) return A(1);
-  if constexpr (std::is_floating_point_v<A>) return start == Start::lowest ? -Limits::infinity() : Limits::infinity();
+  if constexpr (std::is_floating_point_v<A>)
+    return start == Start::lowest ? -Limits::infinity() : Limits::infinity();
   else return start == Start::lowest ? A(Limits::lowest()) : A(Limits::max());
 }
 
@@ -139,14 +142,17 @@ std::vector<Value> grad_prod(const GradCtx& c) {
   const auto back = [&](Value v) { return unreduce(std::move(v), x, axes); };
   const Value is_zero = eq(x, zeros_like(x)), safe = select(is_zero, ones_like(x), x);
   const Value zeros = reduce_sum(cast(is_zero, x.dtype()), axes), product = reduce_prod(safe, axes);
-  const Value none = back(cast(eq(zeros, zeros_like(zeros)), x.dtype())), one = back(cast(eq(zeros, ones_like(zeros)), x.dtype()));
+  const Value none = back(cast(eq(zeros, zeros_like(zeros)), x.dtype())),
+              one = back(cast(eq(zeros, ones_like(zeros)), x.dtype()));
   const Value others = mul(div(back(product), safe), select(is_zero, one, none));
   return {mul(back(c.dout[0]), others)};
 }
 
 Sample sample_reduce(SampleRng& rng, Dtype dtype) {
   const Ints dims = draw_dims(rng, draw(rng, 0, 4), 5);
-  return {{draw_array(rng, dtype, dims, -3, 3)}, AxesAttrs{draw_axes(rng, static_cast<int64_t>(dims.size()))}, {}};
+  return {{draw_array(rng, dtype, dims, -3, 3)},
+          AxesAttrs{draw_axes(rng, static_cast<int64_t>(dims.size()))},
+          {}};
 }
 
 /// As sample_reduce, without ties among floats.
@@ -163,8 +169,9 @@ Sample sample_arg(SampleRng& rng, Dtype dtype) {
   return {{draw_array(rng, dtype, dims, -3, 3)}, AxisAttrs{axis}, {}};
 }
 
-constexpr OpDef reduction(std::string_view name, std::string_view doc, ir::DtypeSet dtypes, const ir::AttrType* attrs,
-                          ir::InferFn infer, ir::Grad grad, ir::EvalFn eval, ir::SampleFn sample) {
+constexpr OpDef reduction(std::string_view name, std::string_view doc, ir::DtypeSet dtypes,
+                          const ir::AttrType* attrs, ir::InferFn infer, ir::Grad grad, ir::EvalFn eval,
+                          ir::SampleFn sample) {
   return {.name = name,
           .doc = doc,
           .kind = ir::Kind::reduction,
@@ -179,7 +186,8 @@ constexpr OpDef reduction(std::string_view name, std::string_view doc, ir::Dtype
           .sample = sample};
 }
 
-constexpr const ir::AttrType *axes_attrs = ir::attr_type<AxesAttrs>(), *axis_attrs = ir::attr_type<AxisAttrs>();
+constexpr const ir::AttrType *axes_attrs = ir::attr_type<AxesAttrs>(),
+                             *axis_attrs = ir::attr_type<AxisAttrs>();
 
 }  // namespace
 
@@ -188,31 +196,39 @@ constinit const OpDef reduce_sum_op = reduction(
     ir::rule([](const GradCtx& c) {
       return std::vector{unreduce(c.dout[0], c.in(0), c.node.attrs<AxesAttrs>().axes)};
     }),
-    [](const EvalCtx& c) { return fold<[](auto a, auto b) { return a + b; }>(c, Start::zero); }, sample_reduce);
+    [](const EvalCtx& c) { return fold<[](auto a, auto b) { return a + b; }>(c, Start::zero); },
+    sample_reduce);
 constinit const OpDef reduce_prod_op = reduction(
     "reduce_prod", "The product over axes; over nothing it is 1.", ir::number_types, axes_attrs, infer_reduce,
-    ir::rule(grad_prod), [](const EvalCtx& c) { return fold<[](auto a, auto b) { return a * b; }>(c, Start::one); },
+    ir::rule(grad_prod),
+    [](const EvalCtx& c) { return fold<[](auto a, auto b) { return a * b; }>(c, Start::one); },
     sample_reduce);
 constinit const OpDef reduce_max_op = reduction(
     "reduce_max",
     "The largest over axes, NaN where there is one; over nothing -inf (the lowest integer); on bool, any. "
     "Equal largest elements share the gradient.",
     ir::all_types, axes_attrs, infer_reduce, ir::rule(grad_extreme),
-    [](const EvalCtx& c) { return fold<[](auto a, auto b) { return ir::math::max(a, b); }>(c, Start::lowest); },
+    [](const EvalCtx& c) {
+      return fold<[](auto a, auto b) { return ir::math::max(a, b); }>(c, Start::lowest);
+    },
     sample_extreme);
 constinit const OpDef reduce_min_op = reduction(
     "reduce_min",
     "The smallest over axes, NaN where there is one; over nothing inf (the highest integer); on bool, all. "
     "Equal smallest elements share the gradient.",
     ir::all_types, axes_attrs, infer_reduce, ir::rule(grad_extreme),
-    [](const EvalCtx& c) { return fold<[](auto a, auto b) { return ir::math::min(a, b); }>(c, Start::highest); },
+    [](const EvalCtx& c) {
+      return fold<[](auto a, auto b) { return ir::math::min(a, b); }>(c, Start::highest);
+    },
     sample_extreme);
-constinit const OpDef argmax_op = reduction(
-    "argmax", "The index of the first largest element along an axis, i64; NaN counts as largest.", ir::all_types, axis_attrs,
-    infer_arg, ir::not_differentiable, arg_fold<[](auto v, auto held) { return (v > held); }>, sample_arg);
-constinit const OpDef argmin_op = reduction(
-    "argmin", "The index of the first smallest element along an axis, i64; NaN counts as smallest.", ir::all_types,
-    axis_attrs, infer_arg, ir::not_differentiable, arg_fold<[](auto v, auto held) { return v < held; }>, sample_arg);
+constinit const OpDef argmax_op =
+    reduction("argmax", "The index of the first largest element along an axis, i64; NaN counts as largest.",
+              ir::all_types, axis_attrs, infer_arg, ir::not_differentiable,
+              arg_fold<[](auto v, auto held) { return (v > held); }>, sample_arg);
+constinit const OpDef argmin_op =
+    reduction("argmin", "The index of the first smallest element along an axis, i64; NaN counts as smallest.",
+              ir::all_types, axis_attrs, infer_arg, ir::not_differentiable,
+              arg_fold<[](auto v, auto held) { return v < held; }>, sample_arg);
 
 std::span<const OpDef* const> reduction_ops() {
   static constexpr const OpDef* ops[] = {&reduce_sum_op, &reduce_prod_op, &reduce_max_op,
@@ -234,7 +250,8 @@ Value reduce_min(Value x, Ints axes) { return reduce(reduce_min_op, std::move(x)
 Value reduce_mean(Value x, Ints axes) {
   const Dtype dtype = x.dtype();
   if (!is_float(dtype))
-    throw UserError({"op reduce_mean", "dtype is not supported", std::string(ir::dtype_name(dtype)), "f64 f32 bf16 f16"});
+    throw UserError(
+        {"op reduce_mean", "dtype is not supported", std::string(ir::dtype_name(dtype)), "f64 f32 bf16 f16"});
   // 16-bit floats hold neither large counts nor long sums: their mean is taken in f32.
   const Value wide = dtype == Dtype::f64 ? x : cast(x, Dtype::f32);
   const Value sum = reduce_sum(wide, axes), n = dim_size(wide, axes, wide.dtype());

@@ -16,13 +16,15 @@ struct View {
 /// All of an array with dims `dims`, row-major.
 View whole(const std::vector<int64_t>& dims);
 /// to[view t][i] = from[view f][i] for every index i of `dims`; both hold one dtype.
-void copy_view(ir::Array& to, const View& t, const ir::Array& from, const View& f, const std::vector<int64_t>& dims);
+void copy_view(ir::Array& to, const View& t, const ir::Array& from, const View& f,
+               const std::vector<int64_t>& dims);
 /// A new array of `dims`, read from `from` by `view`.
 ir::Array read_view(const ir::Array& from, const View& view, std::vector<int64_t> dims);
 
 /// Call f(i, j) for every index of `dims` in row-major order: i and j are the sums of index times a's and b's strides.
 template <class F>
-void walk(const std::vector<int64_t>& dims, const std::vector<int64_t>& a, const std::vector<int64_t>& b, F&& f) {
+void walk(const std::vector<int64_t>& dims, const std::vector<int64_t>& a, const std::vector<int64_t>& b,
+          F&& f) {
   for (const int64_t d : dims)
     if (d == 0) return;
   const size_t rank = dims.size();

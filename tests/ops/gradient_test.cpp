@@ -50,8 +50,9 @@ Graph with_outputs(const Graph& g, const std::vector<Value>& values) {
 }
 
 /// Compares `gradients` (of the scalar `loss`, for the inputs at `wrt`) with differences along at most 24 elements of each.
-void check_differences(const Graph& g, const Value& loss, const std::vector<size_t>& wrt, const std::vector<Value>& gradients,
-                       std::vector<Array> inputs, ir::SampleRng& rng, double tolerance) {
+void check_differences(const Graph& g, const Value& loss, const std::vector<size_t>& wrt,
+                       const std::vector<Value>& gradients, std::vector<Array> inputs, ir::SampleRng& rng,
+                       double tolerance) {
   const std::vector<Array> got = target::reference::evaluate(with_outputs(g, gradients), inputs);
   const Graph scalar = with_outputs(g, {loss});
   for (size_t k = 0; k < wrt.size(); ++k) {
@@ -60,12 +61,15 @@ void check_differences(const Graph& g, const Value& loss, const std::vector<size
     for (int64_t n = std::min<int64_t>(24, x.size()), i = 0; i < n; ++i) {
       const int64_t at = n == x.size() ? i : static_cast<int64_t>(rng() % static_cast<uint64_t>(x.size()));
       const auto loss_at = [&](double shift) {
-        x = Array::of<double>(saved.dims(), std::span(saved.data<double>(), static_cast<size_t>(saved.size())));
+        x = Array::of<double>(saved.dims(),
+                              std::span(saved.data<double>(), static_cast<size_t>(saved.size())));
         x.set(at, saved.at(at) + shift);
         return target::reference::evaluate(scalar, inputs)[0].at(0);
       };
-      const double h = 1e-5, want = (8 * (loss_at(h) - loss_at(-h)) - (loss_at(2 * h) - loss_at(-2 * h))) / (12 * h);
-      EXPECT_NEAR(got[k].at(at), want, tolerance * (1 + std::fabs(want))) << "input " << wrt[k] << ", element " << at;
+      const double h = 1e-5,
+                   want = (8 * (loss_at(h) - loss_at(-h)) - (loss_at(2 * h) - loss_at(-2 * h))) / (12 * h);
+      EXPECT_NEAR(got[k].at(at), want, tolerance * (1 + std::fabs(want)))
+          << "input " << wrt[k] << ", element " << at;
     }
     x = saved;
   }
@@ -74,7 +78,8 @@ void check_differences(const Graph& g, const Value& loss, const std::vector<size
 std::vector<size_t> differentiable_inputs(const Sample& s) {
   std::vector<size_t> wrt;
   for (size_t i = 0; i < s.inputs.size(); ++i)
-    if (s.inputs[i].dtype() == Dtype::f64 && (s.differentiable.empty() || s.differentiable[i])) wrt.push_back(i);
+    if (s.inputs[i].dtype() == Dtype::f64 && (s.differentiable.empty() || s.differentiable[i]))
+      wrt.push_back(i);
   return wrt;
 }
 
@@ -112,13 +117,14 @@ class Gradient : public testing::TestWithParam<const OpDef*> {
 };
 
 TEST_P(Gradient, AgreesWithDifferences) {
-  each_sample(20, 11, [](const Graph& g, const Sample& s, const std::vector<size_t>& wrt, ir::SampleRng& rng) {
-    const Weighted loss(g.output_values(), rng);
-    const std::vector<Value> gradients = autodiff::vjp(loss.outputs, loss.weights, inputs_at(g, wrt));
-    ASSERT_EQ(gradients.size(), wrt.size());
-    for (size_t k = 0; k < wrt.size(); ++k) EXPECT_EQ(gradients[k].type(), g.inputs[wrt[k]].type());
-    check_differences(g, loss.sum(), wrt, gradients, s.inputs, rng, 1e-6);
-  });
+  each_sample(
+      20, 11, [](const Graph& g, const Sample& s, const std::vector<size_t>& wrt, ir::SampleRng& rng) {
+        const Weighted loss(g.output_values(), rng);
+        const std::vector<Value> gradients = autodiff::vjp(loss.outputs, loss.weights, inputs_at(g, wrt));
+        ASSERT_EQ(gradients.size(), wrt.size());
+        for (size_t k = 0; k < wrt.size(); ++k) EXPECT_EQ(gradients[k].type(), g.inputs[wrt[k]].type());
+        check_differences(g, loss.sum(), wrt, gradients, s.inputs, rng, 1e-6);
+      });
 }
 
 TEST_P(Gradient, OfOneInputIsTheSameAlone) {
@@ -127,7 +133,9 @@ TEST_P(Gradient, OfOneInputIsTheSameAlone) {
     const std::vector<Value> all = autodiff::vjp(loss.outputs, loss.weights, inputs_at(g, wrt));
     for (size_t k = 0; k < wrt.size(); ++k) {
       const std::vector<Value> one = autodiff::vjp(loss.outputs, loss.weights, inputs_at(g, {wrt[k]}));
-      const auto value = [&](const Value& v) { return target::reference::evaluate(with_outputs(g, {v}), s.inputs)[0]; };
+      const auto value = [&](const Value& v) {
+        return target::reference::evaluate(with_outputs(g, {v}), s.inputs)[0];
+      };
       test::expect_close(value(one[0]), value(all[k]));
     }
   });
@@ -153,7 +161,8 @@ TEST(SymbolicGradient, AgreesWithTheStaticOne) {
     const Value head = op::slice(joined, {1, 1}, {3, 2}, {1, 2});
     const Value spread = op::pad(joined, ir::constant(Dtype::f64, 0), {0, 1}, {0, 1}, {0, 2});
     const auto total = [](const Value& v) { return op::reduce_sum(v, op::all_axes(v)); };
-    return op::add(op::add(total(op::exp(head)), total(op::square(spread))), total(op::reduce_mean(op::sin(joined), {0})));
+    return op::add(op::add(total(op::exp(head)), total(op::square(spread))),
+                   total(op::reduce_mean(op::sin(joined), {0})));
   };
   const auto gradient_graph = [&](Dim batch) {
     Graph g;
@@ -180,7 +189,8 @@ TEST(GradientOfTies, GoesWhereTheRecordsSay) {
   const Value x = ir::new_input("x", {Dtype::f64, {4}});
   const Array at = Array::of<double>({4}, {1., 3., 3., 0.});
   const auto expect = [&](const Value& y, std::initializer_list<double> want) {
-    test::expect_close(target::reference::evaluate(vjp_of(y, x), std::vector{at})[0], Array::of<double>({4}, want));
+    test::expect_close(target::reference::evaluate(vjp_of(y, x), std::vector{at})[0],
+                       Array::of<double>({4}, want));
   };
   expect(op::reduce_max(x, {0}), {0, 0.5, 0.5, 0});
   expect(op::max(x, op::full_like(x, 3)), {0, 1, 1, 0});

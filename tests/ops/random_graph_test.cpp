@@ -29,7 +29,9 @@ TEST(RandomGraphs, HaveTheValuesTheyCarry) {
 
 TEST(Arrays, CloseTellsNumbersApart) {
   using ir::Array;
-  const auto f = [](std::initializer_list<float> v) { return Array::of<float>({static_cast<int64_t>(v.size())}, v); };
+  const auto f = [](std::initializer_list<float> v) {
+    return Array::of<float>({static_cast<int64_t>(v.size())}, v);
+  };
   const float nan = std::nanf(""), inf = INFINITY;
   EXPECT_TRUE(test::close(f({1, nan, inf}), f({1.000001f, nan, inf}), {1e-5, 0, 0}));
   EXPECT_FALSE(test::close(f({1}), f({1.1f}), {1e-5, 0, 0}));
@@ -39,7 +41,8 @@ TEST(Arrays, CloseTellsNumbersApart) {
   EXPECT_EQ(test::ulp_distance(ir::Dtype::f32, 1, 1 + 0x1p-23), 1);
   EXPECT_EQ(test::ulp_distance(ir::Dtype::bf16, -0.0, 0), 0);
   EXPECT_EQ(test::ulp_distance(ir::Dtype::f16, -0x1p-24, 0x1p-24), 2);
-  const Array a = Array::of<int64_t>({1}, {(int64_t{1} << 60) + 1}), b = Array::of<int64_t>({1}, {int64_t{1} << 60});
+  const Array a = Array::of<int64_t>({1}, {(int64_t{1} << 60) + 1}),
+              b = Array::of<int64_t>({1}, {int64_t{1} << 60});
   EXPECT_FALSE(test::close(a, b, {}));
 }
 
@@ -47,7 +50,12 @@ TEST(GuardedBufferDeathTest, DiesOneByteBeyond) {
   const ir::Array a = test::guarded(ir::Array::of<float>({16}, std::vector<float>(16, 2.0f)));
   EXPECT_EQ(a.at(15), 2);
   EXPECT_EQ(reinterpret_cast<size_t>(a.data()) % 64, 0u);
-  EXPECT_DEATH({ volatile float x = static_cast<const volatile float*>(a.data())[16]; (void)x; }, "");
+  EXPECT_DEATH(
+      {
+        volatile float x = static_cast<const volatile float*>(a.data())[16];
+        (void)x;
+      },
+      "");
 }
 
 }  // namespace

@@ -51,7 +51,8 @@ std::vector<double> values(const Value& v) {
   return out;
 }
 
-#define EXPECT_VALUES(value, ...) test::expect_close(eval(value), array((value).dtype(), eval(value).dims(), __VA_ARGS__), {})
+#define EXPECT_VALUES(value, ...) \
+  test::expect_close(eval(value), array((value).dtype(), eval(value).dims(), __VA_ARGS__), {})
 
 TEST(Semantics, NanPropagatesThroughMaxAndMinAndComparesFalse) {
   for (const Dtype d : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16}) {
@@ -64,7 +65,8 @@ TEST(Semantics, NanPropagatesThroughMaxAndMinAndComparesFalse) {
     EXPECT_VALUES(op::ge(a, b), {0, 0, 0, 0, 1});
     EXPECT_VALUES(op::is_nan(a), {1, 0, 1, 0, 0});
     EXPECT_VALUES(op::relu(a), {nan, 1, nan, 0, 2});
-    EXPECT_VALUES(op::clamp(a, in(row(d, {0, 0, 0, 0, 0})), in(row(d, {1, 1, 1, 1, 1}))), {nan, 1, nan, 0, 1});
+    EXPECT_VALUES(op::clamp(a, in(row(d, {0, 0, 0, 0, 0})), in(row(d, {1, 1, 1, 1, 1}))),
+                  {nan, 1, nan, 0, 1});
     EXPECT_VALUES(op::sign(a), {nan, 1, nan, -1, 1});
   }
 }
@@ -108,14 +110,18 @@ TEST(Semantics, IntegersWrapAndDivideByZeroToZero) {
   EXPECT_VALUES(op::neg(in(row(Dtype::u8, {1, 0}))), {255, 0});
   EXPECT_VALUES(op::abs(in(row(Dtype::i8, {-128, -5}))), {-128, 5});
   const double lowest = -2147483648.0;
-  EXPECT_VALUES(op::div(in(row(Dtype::i32, {7, -7, 7, lowest})), in(row(Dtype::i32, {2, 2, 0, -1}))), {3, -3, 0, lowest});
-  EXPECT_VALUES(op::rem(in(row(Dtype::i32, {7, -7, 7, lowest})), in(row(Dtype::i32, {4, 4, 0, -1}))), {3, -3, 0, 0});
+  EXPECT_VALUES(op::div(in(row(Dtype::i32, {7, -7, 7, lowest})), in(row(Dtype::i32, {2, 2, 0, -1}))),
+                {3, -3, 0, lowest});
+  EXPECT_VALUES(op::rem(in(row(Dtype::i32, {7, -7, 7, lowest})), in(row(Dtype::i32, {4, 4, 0, -1}))),
+                {3, -3, 0, 0});
   EXPECT_VALUES(op::rem(in(row(Dtype::f32, {7.5, -7.5})), in(row(Dtype::f32, {2, 2}))), {1.5, -1.5});
-  EXPECT_VALUES(op::pow(in(row(Dtype::i32, {3, 2, 2, -1, 0})), in(row(Dtype::i32, {4, 32, -1, -3, 0}))), {81, 0, 0, -1, 1});
+  EXPECT_VALUES(op::pow(in(row(Dtype::i32, {3, 2, 2, -1, 0})), in(row(Dtype::i32, {4, 32, -1, -3, 0}))),
+                {81, 0, 0, -1, 1});
   const int64_t big = std::numeric_limits<int64_t>::max();
   const Value b = in(Array::of<int64_t>({1}, {big})), one = in(Array::of<int64_t>({1}, {int64_t{1}}));
   EXPECT_EQ(eval(op::add(b, one)).data<int64_t>()[0], std::numeric_limits<int64_t>::min());
-  EXPECT_EQ(eval(op::reduce_sum(op::concat({b, one}, 0), {0})).data<int64_t>()[0], std::numeric_limits<int64_t>::min());
+  EXPECT_EQ(eval(op::reduce_sum(op::concat({b, one}, 0), {0})).data<int64_t>()[0],
+            std::numeric_limits<int64_t>::min());
   EXPECT_TRUE(eval(op::gt(b, op::sub(b, one))).data<bool>()[0]) << "i64 compares exactly";
 }
 
@@ -147,7 +153,8 @@ TEST(Semantics, CastsSaturateTruncateAndWrap) {
   EXPECT_VALUES(op::cast(in(row(Dtype::f32, {70000, 1e-9})), Dtype::f16), {inf, 0});
   // Rounded once: by way of f64 this would be 2^60.
   const int64_t between = (int64_t{1} << 60) + (int64_t{1} << 36) + 1;
-  EXPECT_EQ(eval(op::cast(in(Array::of<int64_t>({}, {between})), Dtype::f32)).data<float>()[0], 0x1p60f + 0x1p37f);
+  EXPECT_EQ(eval(op::cast(in(Array::of<int64_t>({}, {between})), Dtype::f32)).data<float>()[0],
+            0x1p60f + 0x1p37f);
 }
 
 TEST(Semantics, ReductionsOverNothing) {
@@ -189,7 +196,8 @@ TEST(Semantics, Movement) {
   EXPECT_VALUES(op::reshape(x, {3, 2}), {1, 2, 3, 4, 5, 6});
   EXPECT_VALUES(op::reverse(x, {1}), {3, 2, 1, 6, 5, 4});
   EXPECT_VALUES(op::slice(x, {0, 0}, {2, 2}, {1, 2}), {1, 3, 4, 6});
-  EXPECT_VALUES(op::pad(x, ir::constant(Dtype::i32, 9), {0, 1}, {1, 0}, {0, 1}), {9, 1, 9, 2, 9, 3, 9, 4, 9, 5, 9, 6, 9, 9, 9, 9, 9, 9});
+  EXPECT_VALUES(op::pad(x, ir::constant(Dtype::i32, 9), {0, 1}, {1, 0}, {0, 1}),
+                {9, 1, 9, 2, 9, 3, 9, 4, 9, 5, 9, 6, 9, 9, 9, 9, 9, 9});
   EXPECT_VALUES(op::concat({x, op::slice_axis(x, 1, 0, 1)}, 1), {1, 2, 3, 1, 4, 5, 6, 4});
   EXPECT_VALUES(op::broadcast_in(in(row(Dtype::i32, {1, 2})), {2, 3}, {0}), {1, 1, 1, 2, 2, 2});
   EXPECT_VALUES(op::broadcast_to(in(array(Dtype::i32, {2, 1}, {1, 2})), {2, 2, 2}), {1, 1, 2, 2, 1, 1, 2, 2});
@@ -211,7 +219,8 @@ TEST(Semantics, IndicesClampOrAreIgnored) {
   const Value ones = in(Array::full(Dtype::f32, {3, 2}, 1));
   EXPECT_VALUES(op::scatter_add(x, i, ones, 0), {1, 2, 4, 5, 5, 6});
   EXPECT_VALUES(op::scatter_add(x, in(row(Dtype::i32, {0, 0, 2})), ones, 0), {3, 4, 3, 4, 6, 7});
-  EXPECT_VALUES(op::scatter_add_along(x, along, in(array(Dtype::f32, {1, 2}, {10, 20})), 0), {1, 2, 3, 4, 15, 6});
+  EXPECT_VALUES(op::scatter_add_along(x, along, in(array(Dtype::f32, {1, 2}, {10, 20})), 0),
+                {1, 2, 3, 4, 15, 6});
   EXPECT_VALUES(op::one_hot(in(row(Dtype::i32, {1, -1, 2})), 2, Dtype::i8), {0, 1, 0, 0, 0, 0});
   EXPECT_VALUES(op::iota({Dtype::f32, {2, 3}}, 1), {0, 1, 2, 0, 1, 2});
   EXPECT_THROW(op::gather(in(Array(Dtype::f32, {0})), in(row(Dtype::i32, {0})), 0), UserError);
@@ -229,7 +238,8 @@ TEST(Semantics, SymbolsGoThroughAndAreCheckedWhenBound) {
   ir::Graph g{.name = "g", .level = {}, .inputs = {x}, .outputs = {}, .state = {}, .info = {}};
   g.outputs.push_back({"first", op::slice_axis(x, 0, 0, 2)});
   g.outputs.push_back({"mean", op::reduce_mean(x, {0, 1, 2})});
-  const std::vector<Array> out = target::reference::evaluate(g, std::vector{Array::full(Dtype::f32, {3, 5, 8}, 2)});
+  const std::vector<Array> out =
+      target::reference::evaluate(g, std::vector{Array::full(Dtype::f32, {3, 5, 8}, 2)});
   EXPECT_EQ(out[0].dims(), (std::vector<int64_t>{2, 5, 8}));
   EXPECT_EQ(out[1].at(0), 2);
   EXPECT_THROW(target::reference::evaluate(g, std::vector{Array(Dtype::f32, {1, 5, 8})}), UserError);
@@ -237,7 +247,8 @@ TEST(Semantics, SymbolsGoThroughAndAreCheckedWhenBound) {
 
 TEST(Reference, WrongInputsAreRefused) {
   const Value x = ir::new_input("x", {Dtype::f32, {Dim::symbol("n"), Dim(2) * Dim::symbol("n"), 3}});
-  const ir::Graph g{.name = "g", .level = {}, .inputs = {x}, .outputs = {{"y", op::neg(x)}}, .state = {}, .info = {}};
+  const ir::Graph g{
+      .name = "g", .level = {}, .inputs = {x}, .outputs = {{"y", op::neg(x)}}, .state = {}, .info = {}};
   const auto run = [&](std::vector<Array> in) { return target::reference::evaluate(g, in); };
   EXPECT_EQ(run({Array(Dtype::f32, {2, 4, 3})})[0].dims(), (std::vector<int64_t>{2, 4, 3}));
   EXPECT_THROW(run({}), UserError);

@@ -25,7 +25,8 @@ TEST(OpTable, NamesAreUniqueWordsAndDocsAreSentences) {
   std::set<std::string_view> names;
   for (const OpDef* op : op::all_ops()) {
     EXPECT_TRUE(names.insert(op->name).second) << op->name;
-    EXPECT_EQ(op->name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_"), std::string_view::npos) << op->name;
+    EXPECT_EQ(op->name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_"), std::string_view::npos)
+        << op->name;
     EXPECT_FALSE(op->doc.empty()) << op->name;
     EXPECT_EQ(op::find_op(op->name), op);
   }
@@ -35,7 +36,8 @@ TEST(OpTable, NamesAreUniqueWordsAndDocsAreSentences) {
 TEST(OpTable, EveryRecordHasAMeaning) {
   for (const OpDef* op : op::all_ops()) {
     if (op->kind == Kind::leaf) continue;
-    const int meanings = (op->scalar ? 1 : 0) + (op->eval ? 1 : 0) + (op->expand && !op->eval && !op->scalar ? 1 : 0);
+    const int meanings =
+        (op->scalar ? 1 : 0) + (op->eval ? 1 : 0) + (op->expand && !op->eval && !op->scalar ? 1 : 0);
     EXPECT_EQ(meanings, 1) << op->name;
     if (op->kind == Kind::composite) EXPECT_TRUE(op->expand) << op->name;
     if (op->grad.kind == ir::GradKind::by_expansion) EXPECT_TRUE(op->expand) << op->name;
@@ -46,9 +48,7 @@ TEST(OpTable, EveryRecordHasAMeaning) {
   }
 }
 
-TEST(OpTable, UserOpsJoinUnderANewName) {
-  EXPECT_THROW(op::register_op(*op::find_op("add")), UserError);
-}
+TEST(OpTable, UserOpsJoinUnderANewName) { EXPECT_THROW(op::register_op(*op::find_op("add")), UserError); }
 
 class EveryOp : public testing::TestWithParam<const OpDef*> {
  protected:
@@ -60,8 +60,8 @@ class EveryOp : public testing::TestWithParam<const OpDef*> {
     for (const Dtype dtype : test::dtypes_of(op().dtypes))
       for (int i = 0; i < n; ++i) {
         const Sample s = op().sample(rng, dtype);
-        SCOPED_TRACE(std::string(op().name) + " of " + std::string(ir::dtype_name(dtype)) + ", sample " + std::to_string(i) +
-                     "\n" + ir::print(test::graph_of(op(), s)));
+        SCOPED_TRACE(std::string(op().name) + " of " + std::string(ir::dtype_name(dtype)) + ", sample " +
+                     std::to_string(i) + "\n" + ir::print(test::graph_of(op(), s)));
         f(s);
         if (testing::Test::HasFailure()) return;
       }
@@ -112,13 +112,23 @@ TEST_P(EveryOp, PrintsAndReadsBack) {
 
 /// `text` with one of its integers replaced.
 std::string with_other_number(const std::string& text, ir::SampleRng& rng) {
-  constexpr std::string_view extreme[] = {"0",  "-1", "1", "2", "7", "-9223372036854775808", "9223372036854775807",
-                                          "4611686018427387904", "2147483648", "3037000500", "-2147483649"};
+  constexpr std::string_view extreme[] = {"0",
+                                          "-1",
+                                          "1",
+                                          "2",
+                                          "7",
+                                          "-9223372036854775808",
+                                          "9223372036854775807",
+                                          "4611686018427387904",
+                                          "2147483648",
+                                          "3037000500",
+                                          "-2147483649"};
   std::vector<std::pair<size_t, size_t>> numbers;
   for (size_t i = 0; i < text.size();) {
     size_t end = i;
     while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end]))) ++end;
-    if (end > i && !std::isalnum(static_cast<unsigned char>(text[i - 1])) && text[i - 1] != '%') numbers.emplace_back(i, end);
+    if (end > i && !std::isalnum(static_cast<unsigned char>(text[i - 1])) && text[i - 1] != '%')
+      numbers.emplace_back(i, end);
     i = std::max(end, i + 1);
   }
   if (numbers.empty()) return text;
@@ -198,7 +208,8 @@ TEST_P(EveryExpansion, HasTheRecordsTypesAndValues) {
       EXPECT_EQ(expanded[i].type(), node.types()[i]);
       e.outputs[i].value = expanded[i];
     }
-    const std::vector<Array> want = target::reference::evaluate(g, s.inputs), got = target::reference::evaluate(e, s.inputs);
+    const std::vector<Array> want = target::reference::evaluate(g, s.inputs),
+                             got = target::reference::evaluate(e, s.inputs);
     test::expect_close(got, want, 4);
   });
 }
@@ -282,7 +293,8 @@ TEST(ScalarBodies, WhatIsRecordedIsWhatIsComputed) {
         const std::vector<double> in{a, b, 1.5};
         const double want = op->scalar.f64(in.data()), got = run_program(program, in);
         EXPECT_TRUE(got == want || (std::isnan(got) && std::isnan(want)))
-            << op->name << "(" << a << ", " << b << "): " << program.text() << " gives " << got << ", not " << want;
+            << op->name << "(" << a << ", " << b << "): " << program.text() << " gives " << got << ", not "
+            << want;
       }
   }
 }

@@ -41,7 +41,8 @@ inline int64_t ulp_distance(ir::Dtype dtype, double a, double b) {
   const auto ordered = [&](double v) -> int64_t {
     int64_t bits = 0, sign = 0;
     if (dtype == ir::Dtype::f64) bits = std::bit_cast<int64_t>(v), sign = std::numeric_limits<int64_t>::min();
-    else if (dtype == ir::Dtype::f32) bits = std::bit_cast<uint32_t>(static_cast<float>(v)), sign = 0x80000000;
+    else if (dtype == ir::Dtype::f32)
+      bits = std::bit_cast<uint32_t>(static_cast<float>(v)), sign = 0x80000000;
     else if (dtype == ir::Dtype::bf16) bits = bf16_bits(static_cast<float>(v)), sign = 0x8000;
     else bits = f16_bits(static_cast<float>(v)), sign = 0x8000;
     return (bits & sign) ? -(bits & ~sign) : bits;
@@ -67,29 +68,38 @@ inline testing::AssertionResult close(const ir::Array& got, const ir::Array& wan
   int64_t wrong = 0, worst = -1;
   double worst_by = -1;
   for (int64_t i = 0; i < got.size(); ++i) {
-    const bool same_integer = got.dtype() == ir::Dtype::i64 && got.data<int64_t>()[i] == want.data<int64_t>()[i];
-    if (same_integer || (got.dtype() != ir::Dtype::i64 && close_element(got.dtype(), got.at(i), want.at(i), t))) continue;
+    const bool same_integer =
+        got.dtype() == ir::Dtype::i64 && got.data<int64_t>()[i] == want.data<int64_t>()[i];
+    if (same_integer ||
+        (got.dtype() != ir::Dtype::i64 && close_element(got.dtype(), got.at(i), want.at(i), t)))
+      continue;
     ++wrong;
-    const double by = std::fabs(got.at(i) - want.at(i)) / (1e-30 + t.absolute + t.relative * std::fabs(want.at(i)));
+    const double by =
+        std::fabs(got.at(i) - want.at(i)) / (1e-30 + t.absolute + t.relative * std::fabs(want.at(i)));
     if (worst < 0 || by > worst_by || std::isnan(by)) worst = i, worst_by = by;
   }
   if (wrong == 0) return testing::AssertionSuccess();
   return testing::AssertionFailure() << wrong << " of " << got.size() << " elements of " << got.type().text()
-                                     << " differ; worst at " << worst << ": got " << number_text(got.at(worst)) << ", want "
+                                     << " differ; worst at " << worst << ": got "
+                                     << number_text(got.at(worst)) << ", want "
                                      << number_text(want.at(worst));
 }
 
-inline void expect_close(const ir::Array& got, const ir::Array& want, const Tolerance& t, const std::string& context = "") {
+inline void expect_close(const ir::Array& got, const ir::Array& want, const Tolerance& t,
+                         const std::string& context = "") {
   EXPECT_TRUE(close(got, want, t)) << context;
 }
-inline void expect_close(const ir::Array& got, const ir::Array& want) { expect_close(got, want, tolerance_of(want.dtype())); }
+inline void expect_close(const ir::Array& got, const ir::Array& want) {
+  expect_close(got, want, tolerance_of(want.dtype()));
+}
 
 /// All of `got` against all of `want`.
 inline void expect_close(std::span<const ir::Array> got, std::span<const ir::Array> want, double factor = 1,
                          const std::string& context = "") {
   ASSERT_EQ(got.size(), want.size()) << context;
   for (size_t i = 0; i < got.size(); ++i)
-    expect_close(got[i], want[i], tolerance_of(want[i].dtype()) * factor, context + " result " + std::to_string(i));
+    expect_close(got[i], want[i], tolerance_of(want[i].dtype()) * factor,
+                 context + " result " + std::to_string(i));
 }
 
 /// Memory that ends (but for 63 bytes of alignment) at a page that cannot be touched, with another before it; filled with

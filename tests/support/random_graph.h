@@ -16,7 +16,7 @@
 namespace espalier::test {
 
 struct RandomGraphOptions {
-  int nodes = 10;                             ///< ops taken from the table (others fit their operands together)
+  int nodes = 10;  ///< ops taken from the table (others fit their operands together)
   ir::DtypeSet dtypes = ir::dtype_set(ir::Dtype::f32);  ///< of the principal operands
   /// Only values that another order of rounding cannot upset: finite, below 1e3, and no op with jumps (floor, comparisons,
   /// casts to integers, argmax, ...) on computed floats. For differential tests. Off: anything goes.
@@ -45,7 +45,8 @@ class GraphGrower {
   }
 
   RandomGraph grow() {
-    for (int taken = 0, tries = 0; taken < options_.nodes && tries < 60 * options_.nodes; ++tries) taken += try_op();
+    for (int taken = 0, tries = 0; taken < options_.nodes && tries < 60 * options_.nodes; ++tries)
+      taken += try_op();
     for (size_t i = 0; i < values_.size(); ++i) {
       if (values_[i].is_input || (values_[i].used && !op::draw_chance(rng_, 0.1))) continue;
       made_.graph.outputs.push_back({"y" + std::to_string(made_.want.size()), values_[i].value});
@@ -65,7 +66,8 @@ class GraphGrower {
 
   bool try_op() {
     const ir::OpDef& op = *ops_[pick(ops_.size())];
-    const std::vector<ir::Dtype> dtypes = dtypes_of({static_cast<uint16_t>(op.dtypes.bits & options_.dtypes.bits)});
+    const std::vector<ir::Dtype> dtypes =
+        dtypes_of({static_cast<uint16_t>(op.dtypes.bits & options_.dtypes.bits)});
     const ir::Sample s = op.sample(rng_, dtypes[pick(dtypes.size())]);
     std::vector<Known> operands;
     std::vector<size_t> reused(s.inputs.size(), none);
@@ -94,7 +96,8 @@ class GraphGrower {
     for (size_t k = 0; k < values_.size(); ++k) {
       if (may_jump && !values_[k].is_input) continue;
       if (values_[k].value.type() == sample.type()) same.push_back(k);
-      else if (values_[k].array.size() > 0 && is_float(values_[k].array.dtype()) && is_float(sample.dtype())) others.push_back(k);
+      else if (values_[k].array.size() > 0 && is_float(values_[k].array.dtype()) && is_float(sample.dtype()))
+        others.push_back(k);
     }
     if (!position && is_float(sample.dtype()) && in_domain(op) && op::draw_chance(rng_, 0.85)) {
       if (!same.empty()) return values_[reused = same[pick(same.size())]];
@@ -134,8 +137,9 @@ class GraphGrower {
 
   /// Ops whose domain is only part of the reals take fresh samples.
   static bool in_domain(const ir::OpDef& op) {
-    for (const std::string_view name : {"log", "log1p", "sqrt", "rsqrt", "reciprocal", "div", "rem", "pow", "tan", "atan2",
-                                        "batch_norm", "batch_norm_grad", "bce_with_logits", "max_pool_grad"})
+    for (const std::string_view name :
+         {"log", "log1p", "sqrt", "rsqrt", "reciprocal", "div", "rem", "pow", "tan", "atan2", "batch_norm",
+          "batch_norm_grad", "bce_with_logits", "max_pool_grad"})
       if (op.name == name) return false;
     return true;
   }
@@ -143,8 +147,8 @@ class GraphGrower {
   /// Ops whose result may jump where an operand moves by a rounding.
   static bool jumps(const ir::OpDef& op) {
     for (const std::string_view name :
-         {"sign", "floor", "ceil", "round", "trunc", "rem", "eq", "ne", "lt", "le", "gt", "ge", "is_nan", "argmax", "argmin",
-          "max_pool", "cast", "dropout"})
+         {"sign", "floor", "ceil", "round", "trunc", "rem", "eq", "ne", "lt", "le", "gt", "ge", "is_nan",
+          "argmax", "argmin", "max_pool", "cast", "dropout"})
       if (op.name == name) return true;
     return false;
   }

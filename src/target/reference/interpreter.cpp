@@ -98,7 +98,8 @@ class Planner {
   }
 
   size_t slot(Value v) const {
-    for (auto it = plan_->expansions.find(&v.node()); it != plan_->expansions.end(); it = plan_->expansions.find(&v.node()))
+    for (auto it = plan_->expansions.find(&v.node()); it != plan_->expansions.end();
+         it = plan_->expansions.find(&v.node()))
       v = it->second[static_cast<size_t>(v.result())];
     return first_slot_.at(&v.node()) + static_cast<size_t>(v.result());
   }
@@ -160,7 +161,8 @@ class Interpreter {
                    "op " + std::string(n.op().name) + " evaluates to a wrong number of results");
     for (size_t r = 0; r < results.size(); ++r)
       ESPALIER_CHECK(results[r].type() == n.types()[r], "op " + std::string(n.op().name) + " evaluates to " +
-                                                            results[r].type().text() + ", not " + n.types()[r].text());
+                                                            results[r].type().text() + ", not " +
+                                                            n.types()[r].text());
   }
 
   /// Bodies run many times: their plans are kept. A graph is known by its values, which the plan keeps alive.
@@ -179,17 +181,20 @@ class Interpreter {
 std::map<std::string, int64_t> bind_symbols(const Graph& g, std::span<const Array> inputs) {
   const std::string where = "graph " + g.name;
   if (inputs.size() != g.inputs.size())
-    throw UserError({where, "wrong number of inputs", std::to_string(inputs.size()), std::to_string(g.inputs.size())});
+    throw UserError(
+        {where, "wrong number of inputs", std::to_string(inputs.size()), std::to_string(g.inputs.size())});
   std::map<std::string, int64_t> bound;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Type &want = g.inputs[i].type(), got = inputs[i].type();
     const std::string what = where + ", input " + g.input_name(i);
-    if (got.dtype != want.dtype || got.rank() != want.rank()) throw UserError({what, "type differs", got.text(), want.text()});
+    if (got.dtype != want.dtype || got.rank() != want.rank())
+      throw UserError({what, "type differs", got.text(), want.text()});
     for (size_t k = 0; k < want.dims.size(); ++k) {
       const Dim d = want.dims[k];
       const int64_t n = got.dims[k].value();
       bool fits = d.is_static() ? d.value() == n : n % d.factor() == 0;
-      if (fits && !d.is_static()) fits = bound.emplace(d.symbol_name(), n / d.factor()).first->second == n / d.factor();
+      if (fits && !d.is_static())
+        fits = bound.emplace(d.symbol_name(), n / d.factor()).first->second == n / d.factor();
       if (!fits) throw UserError({what, "dims differ", got.text(), want.text()});
     }
   }

@@ -13,7 +13,8 @@ constexpr int64_t block = 256;
 
 template <class C, class T>
 C load(T v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return static_cast<C>(static_cast<float>(v));
+  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
+    return static_cast<C>(static_cast<float>(v));
   else return static_cast<C>(v);
 }
 
@@ -39,7 +40,8 @@ void run_blocks(C (*body)(const C*), std::span<const Array> operands, Array& out
         const T* from = operands[k].data<T>() + start;
         for (int64_t i = 0; i < n; ++i) in[static_cast<size_t>(i) * arity + k] = load<C>(from[i]);
       });
-    for (int64_t i = 0; i < n; ++i) results[static_cast<size_t>(i)] = body(&in[static_cast<size_t>(i) * arity]);
+    for (int64_t i = 0; i < n; ++i)
+      results[static_cast<size_t>(i)] = body(&in[static_cast<size_t>(i) * arity]);
     ir::dispatch(out.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       T* to = out.write<T>() + start;
