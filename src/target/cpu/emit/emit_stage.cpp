@@ -84,6 +84,8 @@ void StageEmitter::body() {
   for (int row = 0; row < grid_.rows; ++row)
     for (int vector = 0; vector < grid_.vectors; ++vector) {
       for (size_t r = 0; r < st.reductions.size(); ++r) accumulate(r, row, vector);
+      // A result may lie where an operand does: all is read before anything is written.
+      for (const Store& s : st.stores) (void)eval(s.value, row, vector);
       for (const Store& s : st.stores) store(s, row, vector);
     }
   memo_.clear();
