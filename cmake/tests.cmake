@@ -11,7 +11,7 @@ set(ESPALIER_SUITES unit ops passes golden differential errors device e2e)
 set(ESPALIER_SANITIZED unit errors passes golden) # the suites that the address sanitizer's run takes
 set(tests ${CMAKE_SOURCE_DIR}/tests)
 set(results ${CMAKE_BINARY_DIR}/results)
-set(test_environment GTEST_COLOR=no OMP_WAIT_POLICY=passive # several tests share the processors
+set(test_environment GTEST_COLOR=no ESPALIER_CACHE_DIR=${CMAKE_BINARY_DIR}/kernels OMP_WAIT_POLICY=passive # several tests share the processors
     "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1"
     "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/leaks.supp:print_suppressions=0"
     "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/races.supp:halt_on_error=1"

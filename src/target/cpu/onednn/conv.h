@@ -36,21 +36,22 @@ struct ConvSpec {
   std::vector<Post> posts{};           ///< not for weight_grad
 };
 
-#if ESPALIER_ONEDNN
-/// The call for `spec`. Declined where the library has no fast kernel; never throws for a well-formed spec.
-/// Methods: direct convolution, and Winograd's (Lavin and Gray, 2016, arXiv:1509.09308).
-PreparedCall prepare_conv(const ConvSpec& spec);
-#else
-inline PreparedCall prepare_conv(const ConvSpec&) { return Declined{"built without oneDNN"}; }
-#endif
-
-/// How a convolution of this shape should be computed for speed: the layouts of its two activations (block: spec.block) and the
-/// algorithm for them. `exact` forbids Winograd.
+/// The layouts of a convolution's two activations (block: spec.block) and the algorithm for them.
 struct ConvAdvice {
   Layout x_layout = Layout::channels_last, y_layout = Layout::channels_last;
   bool blocked = false;  ///< both sides
   Winograd winograd = Winograd::none;
 };
+
+#if ESPALIER_ONEDNN
+/// The call for `spec`. Declined where the library has no fast kernel; never throws for a well-formed spec.
+/// Methods: direct convolution, and Winograd's (Lavin and Gray, 2016, arXiv:1509.09308).
+PreparedCall prepare_conv(const ConvSpec& spec);
+/// How a convolution of this shape should be computed for speed. `exact` forbids Winograd.
 ConvAdvice advise_conv(const ConvSpec& spec, bool exact);
+#else
+inline PreparedCall prepare_conv(const ConvSpec&) { return Declined{"built without oneDNN"}; }
+inline ConvAdvice advise_conv(const ConvSpec&, bool) { return {}; }
+#endif
 
 }  // namespace espalier::target::cpu::onednn
