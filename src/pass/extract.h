@@ -13,8 +13,8 @@ struct Extracted {
   std::vector<char> constant() const;
 };
 
-/// A body that computes `results` by `members` (operands first; fusions among them are inlined). Constants of at most 16
-/// elements move into the body; every other value from outside becomes an input, in order of first use.
+/// A body that computes `results` by `members` (operands first; fusions among them are inlined). Scalar constants
+/// move into the body; every other value from outside becomes an input, in order of first use.
 Extracted extract(const std::vector<const ir::Node*>& members, const std::vector<ir::Value>& results, std::string name,
                   ir::Level level = ir::Level::fused);
 

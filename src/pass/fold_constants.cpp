@@ -9,15 +9,29 @@ namespace {
 
 constexpr int64_t largest_bytes = 64 << 20;
 
+/// A constant, or one that is only broadcast: its array, before broadcasting.
+const ir::Array* known(const ir::Value& v) {
+  return ir::constant_value(&v->op() == &op::broadcast_to_op ? v->input(0) : v);
+}
+
 bool foldable(const ir::Node& n, const std::vector<ir::Value>& operands) {
   const ir::Kind kind = n.op().kind;
   if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused || op::is_marker(n)) return false;
   if (&n.op() == &op::broadcast_to_op) return false;  // a broadcast constant is cheaper unfolded
   for (const ir::Type& t : n.types())
     if (!t.is_static() || t.bytes() > largest_bytes) return false;
-  for (const ir::Value& v : operands)
-    if (!ir::constant_value(v)) return false;
-  return !operands.empty() || kind == ir::Kind::indexed;
+  bool whole = false;  // at least one operand is stored in full, so that folding does not blow up memory
+  for (const ir::Value& v : operands) {
+    if (!known(v) || !v.type().is_static()) return false;
+    whole = whole || ir::constant_value(v);
+  }
+  return whole || (operands.empty() && kind == ir::Kind::indexed);
+}
+
+/// The operand's elements, broadcast where it is.
+ir::Array elements_of(const ir::Value& v, const PassContext& context) {
+  if (const ir::Array* a = ir::constant_value(v)) return *a;
+  return context.evaluate(v.node(), std::vector{*ir::constant_value(v->input(0))})[0];
 }
 
 }  // namespace
@@ -28,7 +42,7 @@ ir::Graph fold_constants(const ir::Graph& graph, const PassContext& context) {
       if (!foldable(n, operands) || &n.op() == &op::dim_size_op) return {};
       if (operands.empty() && n.types()[0].bytes() > 4096) return {};  // a long iota is computed, not stored
       std::vector<ir::Array> in;
-      for (const ir::Value& v : operands) in.push_back(*ir::constant_value(v));
+      for (const ir::Value& v : operands) in.push_back(elements_of(v, context));
       std::vector<ir::Value> out;
       for (ir::Array& a : context.evaluate(n, in)) out.push_back(ir::constant(std::move(a)));
       return out;

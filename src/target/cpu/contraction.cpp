@@ -200,10 +200,12 @@ class Matcher {
     Value at = root.value();
     const Value& end = body_.outputs[0].value;
     if (conv && conv->kind == ConvKind::weight_grad && !(at == end)) decline("weight gradient with an epilogue");
+    const bool data = conv && conv->kind == ConvKind::data_grad;  // the library's fast kernels for it take none
     while (!(at == end)) {
       const Node* next = uses_.only(at);
       if (!next) decline("a value inside is used twice");
       if (conv && &next->op() == &op::reshape_op) at = blocked_result(at, *next);
+      else if (data) decline("data gradient with an epilogue");
       else at = post(at, *next);
     }
     const Dtype wanted = end.dtype();
@@ -231,11 +233,9 @@ class Matcher {
     const bool plain = !blocked_ && axes == std::vector<int64_t>{last};
     const bool in_blocks = blocked_ && axes == std::vector<int64_t>{1, last};
     if (!plain && !in_blocks) return -1;
-    if (in_blocks) {
-      if (&from->op() != &op::reshape_op) return -1;
-      from = from->input(0);
-    }
-    if (!ir::is_input(from) || from.rank() != 1 || from.dtype() != Dtype::f32) return -1;
+    if (in_blocks && &from->op() == &op::reshape_op) from = from->input(0);
+    const bool vector = from.rank() == 1 || (in_blocks && from.rank() == 2);  // [C/b, b] lies as [C] does
+    if (!ir::is_input(from) || !vector || from.dtype() != Dtype::f32) return -1;
     return input_number(from);
   }
 
