@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <csignal>
@@ -68,9 +69,13 @@ Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optim
           },
           step_options(options_, loader_.fields())) {
   if (options_.epochs < 0) throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
+  if (options_.steps < 0) throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
 }
 
-int64_t Trainer::total_steps() const { return options_.epochs * loader_.batches_per_epoch(); }
+int64_t Trainer::total_steps() const {
+  const int64_t all = options_.epochs * loader_.batches_per_epoch();
+  return options_.steps > 0 ? std::min(all, options_.steps) : all;
+}
 
 Step& Trainer::step() {
   std::vector<ir::Type> types;
@@ -153,9 +158,9 @@ Ending Trainer::fit() {
     for (const auto& c : callbacks_) c->on_step(last);
     if (last.end_of_epoch) {
       for (const auto& c : callbacks_) stop_ = c->on_epoch(last) || stop_;
-      const bool due = options_.checkpoint_every > 0 && (last.epoch + 1) % options_.checkpoint_every == 0;
-      if (!options_.checkpoint.empty() && (due || stop_ || done_ == total_steps())) save();
     }
+    const bool due = last.end_of_epoch && options_.checkpoint_every > 0 && (last.epoch + 1) % options_.checkpoint_every == 0;
+    if (!options_.checkpoint.empty() && (due || stop_ || done_ == total_steps())) save();
     if (stop_) {
       ending = Ending::stopped_early;
       break;

@@ -36,6 +36,7 @@ class ESPALIER_API Callback {
 
 struct TrainerOptions {
   int64_t epochs = 1;
+  int64_t steps = 0;                     ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32", target{};
   nn::Schedule rate{};                     ///< by step; empty: the optimiser's own rate
   std::filesystem::path checkpoint{};      ///< empty: none; else written every `checkpoint_every` epochs and at the end
