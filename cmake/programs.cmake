@@ -4,12 +4,21 @@ if(NOT TARGET espalier_all)
 endif()
 add_compile_options(-Wno-missing-field-initializers) # from here on, options are named where they differ: {.threads = 2}
 
+# apps/NAME/*.cpp: what a command of the tool does beyond the library, apart so that the tests reach it.
+file(GLOB app_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/*/*.cpp)
+if(app_sources)
+  add_library(espalier_apps STATIC ${app_sources})
+  target_include_directories(espalier_apps PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(espalier_apps PUBLIC espalier_all)
+  add_dependencies(espalier_apps check_includes)
+endif()
+
 file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/tool/*.cpp)
 if(tool_sources)
   find_package(CLI11 REQUIRED)
   add_executable(espalier_tool ${tool_sources})
   set_target_properties(espalier_tool PROPERTIES OUTPUT_NAME espalier)
-  target_link_libraries(espalier_tool PRIVATE espalier_all CLI11::CLI11)
+  target_link_libraries(espalier_tool PRIVATE espalier_all CLI11::CLI11 $<TARGET_NAME_IF_EXISTS:espalier_apps>)
 endif()
 
 foreach(kind examples bench)

@@ -55,7 +55,7 @@ foreach(suite IN LISTS ESPALIER_SUITES)
   target_include_directories(${target} PRIVATE ${tests})
   target_compile_definitions(${target} PRIVATE ESPALIER_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              ESPALIER_TOOL="${CMAKE_BINARY_DIR}/bin/espalier")
-  target_link_libraries(${target} PRIVATE espalier_all GTest::gmock GTest::gtest_main)
+  target_link_libraries(${target} PRIVATE espalier_all $<TARGET_NAME_IF_EXISTS:espalier_apps> GTest::gmock GTest::gtest_main)
   if(NOT DEFINED pch_owner)
     set(pch_owner ${target})
     target_precompile_headers(${target} PRIVATE <gtest/gtest.h> <fmt/format.h> <vector> <string> <random> <functional>

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Fail on an include that src/rooms.txt does not allow.      usage: tools/check_includes.sh [ROOT]
-# Checks every #include of src/, that own headers are included from the root of src/, and that the installed headers
-# (cmake/public_headers.txt) include only the standard library and each other.
+# Checks every #include of src/ and apps/, that own headers are included from the root of src/ (those of apps/ as apps/...), and that
+# the installed headers (cmake/public_headers.txt) include only the standard library and each other.
 set -euo pipefail
 root=${1:-$(cd "$(dirname "$0")/.." && pwd)}
 cd "$root"
 [ -f src/rooms.txt ] || { echo "check_includes: no src/rooms.txt under $root" >&2; exit 2; }
 public=cmake/public_headers.txt
 [ -f "$public" ] || public=/dev/null
-find src -name '*.h' -o -name '*.cpp' | sort | tr '\n' '\0' | xargs -0 -r grep -HnE '^[[:space:]]*#[[:space:]]*include' |
+find src $([ ! -d apps ] || echo apps) -name '*.h' -o -name '*.cpp' | sort | tr '\n' '\0' | xargs -0 -r grep -HnE '^[[:space:]]*#[[:space:]]*include' |
 awk -v table=src/rooms.txt -v public="$public" '
   function room_of(path,   r) {           # the longest row that is a folder of path
     r = path; while (sub(/\/[^\/]*$/, "", r)) if (r in known) return r
@@ -32,7 +32,7 @@ awk -v table=src/rooms.txt -v public="$public" '
     match($0, /:[0-9]+:/); file = substr($0, 1, RSTART - 1); place = file substr($0, RSTART, RLENGTH - 1)
     text = substr($0, RSTART + RLENGTH); own = sub(/^[ \t]*#[ \t]*include[ \t]*"/, "", text)
     if (!own && !sub(/^[ \t]*#[ \t]*include[ \t]*</, "", text)) next
-    sub(/[">].*/, "", text); path = substr(file, 5); room = room_of(path)
+    sub(/[">].*/, "", text); path = file; sub(/^src\//, "", path); room = room_of(path)
     if (room == "") { complain("the folder has no row in " table); next }
     if (own) {
       other = room_of(text)
