@@ -10,6 +10,7 @@ namespace espalier::tool {
 inline constexpr int exit_internal = 1, exit_user = 2, exit_interrupted = 130;
 
 /// Each adds its subcommand to `app`; the callback sets `exit_code` where it is not 0.
+void add_demo(CLI::App& app, int& exit_code);
 void add_devices(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_run(CLI::App& app, int& exit_code);

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Each command has --help with examples.\nExit codes: 0 done, 1 internal error, 2 wrong call or input, 130 interrupted.");
   int exit_code = 0;
+  tool::add_demo(app, exit_code);
   tool::add_devices(app, exit_code);
   tool::add_bench(app, exit_code);
   tool::add_profile(app, exit_code);

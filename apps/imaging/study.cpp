@@ -1,0 +1,43 @@
+#include "apps/imaging/study.h"
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+
+namespace espalier::imaging {
+
+std::shared_ptr<const data::SliceDataset> Study::training() const {
+  return std::make_shared<data::SliceDataset>(data::SliceDataset::augmented(task.volumes, task.split.train));
+}
+
+std::shared_ptr<const data::SliceDataset> Study::held_out() const {
+  return std::make_shared<data::SliceDataset>(data::SliceDataset::whole(task.volumes, task.split.held_out));
+}
+
+std::string Study::key() const {
+  uint64_t hash = 14695981039346656037ull;  // FNV-1a, by words
+  const auto add = [&](uint64_t word) { hash = (hash ^ word) * 1099511628211ull; };
+  for (const data::LabelledVolumes::Volume& v : volumes().volumes()) {
+    add(v.voxels.hash());
+    for (const uint16_t code : v.codes) add(volumes().outputs_of(code));
+  }
+  return fmt::format("{}; outputs {}; {}; {:016x}", title, join(outputs(), ","), task.split.text, hash);
+}
+
+Study load_study(const std::optional<std::filesystem::path>& folder) {
+  if (!folder)
+    return {data::brain_task(), "one brain (Colin27)",
+            "This is ONE brain, trained on and scored on different slices of the same head. It says nothing about other people, other "
+            "scanners or patients, and it is not a medical device."};
+  data::SegmentationTask task = data::folder_task(*folder);
+  const size_t n = task.volumes->volumes().size();
+  if (n == 1)
+    return {std::move(task), "one volume (" + folder->filename().string() + ")",
+            "This is ONE volume, trained on and scored on different slices of the same subject. It says nothing about other subjects, "
+            "and it is not a medical device."};
+  return {std::move(task), fmt::format("{} volumes of {}", n, folder->string()),
+          fmt::format("These figures come from {} volumes, scored on those held out. They say little about other people or other "
+                      "scanners, and this is not a medical device.", n)};
+}
+
+}  // namespace espalier::imaging
