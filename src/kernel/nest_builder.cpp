@@ -411,6 +411,10 @@ Built NestBuilder::build(std::span<const Target> targets) {
   } else {
     apply_aliases();
     nest_.outer = outer_of_requests();
+    for (const StageDraft& d : target_drafts_)  // a target that does not walk the outer loops would be stored again at each point
+      for (int v : nest_.outer)
+        if (std::find(d.stage.loops.begin(), d.stage.loops.end(), v) == d.stage.loops.end())
+          throw CannotLower{"outputs of unrelated dims in one nest"};
     check_sizes();
     place_requests();
   }
