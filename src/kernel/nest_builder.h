@@ -159,6 +159,10 @@ class NestBuilder {
   };
   Element eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
   int eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
+  // Random numbers (nest_random.cpp).
+  std::array<int, 4> philox(StageDraft& d, int key, int low, int high);
+  int eval_random(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
+
   // Windows and resizing (nest_windows.cpp).
   Element eval_window_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);
   int eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);

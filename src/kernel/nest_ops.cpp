@@ -200,6 +200,7 @@ int NestBuilder::eval_new(StageDraft& d, const Value& v, const Index& index, con
     }
     return ir::is_float(v.dtype()) ? folded : cast(d, folded, v.dtype());
   }
+  if (n.op().kind == ir::Kind::random) return eval_random(d, n, index, guards);
   if (&n.op() == &op::resize_op) return eval_resize(d, n, index, guards);
   if (&n.op() == &op::cast_op) return cast(d, eval(d, n.input(0), index, guards), v.dtype());
   if (op::is_marker(n)) return eval(d, n.input(0), index, guards);

@@ -7,6 +7,7 @@
 #include "op/loss.h"
 #include "op/norm.h"
 #include "op/sampling.h"
+#include "op/random.h"
 #include "op/window.h"
 #include "support/loops.h"
 #include "support/op_samples.h"
@@ -34,7 +35,7 @@ struct Case {
 bool must_lower(const ir::OpDef& op) {
   if (op.kind == ir::Kind::elementwise || op.kind == ir::Kind::reduction) return true;
   for (const ir::OpDef* o : {&reshape_op, &transpose_op, &broadcast_to_op, &slice_op, &concat_op, &reverse_op, &gather_op, &gather_along_op,
-                             &one_hot_op, &iota_op, &dot_op, &max_pool_op, &avg_pool_op, &max_pool_grad_op, &avg_pool_grad_op, &resize_op, &softmax_op, &log_softmax_op, &gelu_op, &silu_op, &layer_norm_op})
+                             &one_hot_op, &iota_op, &dot_op, &random_uniform_op, &random_normal_op, &max_pool_op, &avg_pool_op, &max_pool_grad_op, &avg_pool_grad_op, &resize_op, &softmax_op, &log_softmax_op, &gelu_op, &silu_op, &layer_norm_op})
     if (o == &op) return true;
   return false;
 }
