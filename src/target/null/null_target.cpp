@@ -1,5 +1,7 @@
 #include "target/null/null_target.h"
 
+#include "kernel/lower.h"
+
 namespace espalier::target::null {
 
 namespace {
@@ -16,37 +18,45 @@ class NullSpec final : public kernel::TargetSpec {
   int64_t cache_bytes() const override { return 1 << 20; }
 };
 
-/// Pointwise work may be done in place wherever a result has an operand's type.
-std::vector<InPlace> pointwise_in_place(const ir::Node& node) {
-  const ir::Graph* body = kernel::fusion_body(node);
-  if (body && node.attrs<kernel::FusionAttrs>().kind != FusionKind::loops) return {};
-  if (body)
-    for (const ir::Node* n : body->nodes())
-      if (n->op().kind != ir::Kind::elementwise && n->op().kind != ir::Kind::leaf) return {};
-  if (!body && node.op().kind != ir::Kind::elementwise) return {};
-  std::vector<InPlace> pairs;
-  for (int r = 0; r < node.results(); ++r)
-    for (size_t i = 0; i < node.inputs().size(); ++i)
-      if (node.inputs()[i].type() == node.types()[static_cast<size_t>(r)]) pairs.push_back({r, static_cast<int>(i)});
-  return pairs;
-}
-
+/// What the loop nests of `node` would need, or nothing where there are none.
 class NullKernel final : public Kernel {
  public:
-  explicit NullKernel(std::vector<InPlace> in_place) : in_place_(std::move(in_place)) {}
+  explicit NullKernel(const ir::Node& node) {
+    const ir::Graph* fused = kernel::fusion_body(node);
+    if (fused && node.attrs<kernel::FusionAttrs>().kind != FusionKind::loops) return;
+    const auto nests = kernel::lower(fused ? *fused : body_of(node));
+    const auto* lowered = std::get_if<kernel::Lowered>(&nests);
+    if (!lowered) return;
+    scratch_bytes_ = lowered->scratch_bytes();
+    for (int r = 0; r < node.results(); ++r)
+      for (int i = 0; i < static_cast<int>(node.inputs().size()); ++i)
+        if (kernel::can_share(*lowered, r, i)) in_place_.push_back({r, i});
+  }
   std::string_view name() const override { return "null"; }
+  int64_t scratch_bytes() const override { return scratch_bytes_; }
   void run(void* const*, void*, int64_t) const override {}
   std::vector<InPlace> in_place() const override { return in_place_; }
 
  private:
+  /// A graph of one node over inputs.
+  static ir::Graph body_of(const ir::Node& node) {
+    ir::Graph body;
+    for (size_t i = 0; i < node.inputs().size(); ++i)
+      body.inputs.push_back(ir::new_input("x" + std::to_string(i), node.inputs()[i].type()));
+    const std::vector<ir::Value> results = ir::make_all(node.op(), body.inputs, node.attrs());
+    for (size_t r = 0; r < results.size(); ++r) body.outputs.push_back({"y" + std::to_string(r), results[r]});
+    return body;
+  }
+
   std::vector<InPlace> in_place_;
+  int64_t scratch_bytes_ = 0;
 };
 
 class NullTarget final : public Target {
  public:
   const kernel::TargetSpec& spec() const override { return spec_; }
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>, const PrepareOptions&) const override {
-    return {std::make_unique<NullKernel>(pointwise_in_place(node)), {}};
+    return {std::make_unique<NullKernel>(node), {}};
   }
 
  private:
