@@ -1,0 +1,20 @@
+// Lists the devices of this machine and multiplies two matrices.
+#include <tensor/devices.h>
+#include <tensor/tensor.h>
+
+#include <cstdio>
+#include <iostream>
+
+int main() {
+  using espalier::Tensor;
+  for (const espalier::Device& d : espalier::devices())
+    std::printf("%-10s %s (%d threads, fastest precision %s)\n", d.target.c_str(), d.what.c_str(), d.threads,
+                std::string(espalier::ir::dtype_name(d.fastest)).c_str());
+
+  const Tensor a = Tensor::of({{1, 2, 3}, {4, 5, 6}});
+  const Tensor b = Tensor::of({{1, 0}, {0, 1}, {1, 1}});
+  std::cout << "a b = " << matmul(a, b) << '\n';
+
+  const Tensor c = Tensor::randn({512, 256}, 1), d = Tensor::randn({256, 512}, 2);
+  std::cout << "mean square of a 512 x 512 product: " << matmul(c, d).square().mean().item() << " (256 expected)\n";
+}
