@@ -409,12 +409,20 @@ Built NestBuilder::build(std::span<const Target> targets) {
   if (requests_.empty()) {
     nest_.outer = target_drafts_[0].stage.loops;
   } else {
+    std::vector<std::set<int>> walked;  // by each target's stage, in the first target's variables
+    for (const StageDraft& d : target_drafts_) {
+      std::vector<Affine> loops;
+      for (int v : d.stage.loops) {
+        loops.push_back(Affine::var(v));
+        for (const auto& [var, by] : aliases_) loops.back() = loops.back().replaced(var, by);
+      }
+      walked.push_back(variables_of(loops));
+    }
     apply_aliases();
     nest_.outer = outer_of_requests();
-    for (const StageDraft& d : target_drafts_)  // a target that does not walk the outer loops would be stored again at each point
-      for (int v : nest_.outer)
-        if (std::find(d.stage.loops.begin(), d.stage.loops.end(), v) == d.stage.loops.end())
-          throw CannotLower{"outputs of unrelated dims in one nest"};
+    for (const std::set<int>& w : walked)  // a target that does not walk the outer loops would be stored again at each point
+      if (!std::includes(w.begin(), w.end(), nest_.outer.begin(), nest_.outer.end()))
+        throw CannotLower{"outputs of unrelated dims in one nest"};
     check_sizes();
     place_requests();
   }
