@@ -119,6 +119,7 @@ def summarise(key, rounds, missing):
     whole = {e: r for e, r in rounds.items() if e != "espalier" and e not in missing}
     if ours:
         line.update({f: ours[-1].get(f) for f in ("gflop", "fraction_of_ceiling", "first_ms", "peak_bytes", "planned_bytes")})
+        line["ceiling_gflops"] = ours[-1].get(f"ceiling_{precision}_gflops")
     if whole:
         best = line["best"] = min(whole, key=lambda e: middle(whole[e]))
         ratios = [p["median_ms"] / o["median_ms"] for p, o in zip(whole[best], ours)]
@@ -127,21 +128,18 @@ def summarise(key, rounds, missing):
     return line
 
 
-def ceiling(line):
-    """The ceiling in GFLOP/s that our own figure was set against, or None."""
-    fraction, gflop = line.get("fraction_of_ceiling"), line.get("gflop")
-    return gflop / (line["ms"]["espalier"] * 1e-3) / fraction if fraction and gflop else None
-
-
-def table(lines, threads, versions):
-    """Markdown: machine, ceilings, one row a case, and below it what is missing and why."""
+def table(lines, threads, versions, load):
+    """Markdown: machine and its load before the run, ceilings, one row a case, and below what is missing and why."""
     number = lambda v, form: "–" if v is None else format(v, form)
     aim = lambda t: f"under {t}" if isinstance(t, str) else number(t, ".2f")
-    text = [f"CPU: {cpu_name()}, {threads} threads. {versions}"]
+    text = [f"CPU: {cpu_name()}, {threads} threads, load {load:.1f} before the run. {versions}"]
+    if load > 0.5:
+        text.append("**The machine was busy with other work: these ratios are not to be reported.** Engines that hand work "
+                    "to a second thread lose most on a busy machine.")
     for precision in ("f32", "bf16"):
-        known = [c for c in (ceiling(l) for l in lines if l["precision"] == precision) if c]
+        known = [l["ceiling_gflops"] for l in lines if l["precision"] == precision and l.get("ceiling_gflops")]
         if known:
-            text.append(f"Ceiling of {precision}: {statistics.median(known):.0f} GFLOP/s, as `espalier bench` measured it in the same run.")
+            text.append(f"Ceiling of {precision}: {statistics.median(known):.0f} GFLOP/s, as `espalier bench` measured it.")
     text += ["", "| case | batch | precision | ours ms | of ceiling | best peer ms | peer | ratio | over rounds | aim |",
              "|---|---:|---|---:|---:|---:|---|---:|---:|---:|"]
     for l in lines:
@@ -212,7 +210,7 @@ def chosen(a):
 def main():
     a = arguments()
     cpus = sorted(os.sched_getaffinity(0))[:a.threads]
-    lines = []
+    lines, load = [], os.getloadavg()[0]
     with open(os.path.join(os.environ.get("TMPDIR", "/tmp"), f"espalier-peers-{os.getpid()}.log"), "w") as log:
         for key in chosen(a):
             line = summarise(key, *compare(key, a, cpus, log))
@@ -221,7 +219,7 @@ def main():
             if a.out:
                 with open(a.out, "a") as f:
                     f.write(json.dumps(line) + "\n")
-    print(table(lines, a.threads, peer_versions()))
+    print(table(lines, a.threads, peer_versions(), load))
 
 
 if __name__ == "__main__":
