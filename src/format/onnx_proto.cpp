@@ -1,0 +1,280 @@
+#include "format/onnx_proto.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <limits>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/stubs/logging.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "format/onnx.h"
+
+namespace espalier::format {
+
+using ir::Array;
+using ir::Dim;
+using ir::dims_text;
+using ir::Dtype;
+using onnx::TensorProto;
+
+namespace {
+
+struct DtypeRow {
+  Dtype ours;
+  int32_t onnx;
+  bool in_int32_data;  ///< where elements stand when they are not raw
+};
+constexpr DtypeRow dtype_rows[] = {
+    {Dtype::f64, TensorProto::DOUBLE, false},  {Dtype::f32, TensorProto::FLOAT, false},
+    {Dtype::bf16, TensorProto::BFLOAT16, true}, {Dtype::f16, TensorProto::FLOAT16, true},
+    {Dtype::i64, TensorProto::INT64, false},   {Dtype::i32, TensorProto::INT32, true},
+    {Dtype::i8, TensorProto::INT8, true},      {Dtype::u8, TensorProto::UINT8, true},
+    {Dtype::boolean, TensorProto::BOOL, true},
+};
+
+[[noreturn]] void fail(const std::string& where, std::string problem, std::string got = "", std::string allowed = "") {
+  throw UserError({where, std::move(problem), std::move(got), std::move(allowed)});
+}
+
+/// Dims as numbers whose product of bytes is held by what the file has (`available` elements).
+int64_t checked_count(const std::vector<int64_t>& dims, const std::string& where) {
+  int64_t n = 1;
+  bool overflow = false;
+  for (const int64_t d : dims) {
+    if (d < 0) fail(where, "a dim is negative", dims_text(dims), "dims >= 0");
+    overflow |= __builtin_mul_overflow(n, d, &n);
+  }
+  if (overflow || n > (int64_t{1} << 40)) fail(where, "too many elements", dims_text(dims), "at most 2^40");
+  return n;
+}
+
+/// Bytes as an array of `dims`: a bool byte must be 0 or 1.
+Array from_raw(const void* data, size_t bytes, Dtype dtype, std::vector<int64_t> dims, const std::string& where) {
+  const int64_t n = checked_count(dims, where);
+  if (static_cast<size_t>(n * dtype_size(dtype)) != bytes)
+    fail(where, "the bytes do not fit the dims", fmt::format("{} bytes", bytes),
+         fmt::format("{} bytes for {}{}", n * dtype_size(dtype), dtype_name(dtype), dims_text(dims)));
+  Array out(dtype, std::move(dims));
+  if (bytes > 0) std::memcpy(out.write(), data, bytes);
+  if (dtype == Dtype::boolean)
+    for (size_t i = 0; i < bytes; ++i)
+      if (static_cast<const unsigned char*>(out.data())[i] > 1) fail(where, "a bool is neither 0 nor 1");
+  return out;
+}
+
+Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, const std::filesystem::path& folder,
+                    const std::string& where) {
+  if (folder.empty()) fail(where, "the weights lie in another file", "", "a model that is loaded from its folder");
+  std::string location;
+  int64_t offset = 0, length = -1;
+  const auto number = [&](const std::string& text) {
+    int64_t v = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+    if (error != std::errc() || end != text.data() + text.size() || v < 0)
+      fail(where, "external data has a bad number", quote(text), "a decimal number");
+    return v;
+  };
+  for (const auto& entry : t.external_data()) {
+    if (entry.key() == "location") location = entry.value();
+    if (entry.key() == "offset") offset = number(entry.value());
+    if (entry.key() == "length") length = number(entry.value());
+  }
+  const std::filesystem::path relative = location;
+  bool inside = !location.empty() && relative.is_relative();
+  for (const auto& part : relative) inside = inside && part != "..";
+  if (!inside) fail(where, "external data lies outside the model's folder", quote(location), "a relative path below it");
+  const auto file = MappedFile::open(folder / relative);
+  const int64_t n = checked_count(dims, where), bytes = n * dtype_size(dtype);
+  const auto size = static_cast<int64_t>(file->bytes().size());
+  if ((length >= 0 && length != bytes) || offset > size || bytes > size - offset)
+    fail(where, "external data does not fit", fmt::format("offset {}, length {} in {} bytes", offset, length, size),
+         fmt::format("{} bytes", bytes));
+  const std::byte* data = file->bytes().data() + offset;
+  if (dtype == Dtype::boolean || reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(dtype_size(dtype)) != 0)
+    return from_raw(data, static_cast<size_t>(bytes), dtype, std::move(dims), where);
+  return Array::borrow(dtype, std::move(dims), data, file);
+}
+
+template <class T, class List>
+Array from_list(const List& list, std::vector<int64_t> dims, const std::string& where) {
+  if (checked_count(dims, where) != list.size())
+    fail(where, "the number of elements does not fit the dims", std::to_string(list.size()), dims_text(dims));
+  Array out(ir::dtype_of<T>(), std::move(dims));
+  T* to = out.template write<T>();
+  for (const auto v : list) *to++ = static_cast<T>(v);
+  return out;
+}
+
+/// f16 and bf16 stand as their bits in int32_data.
+Array from_bits(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, const std::string& where) {
+  if (checked_count(dims, where) != t.int32_data_size())
+    fail(where, "the number of elements does not fit the dims", std::to_string(t.int32_data_size()), dims_text(dims));
+  Array out(dtype, std::move(dims));
+  auto* to = static_cast<uint16_t*>(out.write());
+  for (const int32_t v : t.int32_data()) *to++ = static_cast<uint16_t>(v);
+  return out;
+}
+
+}  // namespace
+
+int32_t onnx_dtype(Dtype dtype) {
+  for (const DtypeRow& r : dtype_rows)
+    if (r.ours == dtype) return r.onnx;
+  ESPALIER_CHECK(false, "a dtype without an ONNX number");
+}
+
+Dtype dtype_of_onnx(int32_t dtype, const std::string& where) {
+  std::string allowed;
+  for (const DtypeRow& r : dtype_rows) {
+    if (r.onnx == dtype) return r.ours;
+    allowed += (allowed.empty() ? "" : " ") + TensorProto::DataType_Name(static_cast<TensorProto::DataType>(r.onnx));
+  }
+  fail(where, "the element type is not supported",
+       TensorProto::DataType_IsValid(dtype) ? TensorProto::DataType_Name(static_cast<TensorProto::DataType>(dtype))
+                                            : std::to_string(dtype),
+       allowed);
+}
+
+Array array_of(const TensorProto& t, const std::filesystem::path& folder, const std::string& where) {
+  const Dtype dtype = dtype_of_onnx(t.data_type(), where);
+  std::vector<int64_t> dims(t.dims().begin(), t.dims().end());
+  if (t.has_segment()) fail(where, "the tensor is a segment", "", "a whole tensor");
+  if (t.data_location() == TensorProto::EXTERNAL) return from_external(t, dtype, std::move(dims), folder, where);
+  if (t.has_raw_data()) return from_raw(t.raw_data().data(), t.raw_data().size(), dtype, std::move(dims), where);
+  switch (dtype) {
+    case Dtype::f64: return from_list<double>(t.double_data(), std::move(dims), where);
+    case Dtype::f32: return from_list<float>(t.float_data(), std::move(dims), where);
+    case Dtype::i64: return from_list<int64_t>(t.int64_data(), std::move(dims), where);
+    case Dtype::i32: return from_list<int32_t>(t.int32_data(), std::move(dims), where);
+    case Dtype::i8: return from_list<int8_t>(t.int32_data(), std::move(dims), where);
+    case Dtype::u8: return from_list<uint8_t>(t.int32_data(), std::move(dims), where);
+    case Dtype::boolean: return from_list<bool>(t.int32_data(), std::move(dims), where);
+    case Dtype::f16:
+    case Dtype::bf16: return from_bits(t, dtype, std::move(dims), where);
+  }
+  ESPALIER_CHECK(false, "every dtype is handled");
+}
+
+TensorProto tensor_of(const Array& array, const std::string& name) {
+  TensorProto t;
+  t.set_name(name);
+  t.set_data_type(onnx_dtype(array.dtype()));
+  for (const int64_t d : array.dims()) t.add_dims(d);
+  t.set_raw_data(array.data(), static_cast<size_t>(array.bytes()));
+  return t;
+}
+
+/// A dim_param: "batch", "4*batch", or anything else as one symbol with '_' for what no name holds.
+static Dim symbol_of(const std::string& text, const std::string& fallback) {
+  int64_t factor = 1;
+  std::string_view name = text;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), factor);
+  if (error == std::errc() && factor > 0 && end != text.data() + text.size() && *end == '*')
+    name.remove_prefix(static_cast<size_t>(end - text.data()) + 1);
+  else factor = 1;
+  std::string word;
+  for (const char c : name.empty() ? std::string_view(fallback) : name)
+    word += (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
+  if (word[0] >= '0' && word[0] <= '9') word.insert(0, "_");
+  return Dim(factor) * Dim::symbol(word);
+}
+
+ir::Type type_of(const onnx::ValueInfoProto& info, const std::string& where) {
+  if (!info.has_type() || !info.type().has_tensor_type()) fail(where, "the input is no tensor", "", "a dense tensor");
+  const auto& tensor = info.type().tensor_type();
+  ir::Type type{dtype_of_onnx(tensor.elem_type(), where), {}};
+  if (!tensor.has_shape()) fail(where, "the input has no shape", "", "a shape of known rank");
+  std::vector<int64_t> numbers;
+  for (int axis = 0; axis < tensor.shape().dim_size(); ++axis) {
+    const auto& d = tensor.shape().dim(axis);
+    if (d.has_dim_value() && d.dim_value() >= 0) {
+      type.dims.emplace_back(d.dim_value());
+      numbers.push_back(d.dim_value());
+    } else {
+      type.dims.push_back(symbol_of(d.dim_param(), fmt::format("{}_{}", info.name(), axis)));
+    }
+  }
+  checked_count(numbers, where);
+  return type;
+}
+
+onnx::ValueInfoProto info_of(const ir::Type& type, const std::string& name) {
+  onnx::ValueInfoProto info;
+  info.set_name(name);
+  auto* tensor = info.mutable_type()->mutable_tensor_type();
+  tensor->set_elem_type(onnx_dtype(type.dtype));
+  tensor->mutable_shape();
+  for (const Dim& d : type.dims) {
+    if (d.is_static()) tensor->mutable_shape()->add_dim()->set_dim_value(d.value());
+    else tensor->mutable_shape()->add_dim()->set_dim_param(d.text());
+  }
+  return info;
+}
+
+double widen(float value) {
+  char text[32];
+  const auto [end, error] = std::to_chars(text, text + sizeof text, value);
+  double out = value;
+  if (error == std::errc()) std::from_chars(text, end, out);
+  return out;
+}
+
+onnx::ModelProto parse_model(std::string_view bytes, const std::string& name) {
+  const google::protobuf::LogSilencer quiet;
+  if (bytes.size() > std::numeric_limits<int>::max())
+    fail(name, "the file is too large", bytes_text(static_cast<int64_t>(bytes.size())), "less than 2 GiB, weights beside it");
+  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+  onnx::ModelProto model;
+  if (!model.ParseFromCodedStream(&in) || !in.ConsumedEntireMessage())
+    fail(name, "the bytes are no ONNX model (protobuf)", "", "a complete ModelProto");
+  if (!model.has_graph()) fail(name, "the model has no graph", "", "a ModelProto with a graph");
+  return model;
+}
+
+static std::string_view view_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+Array load_onnx_tensor(const std::filesystem::path& path) {
+  const google::protobuf::LogSilencer quiet;
+  const auto file = MappedFile::open(path);
+  TensorProto t;
+  if (file->bytes().size() > std::numeric_limits<int>::max() ||
+      !t.ParseFromArray(file->bytes().data(), static_cast<int>(file->bytes().size())))
+    fail(path.string(), "the bytes are no ONNX tensor (protobuf)", "", "a complete TensorProto");
+  return array_of(t, {}, path.string());
+}
+
+std::map<std::string, std::string> onnx_metadata(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  std::map<std::string, std::string> out;
+  const onnx::ModelProto model = parse_model(view_of(*file), path.string());
+  for (const auto& p : model.metadata_props()) out[p.key()] = p.value();
+  return out;
+}
+
+void set_onnx_metadata(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
+  onnx::ModelProto model;
+  {
+    const auto file = MappedFile::open(path);
+    model = parse_model(view_of(*file), path.string());
+  }
+  std::map<std::string, std::string> all;
+  for (const auto& p : model.metadata_props()) all[p.key()] = p.value();
+  for (const auto& [key, value] : metadata) all[key] = value;
+  model.clear_metadata_props();
+  for (const auto& [key, value] : all) {
+    if (value.empty()) continue;
+    auto* p = model.add_metadata_props();
+    p->set_key(key);
+    p->set_value(value);
+  }
+  write_file(path, model.SerializeAsString());
+}
+
+}  // namespace espalier::format

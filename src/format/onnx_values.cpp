@@ -1,0 +1,231 @@
+#include "format/onnx_values.h"
+
+#include <algorithm>
+#include <array>
+
+#include "op/movement.h"
+
+namespace espalier::format {
+
+using ir::Array;
+using ir::Dim;
+using ir::Dims;
+using ir::Dtype;
+using ir::Value;
+using Ints = std::vector<int64_t>;
+
+namespace {
+
+size_t at(int64_t i) { return static_cast<size_t>(i); }
+
+Dims permuted(const Dims& dims, const Ints& perm) {
+  Dims out;
+  for (const int64_t p : perm) out.push_back(dims[at(p)]);
+  return out;
+}
+
+/// Do the axes that are not 1 keep their order?
+bool moves_only_ones(const Dims& dims, const Ints& perm) {
+  int64_t before = -1;
+  for (const int64_t p : perm) {
+    if (dims[at(p)] == Dim(1)) continue;
+    if (p < before) return false;
+    before = p;
+  }
+  return true;
+}
+
+Value moved_constant(const Value& v) {
+  return ir::constant(evaluate_node(v.node(), std::array{*ir::constant_value(v->input(0))})[0]);
+}
+
+template <class T>
+double load(T v) {
+  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return static_cast<float>(v);
+  else return static_cast<double>(v);
+}
+
+/// One scalar function over every element, computed in C and rounded once, as the reference does it.
+template <class C>
+void run_scalar(C (*body)(const C*), std::span<const Array> in, Array& out) {
+  std::vector<C> x(in.size());
+  for (int64_t i = 0; i < out.size(); ++i) {
+    for (size_t k = 0; k < in.size(); ++k)
+      ir::dispatch(in[k].dtype(), [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        if constexpr (std::is_same_v<C, int64_t>) {
+          if constexpr (std::is_integral_v<T>) x[k] = static_cast<C>(in[k].data<T>()[i]);
+        } else {
+          x[k] = static_cast<C>(load(in[k].data<T>()[i]));
+        }
+      });
+    const C y = body(x.data());
+    ir::dispatch(out.dtype(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) out.write<T>()[i] = T(static_cast<float>(y));
+      else if constexpr (std::is_same_v<T, bool> && std::is_integral_v<C>) out.write<T>()[i] = (y & 1) != 0;
+      else if constexpr (std::is_same_v<T, bool>) out.write<T>()[i] = y != 0;
+      else out.write<T>()[i] = static_cast<T>(y);
+    });
+  }
+}
+
+Array evaluate_scalar(const ir::Node& node, std::span<const Array> in) {
+  const ir::Type& type = node.types()[0];
+  Array out(type.dtype, ir::static_dims(type.dims));
+  const Dtype compute = in.back().dtype();
+  if (compute == Dtype::f64) run_scalar(node.op().scalar.f64, in, out);
+  else if (is_float(compute)) run_scalar(node.op().scalar.f32, in, out);
+  else run_scalar(node.op().scalar.i64, in, out);
+  return out;
+}
+
+std::vector<Array> run_graph(const ir::Graph& graph, std::span<const Array> arguments) {
+  std::vector<Value> constants;
+  for (const Array& a : arguments) constants.push_back(ir::constant(a));
+  std::vector<Array> out;
+  std::unordered_map<const ir::Node*, std::vector<Array>> done;
+  ir::Graph bound{.name = graph.name, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  for (Value& v : ir::inline_graph(graph, constants)) bound.outputs.push_back({"", std::move(v)});
+  for (const ir::Node* n : bound.nodes()) {
+    std::vector<Array> operands;
+    for (const Value& v : n->inputs()) operands.push_back(done.at(&v.node())[at(v.result())]);
+    if (const Array* a = ir::constant_value(n->value())) done[n] = {*a};
+    else done[n] = evaluate_node(*n, operands);
+  }
+  for (const ir::Output& o : bound.outputs) out.push_back(done.at(&o.value.node())[at(o.value.result())]);
+  return out;
+}
+
+/// May a node be folded once its operands are constants? Not what would grow, draws numbers or has control flow.
+bool may_fold(const ir::Node& n) {
+  constexpr int64_t small = 4096;
+  if (n.op().kind == ir::Kind::random || n.op().kind == ir::Kind::control || n.op().kind == ir::Kind::fused ||
+      n.op().kind == ir::Kind::leaf)
+    return false;
+  int64_t in = 0, out = 0;
+  for (const Value& v : n.inputs()) in += v.type().elements();
+  for (const ir::Type& t : n.types()) {
+    if (!t.is_static()) return false;
+    out += t.elements();
+  }
+  const bool is_integer = !ir::is_float(n.types()[0].dtype);
+  if (n.op().kind == ir::Kind::movement) return out <= in || (is_integer && out <= small);
+  return in <= small && out <= small;
+}
+
+}  // namespace
+
+Ints to_first_perm(int rank) {
+  Ints perm{0, rank - 1};
+  for (int64_t i = 1; i < rank - 1; ++i) perm.push_back(i);
+  return perm;
+}
+
+Ints to_last_perm(int rank) {
+  Ints perm{0};
+  for (int64_t i = 2; i < rank; ++i) perm.push_back(i);
+  perm.push_back(1);
+  return perm;
+}
+
+int64_t last_axis(int64_t axis, int rank) { return axis == 0 ? 0 : axis == 1 ? rank - 1 : axis - 1; }
+
+Dims dims_of(const Held& held) {
+  if (!held.value) return held.scalar_sizes ? Dims{} : Dims{static_cast<int64_t>(held.sizes->size())};
+  return held.last ? permuted(held.value.dims(), to_first_perm(held.value.rank())) : held.value.dims();
+}
+
+Value plain(const Held& held) {
+  return held.last ? transposed(held.value, to_first_perm(held.value.rank())) : held.value;
+}
+
+Value stored_last(const Held& held) {
+  return held.last ? held.value : transposed(held.value, to_last_perm(held.value.rank()));
+}
+
+Value reshaped(const Value& x, const Dims& dims) {
+  if (x.dims() == dims) return x;
+  if (const Array* a = ir::constant_value(x); a && ir::Type{x.dtype(), dims}.is_static())
+    return ir::constant(a->reshaped(ir::static_dims(dims)));
+  const Value& from = x->op().name == op::reshape_op.name ? x->input(0) : x;
+  return op::reshape(from, dims);
+}
+
+Value transposed(const Value& x, const Ints& perm) {
+  const Value made = op::transpose(x, perm);  // checks perm
+  if (made == x) return x;
+  if (ir::constant_value(x)) return moved_constant(made);
+  if (moves_only_ones(x.dims(), perm)) return reshaped(x, made.dims());
+  if (x->op().name != op::transpose_op.name) return made;
+  const Ints& first = x->attrs<op::TransposeAttrs>().perm;
+  Ints both;
+  for (const int64_t p : perm) both.push_back(first[at(p)]);
+  return op::transpose(x->input(0), both);
+}
+
+Value stretched(const Value& x, const Dims& dims, const Ints& positions) {
+  if (x.dims() == dims) return x;
+  Dims kept;
+  Ints axes;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    const Dim d = x.dims()[i], to = dims[at(positions[i])];
+    if (d == to && (d != Dim(1) || at(positions[i]) + 1 == dims.size())) {
+      kept.push_back(d);
+      axes.push_back(positions[i]);
+    } else if (d != Dim(1)) {
+      throw UserError({"broadcast", "dims do not stretch", dims_text(x.dims()) + " to " + dims_text(dims),
+                       "dims that are equal or 1"});
+    }
+  }
+  return op::broadcast_in(reshaped(x, kept), dims, axes);
+}
+
+Value stretched(const Value& x, const Dims& dims) {
+  if (x.dims().size() > dims.size())
+    throw UserError({"broadcast", "the result has fewer axes", dims_text(x.dims()) + " to " + dims_text(dims), ""});
+  Ints positions;
+  for (size_t i = 0; i < x.dims().size(); ++i)
+    positions.push_back(static_cast<int64_t>(i + dims.size() - x.dims().size()));
+  return stretched(x, dims, positions);
+}
+
+std::vector<Array> evaluate_node(const ir::Node& node, std::span<const Array> operands) {
+  if (node.op().scalar) return {evaluate_scalar(node, operands)};
+  if (node.op().eval) {
+    const std::function<std::vector<Array>(const ir::Graph&, std::span<const Array>)> run = run_graph;
+    return node.op().eval({.node = node, .in = operands, .run_body = run});
+  }
+  ESPALIER_CHECK(node.op().expand != nullptr, "op " + std::string(node.op().name) + " has no meaning of its own");
+  ir::Graph body{.name = "", .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  for (size_t i = 0; i < node.inputs().size(); ++i)
+    body.inputs.push_back(ir::new_input("x" + std::to_string(i), node.inputs()[i].type()));
+  const std::vector<Value> same = ir::make_all(node.op(), body.inputs, node.attrs());
+  for (Value& v : node.op().expand(same[0].node())) body.outputs.push_back({"", std::move(v)});
+  return run_graph(body, operands);
+}
+
+Value Folder::fold(const Value& v) {
+  if (ir::is_input(v) || ir::constant_value(v)) return v;
+  if (const Value* known = memo_.find(v)) return *known;
+  std::vector<Value> operands;
+  std::vector<Array> arrays;
+  for (const Value& x : v->inputs()) {
+    operands.push_back(fold(x));
+    if (const Array* a = ir::constant_value(operands.back())) arrays.push_back(*a);
+  }
+  std::vector<Value> made = operands == v->inputs() ? std::vector<Value>{} : ir::make_all(v->op(), operands, v->attrs());
+  if (made.empty())
+    for (int i = 0; i < v->results(); ++i) made.push_back(v->value(i));
+  if (arrays.size() == operands.size() && may_fold(made[0].node())) {
+    std::vector<Array> results = evaluate_node(made[0].node(), arrays);
+    for (size_t i = 0; i < made.size(); ++i) made[i] = ir::constant(std::move(results[i]));
+  }
+  for (size_t i = 0; i < made.size(); ++i) {
+    memo_.set(v.sibling(static_cast<int>(i)), made[i]);
+    memo_.set(made[i], made[i]);
+  }
+  return memo_.of(v);
+}
+
+}  // namespace espalier::format

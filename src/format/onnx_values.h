@@ -1,0 +1,57 @@
+#pragma once
+// Values while a file is read: which layout they are stored in, builders that fold as they go, and constants' values.
+//
+// ONNX's tensors are channels-first, ours channels-last. A Held tensor is either stored as ONNX sees it, or channels-last
+// (`last`: N, spatial..., C where ONNX sees N, C, spatial...). Transposes between the two only switch the view, so the
+// ones that a file has around its channels-first chains vanish.
+#include <functional>
+#include <optional>
+
+#include "ir/graph.h"
+
+namespace espalier::format {
+
+struct Held {
+  ir::Value value;                ///< empty where only `sizes` is known
+  bool last = false;              ///< stored channels-last (rank >= 3)
+  std::optional<ir::Dims> sizes;  ///< integers that hold symbolic sizes (rank 0 or 1); set only where there is no value
+  bool scalar_sizes = false;      ///< sizes of rank 0
+
+  explicit operator bool() const { return value || sizes; }
+};
+
+/// Axes of stored dims by ONNX's order: 0, r-1, 1, ..., r-2.
+std::vector<int64_t> to_first_perm(int rank);
+/// 0, 2, ..., r-1, 1.
+std::vector<int64_t> to_last_perm(int rank);
+/// Where ONNX's axis stands in a channels-last tensor.
+int64_t last_axis(int64_t axis, int rank);
+
+/// As ONNX sees them.
+ir::Dims dims_of(const Held& held);
+ir::Value plain(const Held& held);
+/// Stored channels-last; rank >= 3.
+ir::Value stored_last(const Held& held);
+
+/// As the builders of op/, but reshapes of reshapes are one, transposes of transposes compose, constants are moved here,
+/// and a transpose that moves only dims of 1 is a reshape.
+ir::Value reshaped(const ir::Value& x, const ir::Dims& dims);
+ir::Value transposed(const ir::Value& x, const std::vector<int64_t>& perm);
+/// x, whose axis i stands at result axis at[i] (rising), stretched to `dims`.
+ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const std::vector<int64_t>& at);
+/// NumPy's rule: trailing axes align.
+ir::Value stretched(const ir::Value& x, const ir::Dims& dims);
+
+/// Constants computed from constants: integers, bools, small floats and what only moves; the same Value otherwise.
+class Folder {
+ public:
+  ir::Value fold(const ir::Value& v);
+
+ private:
+  ir::ValueMap memo_;
+};
+
+/// Results of a node for constant operands, as the op records define it.
+std::vector<ir::Array> evaluate_node(const ir::Node& node, std::span<const ir::Array> operands);
+
+}  // namespace espalier::format

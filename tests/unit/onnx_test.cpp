@@ -1,0 +1,223 @@
+// ONNX files: saving is exact, files are clean for other tools, what is malformed is refused by name.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <filesystem>
+#include <random>
+#include <set>
+
+#include "base/file.h"
+#include "format/onnx.h"
+#include "nn/models.h"
+#include "op/activation.h"
+#include "op/contraction.h"
+#include "op/control.h"
+#include "op/elementwise.h"
+#include "op/indexed.h"
+#include "op/movement.h"
+#include "op/norm.h"
+#include "op/reduction.h"
+#include "op/window.h"
+#include "support/arrays.h"
+#include "support/op_samples.h"
+#include "support/random_graph.h"
+#include "target/reference/interpreter.h"
+
+namespace espalier {
+namespace {
+
+using ir::Dim;
+using ir::Value;
+
+/// A file of this test's own.
+std::filesystem::path temporary(const std::string& name) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::filesystem::create_directories(folder);
+  return folder / name;
+}
+
+Array random_array(const ir::Type& type, const std::map<std::string, int64_t>& symbols, uint32_t seed) {
+  std::vector<int64_t> dims;
+  for (const Dim& d : type.dims) dims.push_back(d.is_static() ? d.value() : d.factor() * symbols.at(std::string(d.symbol_name())));
+  Array a(type.dtype, dims);
+  std::mt19937 rng(seed);
+  for (int64_t i = 0; i < a.size(); ++i)
+    a.set(i, is_float(type.dtype) ? std::uniform_real_distribution<>(-1, 1)(rng) : static_cast<double>(rng() % 2));
+  return a;
+}
+
+/// Saves, loads, and checks that the loaded graph gives the same bits; gives it back.
+ir::Graph round_trip(const ir::Graph& graph, const std::map<std::string, int64_t>& symbols = {}) {
+  ir::Graph loaded = format::parse_onnx(format::onnx_bytes(graph), "model");
+  EXPECT_EQ(loaded.name, graph.name);
+  std::vector<Array> inputs;
+  for (const ir::Value& v : graph.inputs) inputs.push_back(random_array(v.type(), symbols, static_cast<uint32_t>(inputs.size())));
+  const auto want = target::reference::evaluate(graph, inputs), got = target::reference::evaluate(loaded, inputs);
+  EXPECT_EQ(want.size(), got.size());
+  for (size_t i = 0; i < std::min(want.size(), got.size()); ++i)
+    EXPECT_TRUE(want[i] == got[i]) << graph.outputs[i].name << ": " << want[i].type().text() << " " << got[i].type().text();
+  return loaded;
+}
+
+/// As round_trip, and the loaded graph is the same graph.
+ir::Graph exact(const ir::Graph& graph, const std::map<std::string, int64_t>& symbols = {}) {
+  ir::Graph loaded = round_trip(graph, symbols);
+  ir::ConstantPool a, b;
+  EXPECT_TRUE(ir::same_structure(graph, loaded)) << ir::print(graph, &a) << "\n" << ir::print(loaded, &b);
+  return loaded;
+}
+
+ir::Graph graph_of(std::vector<Value> inputs, const std::vector<Value>& outputs) {
+  ir::Graph g{.name = "g", .inputs = std::move(inputs), .outputs = {}, .state = {}, .info = {}};
+  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
+  return g;
+}
+
+ir::Type f32(ir::Dims dims) { return {ir::Dtype::f32, std::move(dims)}; }
+const Dim batch = Dim::symbol("batch");
+
+template <class M>
+ir::Graph traced(M& model, const ir::Type& type) {
+  parameters_of(model);
+  return Model::traced([&](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+           if constexpr (requires { model(x[0], nn::Mode::eval); }) return {model(x[0], nn::Mode::eval)};
+           else return {model(x[0])};
+         }, std::array{type}).frozen();
+}
+
+TEST(Onnx, MlpComesBack) {
+  nn::Init init(1);
+  nn::Mlp model({7, 5, 3}, init);
+  const ir::Graph loaded = exact(traced(model, f32({batch, 7})), {{"batch", 4}});
+  const Model again(loaded);
+  std::set<std::string> names;
+  for (const Parameter& p : again.parameters()) names.insert(p.name());
+  EXPECT_EQ(names, (std::set<std::string>{"layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias"}));
+}
+
+TEST(Onnx, LeNetComesBack) {
+  nn::Init init(2);
+  nn::LeNet model(init);
+  exact(traced(model, f32({batch, 28, 28, 1})), {{"batch", 2}});
+}
+
+TEST(Onnx, ResNetComesBack) {
+  nn::Init init(3);
+  nn::ResNet model({.blocks = {1, 1}, .classes = 5, .width = 4}, init);
+  exact(traced(model, f32({batch, 32, 32, 3})), {{"batch", 2}});
+}
+
+TEST(Onnx, UNetComesBack) {
+  nn::Init init(4);
+  nn::UNet model(1, 1, init, 2);
+  exact(traced(model, f32({batch, 32, 64, 1})), {{"batch", 1}});
+  exact(traced(model, f32({2, 32, 32, 1})));
+}
+
+/// How many nodes of this op a file has: its name after the tag of NodeProto.op_type.
+size_t count_nodes(const std::string& bytes, const std::string& op) {
+  const std::string field = std::string("\x22") + static_cast<char>(op.size()) + op;
+  size_t n = 0;
+  for (size_t at = bytes.find(field); at != std::string::npos; at = bytes.find(field, at + 1)) ++n;
+  return n;
+}
+
+TEST(Onnx, FilesAreCleanForOtherTools) {
+  nn::Init init(4);
+  nn::UNet model(1, 2, init, 2);
+  const std::string bytes = format::onnx_bytes(traced(model, f32({1, 32, 32, 1})));
+  EXPECT_EQ(count_nodes(bytes, "Transpose"), 2u);  // one behind the input, one before the output
+  EXPECT_EQ(count_nodes(bytes, "ConvTranspose"), 5u);
+  EXPECT_GT(count_nodes(bytes, "BatchNormalization"), 20u);
+  EXPECT_EQ(count_nodes(bytes, "Add"), 8u);  // the residual sums; biases stand in the convolutions
+  EXPECT_EQ(bytes.find("espalier", 20), std::string::npos);  // but for the producer's name: no op of our domain
+}
+
+class OnnxOp : public testing::TestWithParam<const ir::OpDef*> {};
+
+/// Every op of the table, in every dtype it takes: the loaded graph gives the same bits.
+TEST_P(OnnxOp, ComesBack) {
+  const ir::OpDef& op = *GetParam();
+  ir::SampleRng rng = test::rng_of(op);
+  for (const ir::Dtype dtype : test::dtypes_of(op.dtypes))
+    for (int i = 0; i < 6; ++i) {
+      const ir::Sample sample = op.sample(rng, dtype);
+      const ir::Graph graph = test::graph_of(op, sample);
+      const ir::Graph loaded = format::parse_onnx(format::onnx_bytes(graph), "op");
+      const auto want = target::reference::evaluate(graph, sample.inputs), got = target::reference::evaluate(loaded, sample.inputs);
+      for (size_t k = 0; k < want.size(); ++k) ASSERT_TRUE(want[k] == got[k]) << ir::print(graph) << "\n" << ir::print(loaded);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(All, OnnxOp, testing::ValuesIn(test::sampled_ops()), test::OpName());
+
+TEST(Onnx, RandomGraphsComeBack) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    ir::SampleRng rng(seed);
+    const test::RandomGraph made =
+        test::random_graph(rng, {.nodes = 15, .dtypes = ir::number_types, .stable = false, .use = {}});
+    const ir::Graph loaded = format::parse_onnx(format::onnx_bytes(made.graph), "random");
+    const auto got = target::reference::evaluate(loaded, made.inputs);
+    ASSERT_EQ(got.size(), made.want.size());
+    for (size_t k = 0; k < got.size(); ++k)
+      ASSERT_TRUE(got[k] == made.want[k]) << "seed " << seed << ", output " << made.graph.outputs[k].name << "\n"
+                                          << ir::print(made.graph) << "\n" << ir::print(loaded);
+  }
+}
+
+TEST(Onnx, LayoutsMeetAndPart) {
+  const Value x = ir::new_input("x", f32({2, 4, 6, 3})), w = ir::new_input("w", f32({5, 3, 3, 3}));
+  const Value h = ir::new_input("h", f32({4, 1})), c = ir::new_input("c", f32({5}));
+  op::ConvAttrs a = op::plain_conv(2, ir::Dtype::f32);
+  a.pad_low = a.pad_high = {1, 1};
+  const Value y = op::conv(x, w, a);
+  const Value rows = op::add(y, op::broadcast_in(op::reshape(h, {4}), y.dims(), {1}));       // along H
+  const Value plane = op::mul(rows, op::broadcast_in(op::reduce_sum(y, {0, 3}), y.dims(), {1, 2}));
+  const Value scaled = op::mul(plane, op::broadcast_in(c, y.dims(), {3}));
+  const Value shown = op::transpose(scaled, {0, 3, 1, 2});                                    // the user's own
+  const Value mean = op::reduce_mean(scaled, {1, 2});
+  round_trip(graph_of({x, w, h, c}, {y, rows, shown, mean, op::reshape(scaled, {2, 120}), op::reduce_max(scaled, {2}),
+                                      op::softmax(scaled, 3), op::reverse(scaled, {1, 3}), op::concat({scaled, x}, 3)}));
+}
+
+TEST(Onnx, StateMetadataAndNamesComeBack) {
+  const Value w = ir::new_input("w", f32({3})), x = ir::new_input("x", f32({3})), unused = ir::new_input("unused", f32({1}));
+  const Value next = op::add(w, x);
+  ir::Graph g{.name = "step", .inputs = {w, x, unused}, .outputs = {{"w", next}, {"again", next}, {"copy", x}},
+              .state = {{"w", "w"}}, .info = {}};
+  exact(g);
+  const auto path = temporary("meta.onnx");
+  format::save_onnx(path, g, {.metadata = {{"author", "none"}}});
+  EXPECT_EQ(format::load_onnx(path).state, g.state);
+  format::set_onnx_metadata(path, {{"calibration", std::string("a\0b", 3)}, {"author", ""}});
+  const auto metadata = format::onnx_metadata(path);
+  EXPECT_EQ(metadata.at("calibration"), std::string("a\0b", 3));
+  EXPECT_FALSE(metadata.contains("author"));
+  EXPECT_EQ(format::load_onnx(path).state, g.state);
+}
+
+TEST(Onnx, WeightsLieBesideALargeModel) {
+  nn::Init init(1);
+  nn::Mlp model({70, 50, 3}, init);
+  const ir::Graph g = traced(model, f32({2, 70}));
+  const auto path = temporary("large.onnx");
+  format::save_onnx(path, g, {.metadata = {}, .weights_beside_above = 100});
+  EXPECT_LT(std::filesystem::file_size(path), 3000u);
+  EXPECT_TRUE(std::filesystem::exists(path.string() + ".safetensors"));
+  EXPECT_TRUE(ir::same_structure(format::load_onnx(path), g));
+  EXPECT_THROW(format::parse_onnx(read_file(path), "bytes"), UserError);
+  std::filesystem::resize_file(path.string() + ".safetensors", 5000);
+  EXPECT_THROW(format::load_onnx(path), UserError);
+}
+
+TEST(Onnx, SymbolsAreBoundOnDemand) {
+  nn::Init init(1);
+  nn::Mlp model({7, 3}, init);
+  const auto path = temporary("m.onnx");
+  format::save_onnx(path, traced(model, f32({batch, 7})));
+  EXPECT_EQ(format::load_onnx(path, {.symbols = {{"batch", 5}}}).outputs[0].value.type().text(), "f32[5,3]");
+  EXPECT_EQ(format::load_onnx(path).outputs[0].value.type().text(), "f32[batch,3]");
+}
+
+}  // namespace
+}  // namespace espalier
