@@ -53,7 +53,8 @@ class ESPALIER_API Graph {
 };
 
 /// Inputs are nodes of `input`, names are unique, outputs reach no other input, state pairs name existing sides of equal
-/// type, bodies are closed and of the same level. Throws InternalError that names what is wrong.
+/// type, bodies are closed and of no higher level (a body that no pass lowered is run as it stands). Throws InternalError
+/// that names what is wrong.
 ESPALIER_API void verify(const Graph& graph);
 
 /// Text that parse() reads back to the same graph. Constants of more than 16 elements go to `pool` and print as "@n"

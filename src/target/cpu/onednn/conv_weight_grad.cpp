@@ -182,10 +182,25 @@ bool is_range(const memory::desc& part, const memory::desc& all, int64_t feature
   return same && features % feature_block == 0 && features / feature_block * pitch == bytes_of(part);
 }
 
+/// Does some position of the kernel lie in the padding for every output? The library leaves its gradient, a zero, unwritten.
+bool has_idle_position(const ConvSpec& s) {
+  for (size_t k = 0; k < s.kernel.size(); ++k)
+    for (int64_t at = 0; at < s.kernel[k]; ++at) {
+      bool used = false;
+      for (int64_t o = 0; o < s.out[k] && !used; ++o) {
+        const int64_t i = o * s.stride[k] + at * s.dilation[k] - s.pad_low[k];
+        used = i >= 0 && i < s.in[k];
+      }
+      if (!used) return true;
+    }
+  return false;
+}
+
 }  // namespace
 
 PreparedCall prepare_weight_grad(const ConvSpec& s) {
   if (s.bias || !s.posts.empty()) return Declined{"nothing follows a weight gradient"};
+  if (has_idle_position(s)) return Declined{"a kernel position that only meets padding"};
   const TeamScope scope(1);
   auto call = std::make_unique<WeightGradCall>();
   call->split = choose_split(s);

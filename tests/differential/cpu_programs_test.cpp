@@ -1,0 +1,127 @@
+// Whole programs on the CPU target (passes, kernels, memory plan, executor) against the reference, with operands and
+// results between guard pages: every op of the table in every dtype, their gradients, random graphs.
+#include <cstring>
+
+#include "grad/grad.h"
+#include "op/elementwise.h"
+#include "run/executor.h"
+#include "run/program.h"
+#include "support/arrays.h"
+#include "support/op_samples.h"
+#include "support/random_graph.h"
+#include "target/cpu/cpu_target.h"
+#include "target/reference/interpreter.h"
+
+namespace espalier {
+namespace {
+
+using ir::Array;
+using ir::Dtype;
+using ir::Graph;
+using ir::OpDef;
+using ir::Sample;
+using ir::Value;
+
+/// The outputs of `graph` compiled for the CPU and run twice, the second time over poisoned memory: equal bits both times.
+std::vector<Array> run_on_cpu(const Graph& graph, std::span<const Array> inputs) {
+  run::CompileOptions options;
+  options.target = &target::cpu::cpu_target();
+  run::Executor executor(run::Program::compile(graph, options));
+  const run::Program& program = executor.program();
+  std::vector<Array> operands;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    operands.push_back(test::guarded(inputs[i]));
+    executor.bind_input(i, operands.back().data());
+  }
+  std::vector<std::unique_ptr<test::GuardedBuffer>> buffers;
+  for (size_t o = 0; o < program.outputs().size(); ++o) {
+    buffers.push_back(
+        std::make_unique<test::GuardedBuffer>(static_cast<size_t>(program.outputs()[o].bytes())));
+    executor.bind_output(o, buffers.back()->data());
+  }
+  std::vector<Array> results[2];
+  for (std::vector<Array>& result : results) {
+    executor.poison();
+    executor.run();
+    for (size_t o = 0; o < program.outputs().size(); ++o) {
+      const ir::Type& t = program.outputs()[o].type;
+      result.emplace_back(t.dtype, ir::static_dims(t.dims));
+      std::memcpy(result.back().write(), buffers[o]->data(), buffers[o]->bytes());
+      EXPECT_TRUE(buffers[o]->tail_is_clean()) << "output " << o << " is written past its end";
+    }
+  }
+  for (size_t o = 0; o < results[0].size(); ++o)
+    EXPECT_EQ(results[0][o], results[1][o]) << "the runs differ, output " << o;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_EQ(operands[i], inputs[i]) << "input " << i << " was written to";
+  return results[0];
+}
+
+void expect_cpu_agrees(const Graph& g, std::span<const Array> inputs, double factor) {
+  SCOPED_TRACE(ir::print(g));
+  test::expect_close(run_on_cpu(g, inputs), target::reference::evaluate(g, inputs), factor);
+}
+
+class EveryOpOnCpu : public testing::TestWithParam<const OpDef*> {};
+
+TEST_P(EveryOpOnCpu, AgreesWithTheReference) {
+  const OpDef& op = *GetParam();
+  ir::SampleRng rng = test::rng_of(op, 21);
+  for (const Dtype dtype : test::dtypes_of(op.dtypes))
+    for (int i = 0; i < 3 && !HasFailure(); ++i) {
+      const Sample s = op.sample(rng, dtype);
+      expect_cpu_agrees(test::graph_of(op, s), s.inputs, 8);
+    }
+}
+
+class EveryGradientOnCpu : public EveryOpOnCpu {};
+
+TEST_P(EveryGradientOnCpu, AgreesWithTheReference) {
+  const OpDef& op = *GetParam();
+  ir::SampleRng rng = test::rng_of(op, 22);
+  for (int i = 0; i < 3 && !HasFailure(); ++i) {
+    const Sample s = op.sample(rng, Dtype::f32);
+    Graph g = test::graph_of(op, s);
+    std::vector<Value> outputs, douts, wrt;
+    for (const Value& v : g.output_values())
+      if (is_float(v.dtype())) {
+        outputs.push_back(v);
+        g.inputs.push_back(ir::new_input("d" + std::to_string(douts.size()), v.type()));
+        douts.push_back(g.inputs.back());
+      }
+    std::vector<Array> inputs = s.inputs;
+    for (const Value& d : douts)
+      inputs.push_back(op::draw_array(rng, d.dtype(), ir::static_dims(d.dims()), -1, 1));
+    for (size_t k = 0; k < s.inputs.size(); ++k)
+      if (is_float(s.inputs[k].dtype()) && (s.differentiable.empty() || s.differentiable[k]))
+        wrt.push_back(g.inputs[k]);
+    if (wrt.empty() || outputs.empty()) continue;
+    for (const Value& v : autodiff::vjp(outputs, douts, wrt))
+      g.outputs.push_back({"g" + std::to_string(g.outputs.size()), v});
+    expect_cpu_agrees(g, inputs, 32);
+  }
+}
+
+std::vector<const OpDef*> differentiable_ops() {
+  std::vector<const OpDef*> ops = test::sampled_ops();
+  std::erase_if(ops, [](const OpDef* op) { return op->grad.kind == ir::GradKind::none; });
+  return ops;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, EveryOpOnCpu, testing::ValuesIn(test::sampled_ops()), test::OpName());
+INSTANTIATE_TEST_SUITE_P(Table, EveryGradientOnCpu, testing::ValuesIn(differentiable_ops()), test::OpName());
+
+TEST(RandomGraphsOnCpu, AgreeWithTheReference) {
+  for (uint64_t seed = 0; seed < 60 && !HasFailure(); ++seed) {
+    ir::SampleRng rng(seed);
+    test::RandomGraphOptions options;
+    options.nodes = 4 + static_cast<int>(seed % 12);
+    options.dtypes = seed % 3 == 2 ? ir::dtype_set(Dtype::f64) : ir::dtype_set(Dtype::f32);
+    const test::RandomGraph r = test::random_graph(rng, options);
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    expect_cpu_agrees(r.graph, r.inputs, 100);
+  }
+}
+
+}  // namespace
+}  // namespace espalier
