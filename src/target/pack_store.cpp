@@ -1,6 +1,7 @@
 #include "target/pack_store.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <new>
@@ -11,6 +12,7 @@ namespace espalier::target {
 Packed::Packed(int64_t bytes)
     : bytes_(bytes), data_(std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64 + 64))) {
   if (!data_) throw std::bad_alloc();
+  std::memset(data_, 0, static_cast<size_t>(bytes));  // padding between blocks is zero
 }
 
 Packed::~Packed() { std::free(data_); }
@@ -38,7 +40,8 @@ std::map<Key, std::shared_ptr<Entry>>& store() {
 /// The entry of `key`. Entries whose packing is gone and that nobody fills are dropped.
 std::shared_ptr<Entry> entry_of(const Key& key) {
   const std::lock_guard lock(store_mutex);
-  std::erase_if(store(), [](const auto& e) { return e.second.use_count() == 1 && e.second->packed.expired(); });
+  std::erase_if(store(),
+                [](const auto& e) { return e.second.use_count() == 1 && e.second->packed.expired(); });
   std::shared_ptr<Entry>& entry = store()[key];
   if (!entry) entry = std::make_shared<Entry>();
   return entry;
@@ -48,7 +51,8 @@ std::shared_ptr<Entry> entry_of(const Key& key) {
 
 std::shared_ptr<const Packed> packed(const ir::Array& constant, std::string_view key, int64_t bytes,
                                      const std::function<void(void*)>& fill) {
-  const std::shared_ptr<Entry> entry = entry_of({std::string(key), constant.type().text(), constant.hash(), bytes});
+  const std::shared_ptr<Entry> entry =
+      entry_of({std::string(key), constant.type().text(), constant.hash(), bytes});
   const std::lock_guard lock(entry->filling);
   if (std::shared_ptr<const Packed> alive = entry->packed.lock()) return alive;
   auto made = std::make_shared<Packed>(bytes);

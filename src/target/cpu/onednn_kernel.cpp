@@ -1,7 +1,6 @@
 #include "target/cpu/onednn_kernel.h"
 
-#include <map>
-#include <mutex>
+#include "target/pack_store.h"
 
 namespace espalier::target::cpu {
 
@@ -11,29 +10,19 @@ using onednn::Call;
 using onednn::ConvSpec;
 using onednn::DotSpec;
 
-/// Packed weights, shared by every kernel that packs the same array in the same way.
-class PackedWeights {
- public:
-  static std::shared_ptr<const ir::Array> get(const ir::Array& weights, const Call& call) {
-    static std::mutex mutex;
-    static std::map<std::string, std::weak_ptr<const ir::Array>> shared;
-    const std::string key = std::to_string(reinterpret_cast<uintptr_t>(weights.data())) + " " + std::to_string(weights.hash()) +
-                            " " + call.packing();
-    const std::lock_guard lock(mutex);
-    if (auto alive = shared[key].lock()) return alive;
-    auto packed = std::make_shared<ir::Array>(ir::Dtype::u8, std::vector<int64_t>{call.packed_bytes()});
-    call.pack(weights.data(), packed->write());
-    shared[key] = packed;
-    return packed;
-  }
-};
-
 class OneDnnKernel : public Kernel {
  public:
   OneDnnKernel(std::unique_ptr<Call> call, const ContractionCall& match, int inputs,
-               std::shared_ptr<const ir::Array> packed)
-      : call_(std::move(call)), name_("onednn " + call_->name()), a_(match.a), b_(match.b), bias_(match.bias),
-        residual_(match.residual), result_(inputs), channels_(match.channels), packed_(std::move(packed)) {}
+               std::shared_ptr<const Packed> packed)
+      : call_(std::move(call)),
+        name_("onednn " + call_->name()),
+        a_(match.a),
+        b_(match.b),
+        bias_(match.bias),
+        residual_(match.residual),
+        result_(inputs),
+        channels_(match.channels),
+        packed_(std::move(packed)) {}
 
   std::string_view name() const override { return name_; }
   int64_t chunks() const override { return call_->chunks(); }
@@ -67,7 +56,7 @@ class OneDnnKernel : public Kernel {
   std::string name_;
   int a_, b_, bias_, residual_, result_;
   std::vector<int> channels_;
-  std::shared_ptr<const ir::Array> packed_;
+  std::shared_ptr<const Packed> packed_;
 };
 
 onednn::PreparedCall prepare(ConvSpec& s, bool exact) {
@@ -83,15 +72,20 @@ onednn::PreparedCall prepare(DotSpec& s, bool) { return onednn::prepare_dot(s); 
 
 }  // namespace
 
-std::variant<std::unique_ptr<Kernel>, kernel::Refusal> make_onednn_kernel(ContractionCall match, int inputs,
-                                                                           std::span<const ir::Array* const> constants,
-                                                                           bool exact) {
-  if (match.channels.size() > OneDnnKernel::max_channels) return kernel::Refusal{"onednn", "too many channel vectors"};
+std::variant<std::unique_ptr<Kernel>, kernel::Refusal> make_onednn_kernel(
+    ContractionCall match, int inputs, std::span<const ir::Array* const> constants, bool exact) {
+  if (match.channels.size() > OneDnnKernel::max_channels)
+    return kernel::Refusal{"onednn", "too many channel vectors"};
   onednn::PreparedCall prepared = std::visit([&](auto& s) { return prepare(s, exact); }, match.spec);
-  if (const auto* declined = std::get_if<onednn::Declined>(&prepared)) return kernel::Refusal{"onednn", declined->reason};
+  if (const auto* declined = std::get_if<onednn::Declined>(&prepared))
+    return kernel::Refusal{"onednn", declined->reason};
   auto& call = std::get<std::unique_ptr<Call>>(prepared);
-  std::shared_ptr<const ir::Array> packed;
-  if (call->packed_bytes() > 0) packed = PackedWeights::get(*constants[static_cast<size_t>(match.b)], *call);
+  std::shared_ptr<const Packed> packed;
+  if (call->packed_bytes() > 0) {
+    const ir::Array& weights = *constants[static_cast<size_t>(match.b)];
+    packed = target::packed(weights, "onednn " + call->packing(), call->packed_bytes(),
+                            [&](void* to) { call->pack(weights.data(), to); });
+  }
   return std::make_unique<OneDnnKernel>(std::move(call), match, inputs, std::move(packed));
 }
 
