@@ -19,7 +19,8 @@ class BufferPlanner {
   BufferPlanner(const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts)
       : graph_(g), schedule_(s), facts_(facts) {
     ESPALIER_CHECK(facts.size() == s.order.size(), "one entry of facts per step");
-    for (size_t i = 0; i < g.inputs.size(); ++i) places_[g.inputs[i]] = {Place::Kind::input, static_cast<int>(i), 0};
+    for (size_t i = 0; i < g.inputs.size(); ++i)
+      places_[g.inputs[i]] = {Place::Kind::input, static_cast<int>(i), 0};
   }
 
   BufferPlan plan() {
@@ -35,7 +36,7 @@ class BufferPlanner {
 
  private:
   struct Target {
-    Value made;   ///< the storage of an output
+    Value made;  ///< the storage of an output
     Place to;
     bool state;   ///< the new side of a state pair
     bool direct;  ///< a step may write it there
@@ -68,7 +69,8 @@ class BufferPlanner {
   static bool allows_in_place(const Node& n, int result, const Value& storage, const StepFacts& facts) {
     for (size_t i = 0; i < n.inputs().size(); ++i)
       if (storage_of(n.inputs()[i]) == storage &&
-          std::find(facts.in_place.begin(), facts.in_place.end(), std::pair(result, static_cast<int>(i))) == facts.in_place.end())
+          std::find(facts.in_place.begin(), facts.in_place.end(), std::pair(result, static_cast<int>(i))) ==
+              facts.in_place.end())
         return false;
     return true;
   }
@@ -78,16 +80,24 @@ class BufferPlanner {
     std::vector<char> is_state(graph_.inputs.size());
     plan_.output_has_slot.assign(graph_.outputs.size(), 1);
     for (size_t s = 0; s < graph_.state.size(); ++s) {
-      const size_t in = *graph_.find_input(graph_.state[s].input), out = *graph_.find_output(graph_.state[s].output);
+      const size_t in = *graph_.find_input(graph_.state[s].input),
+                   out = *graph_.find_output(graph_.state[s].output);
       ESPALIER_CHECK(!is_state[in], "two new values for the state " + graph_.state[s].input);
       is_state[in] = 1;
       plan_.output_has_slot[out] = 0;
-      targets_.push_back({storage_of(graph_.outputs[out].value), {Place::Kind::input, static_cast<int>(in), 0},
-                          true, schedule_.shared[s] != 0, {}});
+      targets_.push_back({storage_of(graph_.outputs[out].value),
+                          {Place::Kind::input, static_cast<int>(in), 0},
+                          true,
+                          schedule_.shared[s] != 0,
+                          {}});
     }
     for (size_t o = 0; o < graph_.outputs.size(); ++o)
       if (plan_.output_has_slot[o])
-        targets_.push_back({storage_of(graph_.outputs[o].value), {Place::Kind::output, static_cast<int>(o), 0}, false, true, {}});
+        targets_.push_back({storage_of(graph_.outputs[o].value),
+                            {Place::Kind::output, static_cast<int>(o), 0},
+                            false,
+                            true,
+                            {}});
   }
 
   /// Values made by a step that lie where they have to be from the start.
@@ -133,7 +143,8 @@ class BufferPlanner {
   }
 
   Place constant_place(const Value& v) {
-    const auto [it, added] = places_.try_emplace(v, Place{Place::Kind::constant, static_cast<int>(plan_.constants.size()), 0});
+    const auto [it, added] =
+        places_.try_emplace(v, Place{Place::Kind::constant, static_cast<int>(plan_.constants.size()), 0});
     if (added) plan_.constants.push_back(v);
     return it->second;
   }
@@ -160,7 +171,8 @@ class BufferPlanner {
   }
 
   /// Over an operand that dies here, or in a new buffer.
-  Place place_result(const Node& n, int result, const StepFacts& facts, const PlannedStep& step, std::vector<char>& taken) {
+  Place place_result(const Node& n, int result, const StepFacts& facts, const PlannedStep& step,
+                     std::vector<char>& taken) {
     const int64_t bytes = n.types()[static_cast<size_t>(result)].bytes();
     for (const auto& [r, operand] : facts.in_place) {
       const auto o = static_cast<size_t>(operand);
@@ -186,7 +198,8 @@ class BufferPlanner {
     plan_.arena_bytes = memory.bytes;
     plan_.largest_live_bytes = memory.largest_live_bytes;
     const auto settle = [&](Place& p) {
-      if (p.kind == Place::Kind::arena) p = {Place::Kind::arena, 0, memory.offsets[static_cast<size_t>(p.index)]};
+      if (p.kind == Place::Kind::arena)
+        p = {Place::Kind::arena, 0, memory.offsets[static_cast<size_t>(p.index)]};
     };
     for (PlannedStep& s : plan_.steps) {
       std::for_each(s.operands.begin(), s.operands.end(), settle);

@@ -17,7 +17,8 @@ namespace espalier::pass {
 
 /// What the planner must know of the kernel of a step.
 struct StepFacts {
-  std::vector<std::pair<int, int>> in_place;  ///< (result, operand): that result may be written over that operand
+  std::vector<std::pair<int, int>>
+      in_place;  ///< (result, operand): that result may be written over that operand
   int64_t scratch_bytes = 0;
   std::vector<char> reads;  ///< per operand; a constant that is not read is not placed
 };
@@ -47,10 +48,11 @@ struct PlannedStep {
 
 struct BufferPlan {
   std::vector<PlannedStep> steps;
-  std::vector<ir::Value> constants;   ///< those that some kernel reads
-  std::vector<char> output_has_slot;  ///< per output: false where it is a state's new side, which lies in the state
+  std::vector<ir::Value> constants;  ///< those that some kernel reads
+  std::vector<char>
+      output_has_slot;  ///< per output: false where it is a state's new side, which lies in the state
   int64_t arena_bytes = 0;
-  int64_t largest_live_bytes = 0;     ///< in the arena
+  int64_t largest_live_bytes = 0;  ///< in the arena
 };
 
 /// The plan of `graph` in the order of `schedule`; `facts` has one entry per node of that order.
@@ -58,6 +60,7 @@ BufferPlan plan_buffers(const ir::Graph& graph, const Schedule& schedule, std::s
 
 /// Follow the plan with labels instead of numbers: every step finds in each place the value it means to read, and at the end
 /// each output and state holds its value. Independent of how the plan was made. InternalError says what is wrong.
-void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts);
+void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule,
+            std::span<const StepFacts> facts);
 
 }  // namespace espalier::pass

@@ -25,8 +25,9 @@ class Memory {
       case Place::Kind::arena: break;
       default: ESPALIER_CHECK(false, "a step writes to " + p.text());
     }
-    ESPALIER_CHECK(p.offset >= 0 && p.offset % arena_alignment == 0 && p.offset + bytes <= arena_bytes_,
-                   p.text() + " of " + std::to_string(bytes) + " bytes is not aligned or not inside the arena");
+    ESPALIER_CHECK(
+        p.offset >= 0 && p.offset % arena_alignment == 0 && p.offset + bytes <= arena_bytes_,
+        p.text() + " of " + std::to_string(bytes) + " bytes is not aligned or not inside the arena");
     forget(p.offset, p.offset + bytes);
     arena_[p.offset] = {p.offset + bytes, label};
   }
@@ -55,7 +56,8 @@ class Memory {
 };
 
 bool overlap(const Place& a, int64_t a_bytes, const Place& b, int64_t b_bytes) {
-  if (a.kind != b.kind || a.kind == Place::Kind::none || a.kind == Place::Kind::constant || a_bytes == 0 || b_bytes == 0)
+  if (a.kind != b.kind || a.kind == Place::Kind::none || a.kind == Place::Kind::constant || a_bytes == 0 ||
+      b_bytes == 0)
     return false;
   if (a.kind != Place::Kind::arena) return a.index == b.index;
   return a.offset < b.offset + b_bytes && b.offset < a.offset + a_bytes;
@@ -64,18 +66,24 @@ bool overlap(const Place& a, int64_t a_bytes, const Place& b, int64_t b_bytes) {
 class Follower {
  public:
   Follower(const BufferPlan& plan, const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts)
-      : plan_(plan), graph_(g), schedule_(s), facts_(facts), memory_(plan.arena_bytes, g.inputs.size(), g.outputs.size()) {}
+      : plan_(plan),
+        graph_(g),
+        schedule_(s),
+        facts_(facts),
+        memory_(plan.arena_bytes, g.inputs.size(), g.outputs.size()) {}
 
   void follow() {
     for (size_t i = 0; i < graph_.inputs.size(); ++i)
-      memory_.write({Place::Kind::input, static_cast<int>(i), 0}, graph_.inputs[i].type().bytes(), graph_.inputs[i]);
+      memory_.write({Place::Kind::input, static_cast<int>(i), 0}, graph_.inputs[i].type().bytes(),
+                    graph_.inputs[i]);
     size_t next = 0;
     for (const PlannedStep& s : plan_.steps) {
       if (!s.node) {
         follow_copy(s);
         continue;
       }
-      ESPALIER_CHECK(next < schedule_.order.size() && schedule_.order[next] == s.node, "the plan leaves the schedule's order");
+      ESPALIER_CHECK(next < schedule_.order.size() && schedule_.order[next] == s.node,
+                     "the plan leaves the schedule's order");
       follow_step(s, facts_[next++]);
     }
     ESPALIER_CHECK(next == schedule_.order.size(), "the plan leaves out steps");
@@ -84,7 +92,8 @@ class Follower {
 
  private:
   std::string name(const PlannedStep& s) const {
-    return "step " + std::to_string(&s - plan_.steps.data()) + " (" + (s.node ? std::string(s.node->op().name) : "copy") + ")";
+    return "step " + std::to_string(&s - plan_.steps.data()) + " (" +
+           (s.node ? std::string(s.node->op().name) : "copy") + ")";
   }
 
   void follow_copy(const PlannedStep& s) {
@@ -116,8 +125,9 @@ class Follower {
     const std::string what = name(s) + ": operand " + std::to_string(i);
     if (&v->op() == &ir::constant_op) {
       const bool read = i >= facts.reads.size() || facts.reads[i];
-      ESPALIER_CHECK(!read || (p.kind == Place::Kind::constant && plan_.constants.at(static_cast<size_t>(p.index)) == v),
-                     what + " is not its constant");
+      ESPALIER_CHECK(
+          !read || (p.kind == Place::Kind::constant && plan_.constants.at(static_cast<size_t>(p.index)) == v),
+          what + " is not its constant");
       return;
     }
     ESPALIER_CHECK(memory_.holds(p, v.type().bytes(), v), what + " is not at " + p.text());
@@ -130,7 +140,8 @@ class Follower {
     const std::string what = name(s) + ": result " + std::to_string(r);
     ESPALIER_CHECK(!overlap(p, bytes, s.scratch, facts.scratch_bytes), what + " overlaps the scratch");
     for (size_t k = 0; k < r; ++k)
-      ESPALIER_CHECK(!overlap(p, bytes, s.results[k], s.node->types()[k].bytes()), what + " overlaps another result");
+      ESPALIER_CHECK(!overlap(p, bytes, s.results[k], s.node->types()[k].bytes()),
+                     what + " overlaps another result");
     for (size_t i = 0; i < s.operands.size(); ++i) {
       const int64_t operand_bytes = s.node->inputs()[i].type().bytes();
       if (!overlap(p, bytes, s.operands[i], operand_bytes)) continue;
@@ -143,12 +154,14 @@ class Follower {
   }
 
   void follow_step(const PlannedStep& s, const StepFacts& facts) {
-    ESPALIER_CHECK(s.operands.size() == s.node->inputs().size() && static_cast<int>(s.results.size()) == s.node->results(),
+    ESPALIER_CHECK(s.operands.size() == s.node->inputs().size() &&
+                       static_cast<int>(s.results.size()) == s.node->results(),
                    name(s) + " has another number of operands or results than its node");
     for (size_t i = 0; i < s.operands.size(); ++i) {
       check_operand(s, i, facts);
-      ESPALIER_CHECK(!overlap(s.operands[i], s.node->inputs()[i].type().bytes(), s.scratch, facts.scratch_bytes),
-                     name(s) + ": operand " + std::to_string(i) + " overlaps the scratch");
+      ESPALIER_CHECK(
+          !overlap(s.operands[i], s.node->inputs()[i].type().bytes(), s.scratch, facts.scratch_bytes),
+          name(s) + ": operand " + std::to_string(i) + " overlaps the scratch");
     }
     for (size_t r = 0; r < s.results.size(); ++r) check_result(s, r, facts);
     memory_.write(s.scratch, facts.scratch_bytes, {});
@@ -165,13 +178,15 @@ class Follower {
     }
     for (size_t o = 0; o < graph_.outputs.size(); ++o) {
       const Value v = storage_of(graph_.outputs[o].value);
-      ESPALIER_CHECK(!plan_.output_has_slot.at(o) || memory_.holds({Place::Kind::output, static_cast<int>(o), 0}, v.type().bytes(), v),
+      ESPALIER_CHECK(!plan_.output_has_slot.at(o) ||
+                         memory_.holds({Place::Kind::output, static_cast<int>(o), 0}, v.type().bytes(), v),
                      "output " + graph_.outputs[o].name + " does not hold its value at the end");
     }
     for (size_t i = 0; i < graph_.inputs.size(); ++i) {
       bool state = false;
       for (const ir::StatePair& pair : graph_.state) state = state || pair.input == graph_.input_name(i);
-      ESPALIER_CHECK(state || memory_.holds({Place::Kind::input, static_cast<int>(i), 0}, graph_.inputs[i].type().bytes(), graph_.inputs[i]),
+      ESPALIER_CHECK(state || memory_.holds({Place::Kind::input, static_cast<int>(i), 0},
+                                            graph_.inputs[i].type().bytes(), graph_.inputs[i]),
                      "input " + graph_.input_name(i) + " is overwritten");
     }
   }
@@ -185,7 +200,8 @@ class Follower {
 
 }  // namespace
 
-void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts) {
+void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule,
+            std::span<const StepFacts> facts) {
   Follower(plan, graph, schedule, facts).follow();
 }
 

@@ -53,7 +53,8 @@ class Planner {
     Order order;
     for (size_t i = 0; i < buffers_.size(); ++i)
       if (buffers_[i].bytes > 0) order.push_back(static_cast<int>(i));
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key(buffer(a)) > key(buffer(b)); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return key(buffer(a)) > key(buffer(b)); });
     return order;
   }
   Order by_size() const {
@@ -114,7 +115,8 @@ class Planner {
       work_ += static_cast<int64_t>(placed.size()) + 1;
       if (at < 0) at = end;
       offsets[static_cast<size_t>(b)] = at;
-      const auto where = std::upper_bound(placed.begin(), placed.end(), at, [](int64_t x, const Placed& p) { return x < p.from; });
+      const auto where = std::upper_bound(placed.begin(), placed.end(), at,
+                                          [](int64_t x, const Placed& p) { return x < p.from; });
       placed.insert(where, {at, at + me.bytes, me.first, me.last});
       if (at + me.bytes > height.bytes) height = {at + me.bytes, b};
     }
@@ -180,16 +182,20 @@ void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers) {
   };
   std::vector<size_t> by_offset(buffers.size());
   std::iota(by_offset.begin(), by_offset.end(), 0);
-  std::sort(by_offset.begin(), by_offset.end(), [&](size_t a, size_t b) { return plan.offsets[a] < plan.offsets[b]; });
+  std::sort(by_offset.begin(), by_offset.end(),
+            [&](size_t a, size_t b) { return plan.offsets[a] < plan.offsets[b]; });
   for (size_t i = 0; i < by_offset.size(); ++i) {
     const size_t a = by_offset[i];
     const int64_t end = plan.offsets[a] + buffers[a].bytes;
-    ESPALIER_CHECK(plan.offsets[a] >= 0 && plan.offsets[a] % arena_alignment == 0, name(a) + " is not aligned");
-    ESPALIER_CHECK(end <= plan.bytes, name(a) + " ends outside the arena of " + std::to_string(plan.bytes) + " bytes");
+    ESPALIER_CHECK(plan.offsets[a] >= 0 && plan.offsets[a] % arena_alignment == 0,
+                   name(a) + " is not aligned");
+    ESPALIER_CHECK(end <= plan.bytes,
+                   name(a) + " ends outside the arena of " + std::to_string(plan.bytes) + " bytes");
     for (size_t k = i + 1; k < by_offset.size() && plan.offsets[by_offset[k]] < end; ++k) {
       const size_t b = by_offset[k];
-      ESPALIER_CHECK(buffers[a].last < buffers[b].first || buffers[b].last < buffers[a].first || buffers[b].bytes == 0,
-                     name(a) + " overlaps " + name(b));
+      ESPALIER_CHECK(
+          buffers[a].last < buffers[b].first || buffers[b].last < buffers[a].first || buffers[b].bytes == 0,
+          name(a) + " overlaps " + name(b));
     }
   }
 }

@@ -18,9 +18,10 @@ struct Lifetime {
 };
 
 struct MemoryPlan {
-  std::vector<int64_t> offsets;    ///< of each buffer
-  int64_t bytes = 0;               ///< of the arena
-  int64_t largest_live_bytes = 0;  ///< the most bytes (each buffer rounded up to the alignment) needed at one step
+  std::vector<int64_t> offsets;  ///< of each buffer
+  int64_t bytes = 0;             ///< of the arena
+  int64_t largest_live_bytes =
+      0;  ///< the most bytes (each buffer rounded up to the alignment) needed at one step
 };
 
 /// Offsets for `buffers`; the same input gives the same plan. InternalError for a lifetime that ends before it begins.

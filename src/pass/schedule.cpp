@@ -39,7 +39,8 @@ class Problem {
       if (!is_leaf(*n) && !is_view(*n)) add_step(n);
     share_state();
     for (const ir::Output& o : g.outputs)
-      if (const auto it = value_of_.find(storage_of(o.value)); it != value_of_.end()) values_[index(it->second)].temporary = false;
+      if (const auto it = value_of_.find(storage_of(o.value)); it != value_of_.end())
+        values_[index(it->second)].temporary = false;
     for (Step& s : steps_) {
       std::sort(s.after.begin(), s.after.end());
       s.after.erase(std::unique(s.after.begin(), s.after.end()), s.after.end());
@@ -178,8 +179,9 @@ class Walk {
   /// Bytes of results that take the place of an operand that dies.
   int64_t in_place(int s) const {
     const Node& n = *step(s).node;
-    const bool pointwise = n.op().kind == ir::Kind::elementwise ||
-                           (kernel::fusion_body(n) && n.attrs<kernel::FusionAttrs>().kind == kernel::FusionKind::loops);
+    const bool pointwise =
+        n.op().kind == ir::Kind::elementwise ||
+        (kernel::fusion_body(n) && n.attrs<kernel::FusionAttrs>().kind == kernel::FusionKind::loops);
     if (!pointwise) return 0;
     int64_t bytes = 0;
     std::unordered_set<int> used;
@@ -215,7 +217,8 @@ class Walk {
 Schedule schedule(const ir::Graph& graph) {
   const Problem problem(graph);
   std::optional<Walk> best;
-  for (const Preference p : {Preference::depth_first_unless_freeing, Preference::depth_first, Preference::freeing}) {
+  for (const Preference p :
+       {Preference::depth_first_unless_freeing, Preference::depth_first, Preference::freeing}) {
     Walk walk(problem, p);
     if (!best || walk.peak < best->peak) best.emplace(std::move(walk));
   }

@@ -58,7 +58,8 @@ __attribute__((target("avx2,fma"))) double f32_avx2(int64_t rounds) {
 __attribute__((target("avx512f,avx512bf16"))) double bf16_avx512(int64_t rounds) {
   __m512 sum[accumulators];
   for (int i = 0; i < accumulators; ++i) sum[i] = _mm512_set1_ps(0.001f * static_cast<float>(i));
-  const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f7d3e91)), b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3a1fb9c3));
+  const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3f7d3e91)),
+             b = reinterpret_cast<__m512bh>(_mm512_set1_epi32(0x3a1fb9c3));
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 16
     for (int i = 0; i < accumulators; ++i) sum[i] = _mm512_dpbf16_ps(sum[i], a, b);
@@ -86,11 +87,16 @@ double bf16_amx(int64_t rounds) {
       "ldtilecfg %0\n\ttileloadd (%1,%2,1), %%tmm4\n\ttileloadd (%1,%2,1), %%tmm5\n\t"
       "tileloadd (%1,%2,1), %%tmm6\n\ttileloadd (%1,%2,1), %%tmm7\n\t"
       "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3"
-      : : "m"(config), "r"(values), "r"(stride) : "memory");
+      :
+      : "m"(config), "r"(values), "r"(stride)
+      : "memory");
   for (int64_t r = 0; r < rounds; ++r)
     asm volatile(
         "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
-        "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" : : : "memory");
+        "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3"
+        :
+        :
+        : "memory");
   asm volatile("tilerelease" : : : "memory");
   return static_cast<double>(rounds) * 4 * 16 * 16 * 32 * 2;
 }
@@ -173,8 +179,9 @@ double Ceilings::matrix_flops(ir::Dtype dtype) const {
 }
 
 std::string Ceilings::text() const {
-  return fmt::format("{}, {} thread{}: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, reads {:.1f} GB/s", cpu, threads,
-                     threads == 1 ? "" : "s", f32_flops * 1e-9, bf16_flops * 1e-9, read_bytes * 1e-9);
+  return fmt::format("{}, {} thread{}: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, reads {:.1f} GB/s", cpu,
+                     threads, threads == 1 ? "" : "s", f32_flops * 1e-9, bf16_flops * 1e-9,
+                     read_bytes * 1e-9);
 }
 
 const Ceilings& ceilings() {

@@ -13,7 +13,9 @@ using pass::Place;
 
 namespace {
 
-int64_t rounded(int64_t bytes) { return (bytes + pass::arena_alignment - 1) / pass::arena_alignment * pass::arena_alignment; }
+int64_t rounded(int64_t bytes) {
+  return (bytes + pass::arena_alignment - 1) / pass::arena_alignment * pass::arena_alignment;
+}
 
 bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
 
@@ -23,7 +25,8 @@ alignas(64) char nothing[64];
 template <class T>
 int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
   bool outside = false;
-  for (int64_t i = 0; i < count; ++i) outside |= static_cast<int64_t>(values[i]) < low || static_cast<int64_t>(values[i]) >= high;
+  for (int64_t i = 0; i < count; ++i)
+    outside |= static_cast<int64_t>(values[i]) < low || static_cast<int64_t>(values[i]) >= high;
   if (!outside) return -1;
   int64_t i = 0;
   while (static_cast<int64_t>(values[i]) >= low && static_cast<int64_t>(values[i]) < high) ++i;
@@ -66,18 +69,22 @@ Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions optio
 
   // One allocation: the arena, then outputs, then inputs and state.
   int64_t bytes = rounded(p.memory().arena);
-  const auto reserve = [&](int64_t size) { return std::exchange(bytes, bytes + rounded(std::max<int64_t>(size, 1))); };
+  const auto reserve = [&](int64_t size) {
+    return std::exchange(bytes, bytes + rounded(std::max<int64_t>(size, 1)));
+  };
   std::vector<int64_t> input_at(inputs_.size(), -1), output_at(outputs_.size(), -1);
   for (size_t o = 0; o < outputs_.size(); ++o)
     if (!p.is_state_output(o) && options_.own_outputs) output_at[o] = reserve(p.outputs()[o].bytes());
   output_bytes_ = bytes;
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (p.is_state_input(i) ? options_.own_state : options_.own_inputs) input_at[i] = reserve(p.inputs()[i].bytes());
+    if (p.is_state_input(i) ? options_.own_state : options_.own_inputs)
+      input_at[i] = reserve(p.inputs()[i].bytes());
   memory_ = Memory(bytes + 64);  // a vector load at the end stays inside
 
   make_calls();
   unbound_ = inputs_.size() + outputs_.size();
-  for (const State& s : p.state()) unbound_ -= p.state_input(static_cast<size_t>(s.output)) == s.input ? 1 : 0;
+  for (const State& s : p.state())
+    unbound_ -= p.state_input(static_cast<size_t>(s.output)) == s.input ? 1 : 0;
   for (size_t o = 0; o < outputs_.size(); ++o)
     if (output_at[o] >= 0) bind(outputs_, output_uses_, o, memory_.data() + output_at[o]);
   for (size_t i = 0; i < inputs_.size(); ++i)
@@ -117,7 +124,8 @@ void Executor::make_calls() {
   }
 }
 
-void Executor::bind(std::vector<void*>& slots, const std::vector<std::vector<size_t>>& uses, size_t i, void* data) {
+void Executor::bind(std::vector<void*>& slots, const std::vector<std::vector<size_t>>& uses, size_t i,
+                    void* data) {
   if (!slots[i]) --unbound_;
   slots[i] = data;
   for (const size_t at : uses[i]) pointers_[at] = data;
@@ -131,7 +139,9 @@ namespace {
 void check_binding(const Port& port, std::string_view what, const void* data) {
   if (!data || !is_aligned(data))
     throw UserError({std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
-                     data ? std::to_string(reinterpret_cast<uintptr_t>(data) % pass::arena_alignment) + " bytes past a boundary" : "",
+                     data ? std::to_string(reinterpret_cast<uintptr_t>(data) % pass::arena_alignment) +
+                                " bytes past a boundary"
+                          : "",
                      "an address that is a multiple of 64"});
 }
 
@@ -147,7 +157,8 @@ void Executor::bind_output(size_t o, void* data) {
   ESPALIER_CHECK(o < outputs_.size(), "output number out of range");
   const Port& port = program_->outputs()[o];
   if (program_->is_state_output(o))
-    throw UserError({"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
+    throw UserError(
+        {"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
   check_binding(port, "output", data);
   bind(outputs_, output_uses_, o, data);
 }
@@ -171,15 +182,20 @@ void Executor::bind_state(std::string_view name, void* data) {
 
 void Executor::fail_unbound() const {
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (!inputs_[i]) throw UserError({"input " + program_->inputs()[i].name, "is not bound to memory", "", "bind it before run()"});
+    if (!inputs_[i])
+      throw UserError(
+          {"input " + program_->inputs()[i].name, "is not bound to memory", "", "bind it before run()"});
   for (size_t o = 0; o < outputs_.size(); ++o)
-    if (!outputs_[o]) throw UserError({"output " + program_->outputs()[o].name, "is not bound to memory", "", "bind it before run()"});
+    if (!outputs_[o])
+      throw UserError(
+          {"output " + program_->outputs()[o].name, "is not bound to memory", "", "bind it before run()"});
   ESPALIER_CHECK(false, "nothing is unbound");
   __builtin_unreachable();
 }
 
 void Executor::start() const {
-  if (unbound_) [[unlikely]] fail_unbound();
+  if (unbound_) [[unlikely]]
+    fail_unbound();
   for (const Check& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
 }
 

@@ -31,7 +31,8 @@ std::string name_of(const Step& s) { return s.label.empty() ? s.op : s.op + " " 
 
 double limit_ns(const Step& step, const Ceilings& c) {
   const double by_bytes = static_cast<double>(step.cost.bytes) / c.read_bytes;
-  const double by_flops = step.cost.flops / c.matrix_flops(step.cost.matrix ? step.cost.dtype : ir::Dtype::f32);
+  const double by_flops =
+      step.cost.flops / c.matrix_flops(step.cost.matrix ? step.cost.dtype : ir::Dtype::f32);
   return 1e9 * std::max(by_bytes, by_flops);
 }
 
@@ -69,20 +70,23 @@ Profile profile(Executor& executor, int runs, const Ceilings& c) {
 std::string table_text(const Profile& p, const Program& program, size_t rows) {
   std::vector<size_t> order(p.steps.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p.steps[a].median_ns > p.steps[b].median_ns; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return p.steps[a].median_ns > p.steps[b].median_ns; });
   std::string out = p.ceilings.text() + "\n";
-  out += fmt::format("{:>5} {:>11} {:>6} {:>8} {:>9} {:>8}  {:<24} {}\n", "step", "us", "share", "GB/s", "GFLOP/s", "ceiling",
-                     "kernel", "what");
+  out += fmt::format("{:>5} {:>11} {:>6} {:>8} {:>9} {:>8}  {:<24} {}\n", "step", "us", "share", "GB/s",
+                     "GFLOP/s", "ceiling", "kernel", "what");
   for (size_t i = 0; i < std::min(rows, order.size()); ++i) {
     const StepProfile& row = p.steps[order[i]];
     const Step& step = program.steps()[row.step];
-    out += fmt::format("{:>5} {:>11.2f} {:>5.1f}% {:>8.1f} {:>9.1f} {:>7.0f}%  {:<24} {} {}\n", row.step, row.median_ns * 1e-3,
-                       100 * row.share, row.bytes_per_second * 1e-9, row.flops_per_second * 1e-9, 100 * row.fraction(),
-                       step.kernel->name(), name_of(step), step.detail);
+    out += fmt::format("{:>5} {:>11.2f} {:>5.1f}% {:>8.1f} {:>9.1f} {:>7.0f}%  {:<24} {} {}\n", row.step,
+                       row.median_ns * 1e-3, 100 * row.share, row.bytes_per_second * 1e-9,
+                       row.flops_per_second * 1e-9, 100 * row.fraction(), step.kernel->name(), name_of(step),
+                       step.detail);
   }
   if (order.size() > rows) out += fmt::format("      and {} more steps\n", order.size() - rows);
-  return out + fmt::format("total {:.2f} us in {} steps; at the ceilings {:.2f} us ({:.0f}%)\n", p.total_ns * 1e-3,
-                           p.steps.size(), p.limit_ns * 1e-3, p.total_ns > 0 ? 100 * p.limit_ns / p.total_ns : 0);
+  return out + fmt::format("total {:.2f} us in {} steps; at the ceilings {:.2f} us ({:.0f}%)\n",
+                           p.total_ns * 1e-3, p.steps.size(), p.limit_ns * 1e-3,
+                           p.total_ns > 0 ? 100 * p.limit_ns / p.total_ns : 0);
 }
 
 std::string json_text(const Profile& p, const Program& program) {
@@ -90,13 +94,15 @@ std::string json_text(const Profile& p, const Program& program) {
   for (const StepProfile& row : p.steps) {
     const Step& step = program.steps()[row.step];
     steps += fmt::format(
-        "{}{{\"step\": {}, \"op\": {}, \"kernel\": {}, \"what\": {}, \"us\": {:.3f}, \"bytes\": {}, \"flops\": {:.0f}, "
+        "{}{{\"step\": {}, \"op\": {}, \"kernel\": {}, \"what\": {}, \"us\": {:.3f}, \"bytes\": {}, "
+        "\"flops\": {:.0f}, "
         "\"fraction_of_ceiling\": {:.4f}}}",
         steps.empty() ? "" : ",\n  ", row.step, json_string(name_of(step)), json_string(step.kernel->name()),
         json_string(step.detail), row.median_ns * 1e-3, step.cost.bytes, step.cost.flops, row.fraction());
   }
-  return fmt::format("{{\"cpu\": {}, \"total_us\": {:.3f}, \"fraction_of_ceiling\": {:.4f}, \"steps\": [\n  {}\n]}}\n",
-                     json_string(p.ceilings.cpu), p.total_ns * 1e-3, p.total_ns > 0 ? p.limit_ns / p.total_ns : 0, steps);
+  return fmt::format(
+      "{{\"cpu\": {}, \"total_us\": {:.3f}, \"fraction_of_ceiling\": {:.4f}, \"steps\": [\n  {}\n]}}\n",
+      json_string(p.ceilings.cpu), p.total_ns * 1e-3, p.total_ns > 0 ? p.limit_ns / p.total_ns : 0, steps);
 }
 
 std::string chrome_trace(const Profile& p, const Program& program) {
@@ -106,7 +112,8 @@ std::string chrome_trace(const Profile& p, const Program& program) {
     const Step& step = program.steps()[s];
     const double us = static_cast<double>(p.last_run[s]) * 1e-3;
     events += fmt::format(
-        "{}{{\"name\": {}, \"cat\": \"step\", \"ph\": \"X\", \"pid\": 1, \"tid\": 1, \"ts\": {:.3f}, \"dur\": {:.3f}, \"args\": "
+        "{}{{\"name\": {}, \"cat\": \"step\", \"ph\": \"X\", \"pid\": 1, \"tid\": 1, \"ts\": {:.3f}, "
+        "\"dur\": {:.3f}, \"args\": "
         "{{\"step\": {}, \"kernel\": {}, \"what\": {}, \"bytes\": {}, \"flops\": {:.0f}}}}}",
         events.empty() ? "" : ",\n", json_string(name_of(step)), at, us, s, json_string(step.kernel->name()),
         json_string(step.detail), step.cost.bytes, step.cost.flops);

@@ -9,11 +9,11 @@
 namespace espalier::run {
 
 struct StepProfile {
-  size_t step = 0;           ///< number in the program
+  size_t step = 0;  ///< number in the program
   double median_ns = 0;
-  double share = 0;          ///< of the run's time
+  double share = 0;  ///< of the run's time
   double bytes_per_second = 0, flops_per_second = 0;
-  double limit_ns = 0;       ///< at the machine's ceilings: the slower of its operations and its bytes
+  double limit_ns = 0;  ///< at the machine's ceilings: the slower of its operations and its bytes
   double fraction() const { return median_ns > 0 ? limit_ns / median_ns : 0; }
 };
 

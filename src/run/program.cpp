@@ -25,7 +25,9 @@ class CopyKernel final : public target::Kernel {
   int64_t chunks() const override { return std::max<int64_t>(1, (bytes_ + piece - 1) / piece); }
   void run(void* const* buffers, void*, int64_t chunk) const override {
     const int64_t from = chunk * piece, count = std::min(piece, bytes_ - from);
-    if (count > 0) std::memcpy(static_cast<char*>(buffers[1]) + from, static_cast<const char*>(buffers[0]) + from, static_cast<size_t>(count));
+    if (count > 0)
+      std::memcpy(static_cast<char*>(buffers[1]) + from, static_cast<const char*>(buffers[0]) + from,
+                  static_cast<size_t>(count));
   }
 
  private:
@@ -85,13 +87,15 @@ class ProgramBuilder {
     for (size_t i = 0; i < graph_.inputs.size(); ++i)
       for (const ir::Dim d : graph_.inputs[i].dims())
         if (!d.is_static())
-          throw UserError({"input " + graph_.input_name(i), "a dim has no number yet", graph_.inputs[i].type().text(),
+          throw UserError({"input " + graph_.input_name(i), "a dim has no number yet",
+                           graph_.inputs[i].type().text(),
                            "bind '" + std::string(d.symbol_name()) + "' in the options' symbols"});
   }
 
   void add_ports() {
     Program& p = *program_;
-    for (size_t i = 0; i < graph_.inputs.size(); ++i) p.inputs_.push_back({graph_.input_name(i), graph_.inputs[i].type()});
+    for (size_t i = 0; i < graph_.inputs.size(); ++i)
+      p.inputs_.push_back({graph_.input_name(i), graph_.inputs[i].type()});
     for (const ir::Output& o : graph_.outputs) p.outputs_.push_back({o.name, o.value.type()});
     p.state_output_.assign(p.outputs_.size(), -1);
     p.is_state_input_.assign(p.inputs_.size(), 0);
@@ -106,10 +110,12 @@ class ProgramBuilder {
   void add_ranges() {
     for (const InputRange& r : options_.ranges) {
       const auto i = graph_.find_input(r.input);
-      if (!i) throw UserError({"range of input " + r.input, "the graph has no such input", "", "a name of an integer input"});
+      if (!i)
+        throw UserError(
+            {"range of input " + r.input, "the graph has no such input", "", "a name of an integer input"});
       if (!ir::is_integer(graph_.inputs[*i].dtype()))
-        throw UserError({"range of input " + r.input, "only integer inputs have a range", graph_.inputs[*i].type().text(),
-                         "an integer input"});
+        throw UserError({"range of input " + r.input, "only integer inputs have a range",
+                         graph_.inputs[*i].type().text(), "an integer input"});
       program_->ranges_.push_back(r);
     }
   }
@@ -120,15 +126,19 @@ class ProgramBuilder {
       std::vector<const ir::Array*> constants;
       for (const ir::Value& v : n->inputs()) {
         const ir::Array* a = ir::constant_value(pass::storage_of(v));
-        if (a && a->dims() != ir::static_dims(v.dims())) a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
+        if (a && a->dims() != ir::static_dims(v.dims()))
+          a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
         constants.push_back(a);
       }
       target::Prepared made = target_.prepare(*n, constants, {.exact = options_.exact});
-      ESPALIER_CHECK(made.kernel != nullptr, "target " + program_->target_ + " has no kernel for " + std::string(n->op().name));
+      ESPALIER_CHECK(made.kernel != nullptr,
+                     "target " + program_->target_ + " has no kernel for " + std::string(n->op().name));
       pass::StepFacts facts;
-      for (const target::InPlace& p : made.kernel->in_place()) facts.in_place.emplace_back(p.result, p.operand);
+      for (const target::InPlace& p : made.kernel->in_place())
+        facts.in_place.emplace_back(p.result, p.operand);
       facts.scratch_bytes = made.kernel->scratch_bytes();
-      for (size_t i = 0; i < n->inputs().size(); ++i) facts.reads.push_back(made.kernel->reads(static_cast<int>(i)));
+      for (size_t i = 0; i < n->inputs().size(); ++i)
+        facts.reads.push_back(made.kernel->reads(static_cast<int>(i)));
       program_->memory_.packed += made.kernel->packed_bytes();
       facts_.push_back(std::move(facts));
       prepared_.push_back(std::move(made));
@@ -146,7 +156,8 @@ class ProgramBuilder {
       if (s.node) {
         step.op = s.node->op().name;
         step.detail = detail_of(*s.node);
-        if (const auto it = graph_.info.find(s.node->id()); it != graph_.info.end()) step.label = it->second.name;
+        if (const auto it = graph_.info.find(s.node->id()); it != graph_.info.end())
+          step.label = it->second.name;
         step.kernel = std::move(prepared_[next].kernel);
         step.refusals = std::move(prepared_[next++].refusals);
         step.cost = target::cost_of(*s.node);
@@ -167,7 +178,8 @@ class ProgramBuilder {
     MemoryUse& m = p.memory_;
     m.arena = plan.arena_bytes;
     m.largest_live_set = plan.largest_live_bytes;
-    for (size_t i = 0; i < p.inputs_.size(); ++i) (p.is_state_input_[i] ? m.state : m.inputs) += p.inputs_[i].bytes();
+    for (size_t i = 0; i < p.inputs_.size(); ++i)
+      (p.is_state_input_[i] ? m.state : m.inputs) += p.inputs_[i].bytes();
     for (size_t o = 0; o < p.outputs_.size(); ++o)
       if (!p.is_state_output(o)) m.outputs += p.outputs_[o].bytes();
     for (const ir::Array& c : p.constants_) m.constants += c.bytes();
@@ -202,8 +214,10 @@ std::shared_ptr<const Program> Program::compile(const ir::Graph& graph, const Co
                                   .precision = options.precision,
                                   .exact = options.exact,
                                   .loss_scale = options.loss_scale};
-  const pass::RunnerOptions runner{
-      .disabled = options.disabled, .stop_after = "", .verify = options.verify, .print_changed = options.print_changed};
+  const pass::RunnerOptions runner{.disabled = options.disabled,
+                                   .stop_after = "",
+                                   .verify = options.verify,
+                                   .print_changed = options.print_changed};
   pass::PipelineResult result = pass::run_passes(bound, pass::pipeline(), context, runner);
   std::shared_ptr<Program> program = ProgramBuilder(result.graph, options).build();
   program->passes_ = std::move(result.reports);
@@ -226,8 +240,9 @@ std::string places_text(std::span<const Place> places) {
 
 std::string step_text(const Step& s) {
   const std::span<const Place> buffers(s.buffers);
-  std::string text = fmt::format("{} [{}] {} : {} -> {}", s.op, s.kernel->name(), s.detail,
-                                 places_text(buffers.first(s.operands)), places_text(buffers.subspan(s.operands)));
+  std::string text =
+      fmt::format("{} [{}] {} : {} -> {}", s.op, s.kernel->name(), s.detail,
+                  places_text(buffers.first(s.operands)), places_text(buffers.subspan(s.operands)));
   if (s.scratch.kind != Place::Kind::none)
     text += fmt::format(", scratch {} of {}", s.scratch.text(), s.kernel->scratch_bytes());
   if (s.kernel->chunks() != 1) text += fmt::format(", {} chunks", s.kernel->chunks());
@@ -239,19 +254,22 @@ std::string step_text(const Step& s) {
 std::string Program::text() const {
   std::string out = fmt::format("program \"{}\" for {}\n", name_, target_);
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (!is_state_input_[i]) out += fmt::format("input {} \"{}\" {}\n", i, inputs_[i].name, inputs_[i].type.text());
+    if (!is_state_input_[i])
+      out += fmt::format("input {} \"{}\" {}\n", i, inputs_[i].name, inputs_[i].type.text());
   for (const State& s : state_)
-    out += fmt::format("input {} state \"{}\" {} {}\n", s.input, s.name, inputs_[static_cast<size_t>(s.input)].type.text(),
-                       s.in_place ? "in place" : "copied");
+    out += fmt::format("input {} state \"{}\" {} {}\n", s.input, s.name,
+                       inputs_[static_cast<size_t>(s.input)].type.text(), s.in_place ? "in place" : "copied");
   for (size_t o = 0; o < outputs_.size(); ++o)
     out += fmt::format("output {} \"{}\" {}{}\n", o, outputs_[o].name, outputs_[o].type.text(),
                        is_state_output(o) ? fmt::format(" in input {}", state_output_[o]) : "");
-  for (size_t c = 0; c < constants_.size(); ++c) out += fmt::format("constant {} {}\n", c, constants_[c].type().text());
+  for (size_t c = 0; c < constants_.size(); ++c)
+    out += fmt::format("constant {} {}\n", c, constants_[c].type().text());
   for (const InputRange& r : ranges_) out += fmt::format("range {} <= \"{}\" < {}\n", r.low, r.input, r.high);
   for (size_t s = 0; s < steps_.size(); ++s) out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
-  out += fmt::format("memory: arena {} (largest live set {}), inputs {}, outputs {}, state {}, constants {}, packed {}\n",
-                     memory_.arena, memory_.largest_live_set, memory_.inputs, memory_.outputs, memory_.state,
-                     memory_.constants, memory_.packed);
+  out += fmt::format(
+      "memory: arena {} (largest live set {}), inputs {}, outputs {}, state {}, constants {}, packed {}\n",
+      memory_.arena, memory_.largest_live_set, memory_.inputs, memory_.outputs, memory_.state,
+      memory_.constants, memory_.packed);
   return out;
 }
 

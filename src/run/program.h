@@ -24,13 +24,14 @@ struct InputRange {
 struct CompileOptions {
   const target::Target* target = nullptr;  ///< null: the default target
   pass::Precision precision = pass::Precision::f32;
-  bool exact = false;                      ///< no pass and no kernel that rounds otherwise than the graph says
-  double loss_scale = 1;                   ///< static loss scale for f16 training
+  bool exact = false;     ///< no pass and no kernel that rounds otherwise than the graph says
+  double loss_scale = 1;  ///< static loss scale for f16 training
   std::map<std::string, int64_t> symbols;  ///< numbers for symbolic dims
   std::vector<InputRange> ranges;
   std::set<std::string, std::less<>> disabled;  ///< passes to skip, by name
   bool verify = true;                           ///< check the graph after every pass, and the plan
-  std::function<void(std::string_view pass, const std::string& text)> print_changed;  ///< called after a pass that changed
+  std::function<void(std::string_view pass, const std::string& text)>
+      print_changed;  ///< called after a pass that changed
 
   /// All that decides the program, as text; printing hooks do not.
   std::string key() const;
@@ -47,7 +48,8 @@ struct Port {
 struct State {
   std::string name;  ///< of the input
   int input = 0, output = 0;
-  bool in_place = false;  ///< the new value is written over the old one; else it is copied there after the last step
+  bool in_place =
+      false;  ///< the new value is written over the old one; else it is copied there after the last step
 };
 
 struct Step {
@@ -64,7 +66,8 @@ struct Step {
 
 /// Bytes, all known before the first run.
 struct MemoryUse {
-  int64_t arena = 0, largest_live_set = 0;  ///< temporary values and scratch; the second bounds the first from below
+  int64_t arena = 0,
+          largest_live_set = 0;  ///< temporary values and scratch; the second bounds the first from below
   int64_t inputs = 0, outputs = 0, state = 0;
   int64_t constants = 0, packed = 0;
   int64_t total() const { return arena + inputs + outputs + state + constants + packed; }
@@ -76,7 +79,8 @@ class Program {
   /// UserError: an input that is still symbolic, a range for no integer input.
   static std::shared_ptr<const Program> compile(const ir::Graph& graph, const CompileOptions& options = {});
   /// Compile a graph as it stands, without passes (a fused-level graph, or a tensor-level one op by op).
-  static std::shared_ptr<const Program> compile_fused(const ir::Graph& graph, const CompileOptions& options = {});
+  static std::shared_ptr<const Program> compile_fused(const ir::Graph& graph,
+                                                      const CompileOptions& options = {});
 
   const std::string& name() const { return name_; }
   std::string_view target() const { return target_; }

@@ -12,8 +12,10 @@ namespace {
 
 constexpr NamedTarget table[] = {
     {"cpu", "this processor: emitted loops, oneDNN, the reference last", target::cpu::cpu_target},
-    {"reference", "the interpreter, op by op: what every op means, slowly", target::reference::reference_target},
-    {"null", "plans like a real target and computes nothing: for tests and for measuring overhead", target::null::null_target},
+    {"reference", "the interpreter, op by op: what every op means, slowly",
+     target::reference::reference_target},
+    {"null", "plans like a real target and computes nothing: for tests and for measuring overhead",
+     target::null::null_target},
 };
 
 }  // namespace

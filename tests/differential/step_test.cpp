@@ -31,7 +31,9 @@ struct SmallNet {
   }
 
   explicit SmallNet(const std::string& precision)
-      : net(make_net(3)), adam(parameters_of(net), {.rate = 1e-2}), step(compile(
+      : net(make_net(3)),
+        adam(parameters_of(net), {.rate = 1e-2}),
+        step(compile(
             [this](const std::vector<Tensor>& in) {
               const Tensor loss = nn::cross_entropy(net(in[0], nn::Mode::train), in[1]);
               adam.minimise(loss);

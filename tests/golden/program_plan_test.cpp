@@ -12,11 +12,14 @@ namespace {
 
 using ir::Value;
 
-Value input(const std::string& name, ir::Dims dims) { return ir::new_input(name, {ir::Dtype::f32, std::move(dims)}); }
+Value input(const std::string& name, ir::Dims dims) {
+  return ir::new_input(name, {ir::Dtype::f32, std::move(dims)});
+}
 
 /// a^T b.
 Value dot_first(const Value& a, const Value& b) {
-  return op::dot(a, b, {.batch_a = {}, .batch_b = {}, .contract_a = {0}, .contract_b = {0}, .out = ir::Dtype::f32});
+  return op::dot(a, b,
+                 {.batch_a = {}, .batch_b = {}, .contract_a = {0}, .contract_b = {0}, .out = ir::Dtype::f32});
 }
 
 /// One step of SGD on two layers with a squared loss, the gradient written by hand.
@@ -27,15 +30,19 @@ ir::Graph mlp_step() {
   const Value error = op::sub(op::matmul(hidden, w2), t);
   const Value loss = op::mul(op::reduce_sum(op::square(error), {0, 1}), 1.0 / 256);
   const Value d_out = op::mul(error, 2.0 / 256);
-  const Value d_hidden = op::dot(d_out, w2, {.batch_a = {}, .batch_b = {}, .contract_a = {1}, .contract_b = {1}, .out = ir::Dtype::f32});
+  const Value d_hidden = op::dot(
+      d_out, w2, {.batch_a = {}, .batch_b = {}, .contract_a = {1}, .contract_b = {1}, .out = ir::Dtype::f32});
   const Value d_sum = op::select(op::gt(hidden, op::zeros_like(hidden)), d_hidden, op::zeros_like(hidden));
   const auto update = [](const Value& w, const Value& g) { return op::sub(w, op::mul(g, 0.1)); };
-  return {.name = "mlp step", .level = ir::Level::tensor, .inputs = {x, t, w1, b1, w2},
+  return {.name = "mlp step",
+          .level = ir::Level::tensor,
+          .inputs = {x, t, w1, b1, w2},
           .outputs = {{"loss", loss},
                       {"w1'", update(w1, dot_first(x, d_sum))},
                       {"b1'", update(b1, op::reduce_sum(d_sum, {0}))},
                       {"w2'", update(w2, dot_first(hidden, d_out))}},
-          .state = {{"w1", "w1'"}, {"b1", "b1'"}, {"w2", "w2'"}}, .info = {}};
+          .state = {{"w1", "w1'"}, {"b1", "b1'"}, {"w2", "w2'"}},
+          .info = {}};
 }
 
 constexpr const char* expected = R"(

@@ -17,7 +17,10 @@ using PlainFn = float (*)(float, float);
 class PlainKernel final : public target::Kernel {
  public:
   PlainKernel(const ir::Node& n, PlainFn fn, bool reduce)
-      : fn_(fn), reduce_(reduce), operands_(n.inputs().size()), in_(n.inputs().empty() ? 0 : n.input(0).type().elements()),
+      : fn_(fn),
+        reduce_(reduce),
+        operands_(n.inputs().size()),
+        in_(n.inputs().empty() ? 0 : n.input(0).type().elements()),
         out_(n.types()[0].elements()) {}
   std::string_view name() const override { return "plain"; }
   int64_t chunks() const override { return reduce_ ? 1 : std::max<int64_t>(1, (out_ + piece - 1) / piece); }
@@ -58,7 +61,9 @@ class PlainTarget final : public target::Target {
    public:
     std::string_view name() const override { return "plain"; }
     bool claims(const ir::Node&) const override { return false; }
-    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>) const override { return kernel::Refusal{"plain", "no fusion"}; }
+    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>) const override {
+      return kernel::Refusal{"plain", "no fusion"};
+    }
     kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
     ir::Dtype fast_dtype() const override { return ir::Dtype::f32; }
     int64_t cache_bytes() const override { return 1 << 20; }
@@ -66,7 +71,8 @@ class PlainTarget final : public target::Target {
 
  public:
   const kernel::TargetSpec& spec() const override { return spec_; }
-  target::Prepared prepare(const ir::Node& n, std::span<const ir::Array* const>, const target::PrepareOptions&) const override {
+  target::Prepared prepare(const ir::Node& n, std::span<const ir::Array* const>,
+                           const target::PrepareOptions&) const override {
     const bool reduce = &n.op() == &op::reduce_sum_op;
     ESPALIER_CHECK(!reduce || n.types()[0].elements() == 1, "the plain target sums all axes");
     return {std::make_unique<PlainKernel>(n, function(n), reduce), {}};
@@ -81,7 +87,8 @@ class PlainTarget final : public target::Target {
     if (op == &op::add_op) return [](float a, float b) { return a + b; };
     if (op == &op::sub_op) return [](float a, float b) { return a - b; };
     if (op == &op::mul_op) return [](float a, float b) { return a * b; };
-    ESPALIER_CHECK(op == &op::broadcast_to_op || op == &op::reduce_sum_op, "the plain target has no " + std::string(op->name));
+    ESPALIER_CHECK(op == &op::broadcast_to_op || op == &op::reduce_sum_op,
+                   "the plain target has no " + std::string(op->name));
     return nullptr;
   }
   Spec spec_;

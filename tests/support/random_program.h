@@ -47,7 +47,8 @@ inline ir::Value random_node(std::mt19937_64& rng, const std::vector<ir::Value>&
 inline ir::Graph random_program(std::mt19937_64& rng, const RandomProgram& shape = {}) {
   const std::vector<ir::Dims> dims{{16}, {4, 4}, {40}, {64}, {3, 5}, {0}};
   const auto any_dims = [&] { return dims[rng() % (rng() % 6 == 0 ? dims.size() : dims.size() - 1)]; };
-  ir::Graph g{.name = "random", .level = ir::Level::tensor, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  ir::Graph g{
+      .name = "random", .level = ir::Level::tensor, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
   std::vector<ir::Value> values;
   for (int i = 0; i < shape.inputs + shape.states; ++i) {
     const std::string name = (i < shape.inputs ? "x" : "s") + std::to_string(i);
@@ -62,8 +63,11 @@ inline ir::Graph random_program(std::mt19937_64& rng, const RandomProgram& shape
     const ir::Value old = g.inputs[static_cast<size_t>(shape.inputs + s)];
     std::vector<ir::Value> fitting;
     for (const ir::Value& v : values)
-      if (v.type() == old.type() && (shape.odd_outputs || (!ir::is_input(v) && !ir::constant_value(v)))) fitting.push_back(v);
-    ir::Value made = fitting.empty() ? op::neg(old) : fitting[fitting.size() - 1 - rng() % std::min<size_t>(fitting.size(), 6)];
+      if (v.type() == old.type() && (shape.odd_outputs || (!ir::is_input(v) && !ir::constant_value(v))))
+        fitting.push_back(v);
+    ir::Value made = fitting.empty()
+                         ? op::neg(old)
+                         : fitting[fitting.size() - 1 - rng() % std::min<size_t>(fitting.size(), 6)];
     if (rng() % 2) made = op::sub(old, op::mul(made, 0.1));
     values.push_back(made);
     const std::string out = "new_s" + std::to_string(s);

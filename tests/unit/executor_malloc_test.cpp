@@ -6,6 +6,9 @@
 #include <cstdlib>
 
 #include "base/threads.h"
+#include "nn/layers.h"
+#include "nn/losses.h"
+#include "nn/optim.h"
 #include "run/executor.h"
 #include "support/plain_target.h"
 #include "support/random_program.h"
@@ -78,6 +81,22 @@ TEST(ExecutorMemory, NothingIsAllocatedFromTheSecondRunOn) {
     }
     set_threads(available_threads());
   }
+}
+
+/// Training a small dense network on the processor: emitted loops only (oneDNN allocates inside each of its calls).
+TEST(ExecutorMemory, ATrainingStepOfEmittedLoopsAllocatesNothing) {
+  nn::Init init(1);
+  nn::Linear layer(10, 1, init);
+  nn::Adam adam(parameters_of(layer), {.rate = 0.1});
+  Compiled step = espalier::compile([&](const std::vector<Tensor>& in) {
+    const Tensor loss = nn::mse(layer(in[0]), in[1]);
+    adam.minimise(loss);
+    return std::vector<Tensor>{loss};
+  });
+  espalier::Step& s = step.step(std::vector<ir::Type>{{ir::Dtype::f32, {32, 10}}, {ir::Dtype::f32, {32, 1}}});
+  for (const run::Step& call : s.program().steps()) EXPECT_EQ(call.kernel->name(), "loops") << call.op;
+  s.run();
+  EXPECT_EQ(allocations_of_runs(s.executor(), 99), 0);
 }
 
 TEST(ExecutorMemory, AnExecutorMakesOneAllocationForAllItsBuffers) {

@@ -23,9 +23,14 @@ Value input(const std::string& name, ir::Dims dims, ir::Dtype dtype = ir::Dtype:
   return ir::new_input(name, {dtype, std::move(dims)});
 }
 
-ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs, std::vector<ir::StatePair> state = {}) {
-  return {.name = "g", .level = ir::Level::tensor, .inputs = std::move(inputs), .outputs = std::move(outputs),
-          .state = std::move(state), .info = {}};
+ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs,
+                   std::vector<ir::StatePair> state = {}) {
+  return {.name = "g",
+          .level = ir::Level::tensor,
+          .inputs = std::move(inputs),
+          .outputs = std::move(outputs),
+          .state = std::move(state),
+          .info = {}};
 }
 
 CompileOptions on(const target::Target& target) {
@@ -66,12 +71,14 @@ std::vector<std::vector<Array>> expected_runs(const ir::Graph& g, std::vector<Ar
   std::vector<std::vector<Array>> all;
   for (int r = 0; r < runs; ++r) {
     all.push_back(target::reference::evaluate(g, inputs));
-    for (const ir::StatePair& s : g.state) inputs[*g.find_input(s.input)] = all.back()[*g.find_output(s.output)];
+    for (const ir::StatePair& s : g.state)
+      inputs[*g.find_input(s.input)] = all.back()[*g.find_output(s.output)];
   }
   return all;
 }
 
-std::vector<std::vector<Array>> executed_runs(std::shared_ptr<const Program> program, const std::vector<Array>& inputs, int runs) {
+std::vector<std::vector<Array>> executed_runs(std::shared_ptr<const Program> program,
+                                              const std::vector<Array>& inputs, int runs) {
   Executor e(std::move(program));
   for (size_t i = 0; i < inputs.size(); ++i) write(e.input(i), inputs[i]);
   std::vector<std::vector<Array>> all;
@@ -89,7 +96,8 @@ TEST(Executor, RandomProgramsOnTheReferenceComputeWhatTheGraphMeans) {
     const ir::Graph g = test::random_program(rng, {.nodes = static_cast<int>(rng() % 40)});
     const std::vector<Array> inputs = random_inputs(rng, g);
     const auto program = Program::compile_fused(g, on(target::reference::reference_target()));
-    EXPECT_EQ(executed_runs(program, inputs, 3), expected_runs(g, inputs, 3)) << ir::print(g) << program->text();
+    EXPECT_EQ(executed_runs(program, inputs, 3), expected_runs(g, inputs, 3))
+        << ir::print(g) << program->text();
   }
 }
 
@@ -102,7 +110,8 @@ TEST(Executor, PassesKeepTheMeaningOfRandomPrograms) {
     const auto got = executed_runs(program, inputs, 1), want = expected_runs(g, inputs, 1);
     for (size_t o = 0; o < want[0].size(); ++o)
       for (int64_t i = 0; i < want[0][o].size(); ++i)
-        EXPECT_NEAR(got[0][o].at(i), want[0][o].at(i), 1e-4 * std::max(1.0, std::abs(want[0][o].at(i)))) << ir::print(g);
+        EXPECT_NEAR(got[0][o].at(i), want[0][o].at(i), 1e-4 * std::max(1.0, std::abs(want[0][o].at(i))))
+            << ir::print(g);
   }
 }
 

@@ -12,8 +12,10 @@ namespace {
 std::vector<Lifetime> random_lifetimes(std::mt19937_64& rng, int count, int steps) {
   std::vector<Lifetime> buffers;
   for (int i = 0; i < count; ++i) {
-    const int a = static_cast<int>(rng() % static_cast<uint64_t>(steps)), b = a + static_cast<int>(rng() % 12);
-    buffers.push_back({static_cast<int64_t>(rng() % 5000), a, rng() % 8 == 0 ? a + static_cast<int>(rng() % 100) : b});
+    const int a = static_cast<int>(rng() % static_cast<uint64_t>(steps)),
+              b = a + static_cast<int>(rng() % 12);
+    buffers.push_back(
+        {static_cast<int64_t>(rng() % 5000), a, rng() % 8 == 0 ? a + static_cast<int>(rng() % 100) : b});
   }
   return buffers;
 }
@@ -37,12 +39,14 @@ TEST(MemoryPlan, RandomLifetimesNeverOverlapAndStayNearTheLargestLiveSet) {
   std::mt19937_64 rng(1);
   int near = 0;
   for (int round = 0; round < 200; ++round) {
-    const auto buffers = random_lifetimes(rng, 1 + static_cast<int>(rng() % 120), 1 + static_cast<int>(rng() % 60));
+    const auto buffers =
+        random_lifetimes(rng, 1 + static_cast<int>(rng() % 120), 1 + static_cast<int>(rng() % 60));
     const MemoryPlan plan = plan_memory(buffers);
     verify(plan, buffers);
     EXPECT_EQ(plan.largest_live_bytes, largest_live_set(buffers));
     EXPECT_GE(plan.bytes, plan.largest_live_bytes);
-    EXPECT_LE(static_cast<double>(plan.bytes), 1.10 * static_cast<double>(plan.largest_live_bytes)) << "round " << round;
+    EXPECT_LE(static_cast<double>(plan.bytes), 1.10 * static_cast<double>(plan.largest_live_bytes))
+        << "round " << round;
     near += static_cast<double>(plan.bytes) <= 1.05 * static_cast<double>(plan.largest_live_bytes);
   }
   EXPECT_GE(near, 194) << "of 200";
@@ -54,7 +58,8 @@ TEST(MemoryPlan, TrainingStepsNeedNoMoreThanTheirLargestLiveSet) {
     const auto buffers = training_lifetimes(rng, layers);
     const MemoryPlan plan = plan_memory(buffers);
     verify(plan, buffers);
-    EXPECT_LE(static_cast<double>(plan.bytes), 1.01 * static_cast<double>(plan.largest_live_bytes)) << layers << " layers";
+    EXPECT_LE(static_cast<double>(plan.bytes), 1.01 * static_cast<double>(plan.largest_live_bytes))
+        << layers << " layers";
   }
 }
 

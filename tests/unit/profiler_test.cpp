@@ -15,9 +15,14 @@ Ceilings round_ceilings() {
 }
 
 std::shared_ptr<const Program> matmul_program() {
-  const ir::Value a = ir::new_input("a", {ir::Dtype::f32, {64, 32}}), b = ir::new_input("b", {ir::Dtype::f32, {32, 16}});
-  const ir::Graph g{.name = "g", .level = ir::Level::tensor, .inputs = {a, b},
-                    .outputs = {{"y", op::relu(op::matmul(a, b))}}, .state = {}, .info = {}};
+  const ir::Value a = ir::new_input("a", {ir::Dtype::f32, {64, 32}}),
+                  b = ir::new_input("b", {ir::Dtype::f32, {32, 16}});
+  const ir::Graph g{.name = "g",
+                    .level = ir::Level::tensor,
+                    .inputs = {a, b},
+                    .outputs = {{"y", op::relu(op::matmul(a, b))}},
+                    .state = {},
+                    .info = {}};
   CompileOptions options;
   options.target = &target::null::null_target();
   return Program::compile_fused(g, options);

@@ -13,16 +13,24 @@ namespace {
 
 using ir::Value;
 
-ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs, std::vector<ir::StatePair> state = {}) {
-  return {.name = "g", .level = ir::Level::tensor, .inputs = std::move(inputs), .outputs = std::move(outputs),
-          .state = std::move(state), .info = {}};
+ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs,
+                   std::vector<ir::StatePair> state = {}) {
+  return {.name = "g",
+          .level = ir::Level::tensor,
+          .inputs = std::move(inputs),
+          .outputs = std::move(outputs),
+          .state = std::move(state),
+          .info = {}};
 }
 
-Value input(const std::string& name, ir::Dims dims) { return ir::new_input(name, {ir::Dtype::f32, std::move(dims)}); }
+Value input(const std::string& name, ir::Dims dims) {
+  return ir::new_input(name, {ir::Dtype::f32, std::move(dims)});
+}
 
 std::unordered_map<const ir::Node*, size_t> positions(const Schedule& s) {
   std::unordered_map<const ir::Node*, size_t> at;
-  for (size_t i = 0; i < s.order.size(); ++i) EXPECT_TRUE(at.emplace(s.order[i], i).second) << "a node stands twice";
+  for (size_t i = 0; i < s.order.size(); ++i)
+    EXPECT_TRUE(at.emplace(s.order[i], i).second) << "a node stands twice";
   return at;
 }
 
@@ -39,7 +47,8 @@ void check_order(const ir::Graph& g, const Schedule& s) {
       for (size_t p = 0; p < g.state.size(); ++p) {
         if (!s.shared[p] || v != g.inputs[*g.find_input(g.state[p].input)]) continue;
         const Value made = storage_of(g.outputs[*g.find_output(g.state[p].output)].value);
-        EXPECT_LE(at.at(n), at.at(&made.node())) << "old value of " << g.state[p].input << " is read after it is gone";
+        EXPECT_LE(at.at(n), at.at(&made.node()))
+            << "old value of " << g.state[p].input << " is read after it is gone";
       }
     }
   }
@@ -68,9 +77,10 @@ TEST(Schedule, IsTheSameForTheSameStructure) {
 TEST(Schedule, UpdatesRunAsSoonAsTheirGradientIsThere) {
   const Value x = input("x", {1000}), a = input("a", {1000}), b = input("b", {1000});
   const Value grad_a = op::tanh(op::mul(x, 2.0)), grad_b = op::tanh(op::mul(x, 3.0));
-  const ir::Graph g = graph_of({x, a, b}, {{"loss", op::reduce_sum(x, {0})},
-                                           {"a2", op::sub(a, op::add(grad_a, grad_b))},
-                                           {"b2", op::sub(b, grad_b)}},
+  const ir::Graph g = graph_of({x, a, b},
+                               {{"loss", op::reduce_sum(x, {0})},
+                                {"a2", op::sub(a, op::add(grad_a, grad_b))},
+                                {"b2", op::sub(b, grad_b)}},
                                {{"a", "a2"}, {"b", "b2"}});
   const Schedule s = schedule(g);
   check_order(g, s);
@@ -95,7 +105,8 @@ TEST(Schedule, AReaderOfBothSidesForbidsSharing) {
 
 TEST(Schedule, TwoPairsThatNeedEachOtherShareOnlyOne) {
   const Value a = input("a", {8}), b = input("b", {8});
-  const ir::Graph swap = graph_of({a, b}, {{"a2", op::neg(b)}, {"b2", op::neg(a)}}, {{"a", "a2"}, {"b", "b2"}});
+  const ir::Graph swap =
+      graph_of({a, b}, {{"a2", op::neg(b)}, {"b2", op::neg(a)}}, {{"a", "a2"}, {"b", "b2"}});
   const Schedule s = schedule(swap);
   EXPECT_EQ(s.shared[0] + s.shared[1], 1);
   check_order(swap, s);
@@ -116,7 +127,8 @@ std::vector<StepFacts> random_facts(std::mt19937_64& rng, const Schedule& s) {
     StepFacts f;
     for (int r = 0; r < n->results(); ++r)
       for (size_t i = 0; i < n->inputs().size(); ++i)
-        if (n->inputs()[i].type() == n->types()[static_cast<size_t>(r)] && rng() % 3) f.in_place.emplace_back(r, static_cast<int>(i));
+        if (n->inputs()[i].type() == n->types()[static_cast<size_t>(r)] && rng() % 3)
+          f.in_place.emplace_back(r, static_cast<int>(i));
     if (rng() % 4 == 0) f.scratch_bytes = static_cast<int64_t>(rng() % 300);
     for (const Value& v : n->inputs()) f.reads.push_back(!ir::constant_value(storage_of(v)) || rng() % 2);
     facts.push_back(std::move(f));
@@ -128,7 +140,8 @@ TEST(BufferPlan, RandomGraphsHoldEveryValueWhereItIsRead) {
   std::mt19937_64 rng(8);
   int in_place = 0, copies = 0;
   for (int round = 0; round < 300; ++round) {
-    const ir::Graph g = test::random_program(rng, {.states = 1 + static_cast<int>(rng() % 4), .nodes = static_cast<int>(rng() % 60)});
+    const ir::Graph g = test::random_program(
+        rng, {.states = 1 + static_cast<int>(rng() % 4), .nodes = static_cast<int>(rng() % 60)});
     const Schedule s = schedule(g);
     const auto facts = random_facts(rng, s);
     const BufferPlan plan = plan_buffers(g, s, facts);
@@ -188,7 +201,8 @@ TEST(BufferPlan, VerifierCatchesEverySeededFault) {
       const PlannedStep& step = plan.steps[i];
       if (!step.node) continue;
       for (size_t k = 0; k < step.operands.size(); ++k) {
-        if (step.node->inputs()[k].type().bytes() == 0 || step.operands[k].kind == Place::Kind::none) continue;
+        if (step.node->inputs()[k].type().bytes() == 0 || step.operands[k].kind == Place::Kind::none)
+          continue;
         BufferPlan broken = plan;
         Place& p = broken.steps[i].operands[k];
         if (p.kind == Place::Kind::arena) p.offset += arena_alignment;
@@ -200,7 +214,8 @@ TEST(BufferPlan, VerifierCatchesEverySeededFault) {
           ++caught;
         }
       }
-      if (step.node->types()[0].bytes() > 0) {  // a result that lands on the first byte of the arena, or beyond its end
+      if (step.node->types()[0].bytes() >
+          0) {  // a result that lands on the first byte of the arena, or beyond its end
         BufferPlan broken = plan;
         Place& p = broken.steps[i].results[0];
         p = {Place::Kind::arena, 0, plan.arena_bytes};

@@ -55,7 +55,8 @@ class NullKernel final : public Kernel {
 class NullTarget final : public Target {
  public:
   const kernel::TargetSpec& spec() const override { return spec_; }
-  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>, const PrepareOptions&) const override {
+  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
+                   const PrepareOptions&) const override {
     return {std::make_unique<NullKernel>(node), {}};
   }
 

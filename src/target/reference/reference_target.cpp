@@ -67,7 +67,8 @@ class ReferenceKernel final : public Kernel {
 class ReferenceTarget final : public Target {
  public:
   const kernel::TargetSpec& spec() const override { return spec_; }
-  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>, const PrepareOptions&) const override {
+  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
+                   const PrepareOptions&) const override {
     return {reference_kernel(node), {}};
   }
 
@@ -82,6 +83,8 @@ const Target& reference_target() {
   return target;
 }
 
-std::unique_ptr<Kernel> reference_kernel(const ir::Node& node) { return std::make_unique<ReferenceKernel>(node); }
+std::unique_ptr<Kernel> reference_kernel(const ir::Node& node) {
+  return std::make_unique<ReferenceKernel>(node);
+}
 
 }  // namespace espalier::target::reference
