@@ -10,20 +10,25 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ir/graph.h"
 
 namespace espalier::format {
 
 struct OnnxSaveOptions {
-  std::map<std::string, std::string> metadata;  ///< of the model; keys that begin with "espalier." are ours
+  std::map<std::string, std::string> metadata = {};  ///< of the model; keys that begin with "espalier." are ours
   /// More bytes of weights than this go beside the model, as FILE.safetensors that the model names as external data.
   int64_t weights_beside_above = 1'500'000'000;
 };
 
 struct OnnxLoadOptions {
   /// Numbers for symbolic dims ("batch"); symbols that are not named stay symbols.
-  std::map<std::string, int64_t> symbols;
+  std::map<std::string, int64_t> symbols = {};
+  /// Dims of inputs by name: they bind the symbols that stand there.
+  std::map<std::string, std::vector<int64_t>> dims = {};
+  /// Inputs whose values are known now (shapes, axes, sizes): they become constants and are no inputs of the graph.
+  std::map<std::string, ir::Array> constants = {};
 };
 
 /// Write a graph of the tensor level, atomically. Constants that have a name in graph.info become initializers of that
@@ -39,6 +44,9 @@ ESPALIER_API ir::Graph load_onnx(const std::filesystem::path& path, const OnnxLo
 
 /// The same from bytes in memory; `name` is what errors call them. External data is refused.
 ESPALIER_API ir::Graph parse_onnx(std::string_view bytes, const std::string& name, const OnnxLoadOptions& options = {});
+
+/// The names of a file's inputs, without those that have initializers.
+ESPALIER_API std::vector<std::string> onnx_input_names(const std::filesystem::path& path);
 
 /// The metadata of an ONNX file (metadata_props), keys that begin with "espalier." included.
 ESPALIER_API std::map<std::string, std::string> onnx_metadata(const std::filesystem::path& path);

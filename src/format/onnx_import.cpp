@@ -232,6 +232,8 @@ class Reader {
     out_.name = g.name();
     for (const onnx::TensorProto& t : g.initializer()) read_initializer(t);
     if (g.sparse_initializer_size() > 0) fail("sparse initializers are not supported", g.sparse_initializer(0).values().name());
+    symbols_ = options_.symbols;
+    for (const onnx::ValueInfoProto& i : g.input()) bind_symbols(i);
     for (const onnx::ValueInfoProto& i : g.input()) read_input(i);
     for (const onnx::NodeProto& n : g.node()) read_node(n);
     for (const onnx::ValueInfoProto& o : g.output()) read_output(o);
@@ -269,13 +271,34 @@ class Reader {
     if (t.name()[0] != '#') constants_.emplace_back(t.name(), v);
   }
 
+  /// What the dims given for an input say of its symbols.
+  void bind_symbols(const onnx::ValueInfoProto& info) {
+    const auto given = options_.dims.find(info.name());
+    if (given == options_.dims.end()) return;
+    const ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
+    bool fits = type.dims.size() == given->second.size();
+    for (size_t i = 0; fits && i < type.dims.size(); ++i) {
+      const Dim d = type.dims[i];
+      const int64_t n = given->second[i];
+      if (d.is_static()) fits = d.value() == n;
+      else if (fits = n % d.factor() == 0; fits)
+        fits = symbols_.emplace(std::string(d.symbol_name()), n / d.factor()).first->second == n / d.factor();
+    }
+    if (!fits) fail("the dims given for input " + quote(info.name()) + " do not fit", ir::dims_text(given->second), type.text());
+  }
+
   void read_input(const onnx::ValueInfoProto& info) {
     if (info.name().empty()) fail("an input has no name");
     if (const auto it = names_.find(info.name()); it != names_.end() && ir::constant_value(it->second.value)) return;
     ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
     for (Dim& d : type.dims)
-      if (const auto it = options_.symbols.find(std::string(d.symbol_name())); !d.is_static() && it != options_.symbols.end())
+      if (const auto it = symbols_.find(std::string(d.symbol_name())); !d.is_static() && it != symbols_.end())
         d = d.factor() * it->second;
+    if (const auto it = options_.constants.find(info.name()); it != options_.constants.end()) {
+      if (it->second.dtype() != type.dtype || it->second.rank() != type.rank())
+        fail("the value of input " + quote(info.name()) + " is of another type", it->second.type().text(), type.text());
+      return define(info.name(), {.value = ir::constant(it->second), .sizes = {}});
+    }
     out_.inputs.push_back(ir::new_input(info.name(), std::move(type)));
     define(info.name(), {.value = out_.inputs.back(), .sizes = {}});
   }
@@ -308,6 +331,14 @@ class Reader {
              fmt::format("opset {}, {} inputs", opset_, use.inputs()), allowed);
   }
 
+  /// Rows ask for the numbers of dims; UserError where it is a symbol that had none.
+  static void refuse_symbols(const Use& use) {
+    for (size_t i = 0; i < use.inputs(); ++i)
+      if (use.has(i))
+        for (const Dim& d : use.dims(i))
+          if (!d.is_static()) use.fail("a symbolic dim is not supported here", dims_text(use.dims(i)), "symbols bound when loading");
+  }
+
   void read_node(const onnx::NodeProto& node) {
     std::vector<Held> inputs;
     const std::string by = node.op_type() + " " + quote(node.output_size() > 0 ? node.output(0) : node.name());
@@ -324,6 +355,9 @@ class Reader {
     } catch (const UserError& e) {
       if (e.fields().where.starts_with(use.where())) throw;
       throw UserError({use.where() + ": " + e.fields().where, e.fields().problem, e.fields().got, e.fields().allowed});
+    } catch (const InternalError&) {
+      refuse_symbols(use);
+      throw;
     }
     for (int i = 0; i < node.output_size(); ++i) {
       if (node.output(i).empty()) continue;
@@ -389,6 +423,7 @@ class Reader {
   std::filesystem::path folder_;
   const OnnxLoadOptions& options_;
   int64_t opset_ = 0;
+  std::map<std::string, int64_t> symbols_;
   std::map<std::string, Held> names_;
   std::vector<std::pair<std::string, Value>> constants_;
   Folder folder_of_constants_;

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/stubs/logging.h>
@@ -248,6 +249,17 @@ Array load_onnx_tensor(const std::filesystem::path& path) {
       !t.ParseFromArray(file->bytes().data(), static_cast<int>(file->bytes().size())))
     fail(path.string(), "the bytes are no ONNX tensor (protobuf)", "", "a complete TensorProto");
   return array_of(t, {}, path.string());
+}
+
+std::vector<std::string> onnx_input_names(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  const onnx::ModelProto model = parse_model(view_of(*file), path.string());
+  std::set<std::string> initialized;
+  for (const auto& t : model.graph().initializer()) initialized.insert(t.name());
+  std::vector<std::string> names;
+  for (const auto& i : model.graph().input())
+    if (!initialized.contains(i.name())) names.push_back(i.name());
+  return names;
 }
 
 std::map<std::string, std::string> onnx_metadata(const std::filesystem::path& path) {

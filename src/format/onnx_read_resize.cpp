@@ -29,7 +29,7 @@ struct Modes {
 
 /// Where result position i reads, by ONNX's coordinate_transformation_mode.
 double coordinate(const Use& u, const Modes& m, int64_t i, int64_t in, int64_t out, double scale) {
-  const auto x = static_cast<double>(i), length = static_cast<double>(out);
+  const auto x = static_cast<double>(i), length = static_cast<double>(in) * scale;  // before rounding down
   if (m.coordinates == "half_pixel") return (x + 0.5) / scale - 0.5;
   if (m.coordinates == "pytorch_half_pixel") return out > 1 ? (x + 0.5) / scale - 0.5 : 0;
   if (m.coordinates == "align_corners") return out > 1 ? x * static_cast<double>(in - 1) / (length - 1) : 0;

@@ -1,4 +1,5 @@
 // ONNX files: saving is exact, files are clean for other tools, what is malformed is refused by name.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -217,6 +218,78 @@ TEST(Onnx, SymbolsAreBoundOnDemand) {
   format::save_onnx(path, traced(model, f32({batch, 7})));
   EXPECT_EQ(format::load_onnx(path, {.symbols = {{"batch", 5}}}).outputs[0].value.type().text(), "f32[5,3]");
   EXPECT_EQ(format::load_onnx(path).outputs[0].value.type().text(), "f32[batch,3]");
+}
+
+/// A model with the parts that files have: initializers, standard nodes, symbols, a node of our domain with a body.
+std::string varied_model() {
+  const Value x = ir::new_input("x", f32({batch, 8, 8, 3})), steps = ir::new_input("steps", f32({4, 3}));
+  const Value w = ir::constant(random_array(f32({4, 3, 3, 3}), {}, 1)), b = ir::constant(random_array(f32({4}), {}, 2));
+  op::ConvAttrs a = op::plain_conv(2, ir::Dtype::f32);
+  const Value y = op::conv(x, w, a);
+  const Value pooled = op::max_pool(op::relu(op::add(y, op::broadcast_in(b, y.dims(), {3}))),
+                                    {.window = {2, 2}, .stride = {2, 2}, .pad_low = {0, 0}, .pad_high = {1, 1}, .count_pad = false,
+                                     .spatial = {}})[0];
+  const Value flat = op::reshape(pooled, {batch, 36});
+  const ir::GraphRef body = op::body_graph("sum", std::array{f32({3}), f32({3})}, [](const std::vector<Value>& v) {
+    const Value next = op::add(v[0], v[1]);
+    return std::vector<Value>{next, op::rsqrt(next)};
+  });
+  const std::vector<Value> scanned = op::scan({.body = body, .carries = 1, .slices = 1, .length = 4, .reverse = false},
+                                              {ir::constant(Array::of<float>({3}, {1, 2, 3})), steps});
+  return format::onnx_bytes(graph_of({x, steps}, {op::softmax(flat, 1), scanned[1]}));
+}
+
+TEST(Onnx, MutatedFilesLoadOrAreRefused) {
+  const std::string model = varied_model();
+  std::mt19937 rng(7);
+  int loaded = 0, refused = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::string bytes = model;
+    const size_t changes = 1 + rng() % 3;
+    for (size_t k = 0; k < changes; ++k) {
+      const size_t at = rng() % bytes.size();
+      switch (rng() % 4) {
+        case 0: bytes.resize(at + 1); break;
+        case 1: bytes[at] = static_cast<char>(rng()); break;
+        case 2: bytes[at] = static_cast<char>(bytes[at] ^ (1 << rng() % 8)); break;
+        default: bytes.erase(at, 1 + rng() % 4);
+      }
+    }
+    try {
+      static_cast<void>(format::parse_onnx(bytes, "mutated"));
+      ++loaded;
+    } catch (const UserError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 2000);
+  EXPECT_GT(loaded, 100);  // weights may change
+}
+
+TEST(Onnx, ErrorsNameTheNode) {
+  const std::string good = varied_model();
+  const auto message = [](const std::string& bytes) -> std::string {
+    try {
+      static_cast<void>(format::parse_onnx(bytes, "model.onnx"));
+    } catch (const UserError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    std::string bytes = good;
+    const size_t at = bytes.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return at == std::string::npos ? bytes : bytes.replace(at, from.size(), to);
+  };
+  EXPECT_THAT(message("not a model"), testing::HasSubstr("no ONNX model"));
+  EXPECT_THAT(message(good.substr(0, good.size() / 2)), testing::HasSubstr("no ONNX model"));
+  EXPECT_THAT(message(""), testing::HasSubstr("no graph"));
+  const std::string unknown = message(replaced("Softmax", "Softmin"));
+  EXPECT_THAT(unknown, testing::AllOf(testing::HasSubstr("model.onnx, node \"y0\", op Softmin (opset 17)"),
+                                      testing::HasSubstr("not supported"), testing::HasSubstr("LogSoftmax")));
+  EXPECT_THAT(message(replaced("strides", "stridez")), testing::HasSubstr("attribute is not supported (got stridez"));
+  EXPECT_THAT(message(replaced(std::string("\x22\x04Relu"), std::string("\x22\x04Tanh"))), "");
 }
 
 }  // namespace
