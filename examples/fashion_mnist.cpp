@@ -83,7 +83,7 @@ void train_and_score(int64_t epochs, int64_t pictures) {
 
 int main(int argc, char** argv) {
   try {
-    train_and_score(argc > 1 ? std::atoll(argv[1]) : 3, argc > 2 ? std::atoll(argv[2]) : 60'000);
+    train_and_score(argc > 1 ? std::atoll(argv[1]) : 4, argc > 2 ? std::atoll(argv[2]) : 60'000);
   } catch (const UserError& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

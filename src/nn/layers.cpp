@@ -96,6 +96,11 @@ Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
   const Tensor w = weight.tensor(), b = bias.tensor(), mean = running_mean.tensor(), var = running_var.tensor();
   if (mode == Mode::eval)
     return Tensor::from(op::batch_norm(x.value(), w.value(), b.value(), mean.value(), var.value(), eps), {x, w, b, mean, var});
+  int64_t examples = 1;
+  for (int64_t i = 0; i + 1 < x.rank(); ++i) examples *= x.dim(i).is_static() ? x.dim(i).value() : 2;
+  if (examples == 1)
+    throw UserError({"batch norm in training mode", "one value per channel has no variance", ir::dims_text(x.dims()),
+                     "two values per channel or more: a larger batch or picture"});
   const std::vector<Value> r = op::batch_norm_train(x.value(), w.value(), b.value(), eps);
   std::vector<int64_t> folded;
   for (int64_t i = 0; i + 1 < x.rank(); ++i) folded.push_back(i);

@@ -1,0 +1,291 @@
+// Optimisers, schedules and layers against their formulas, written out by hand.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "nn/layers.h"
+#include "nn/losses.h"
+#include "nn/optim.h"
+
+namespace espalier::nn {
+namespace {
+
+using Vector = std::vector<double>;
+
+TEST(Schedule, FollowsItsFormula) {
+  EXPECT_EQ(constant_rate(0.3)(1000), 0.3);
+  const Schedule decay = step_decay(0.4, 0.5, 10);
+  EXPECT_DOUBLE_EQ(decay(0), 0.4);
+  EXPECT_DOUBLE_EQ(decay(9), 0.4);
+  EXPECT_DOUBLE_EQ(decay(10), 0.2);
+  EXPECT_DOUBLE_EQ(decay(35), 0.05);
+  const Schedule cosine = cosine_rate(1, 110, 10);
+  for (int64_t s = 0; s < 10; ++s) EXPECT_DOUBLE_EQ(cosine(s), static_cast<double>(s + 1) / 10);
+  for (int64_t s = 10; s < 110; ++s)
+    EXPECT_NEAR(cosine(s), (1 + std::cos(std::numbers::pi * static_cast<double>(s - 10) / 100)) / 2, 1e-12);
+  EXPECT_NEAR(cosine(500), 0, 1e-12);
+}
+
+TEST(Schedule, RefusesImpossibleCounts) {
+  EXPECT_THROW(step_decay(1, 0.5, 0), UserError);
+  EXPECT_THROW(cosine_rate(1, 0), UserError);
+  EXPECT_THROW(cosine_rate(1, 10, 10), UserError);
+  EXPECT_THROW(cosine_rate(1, 10, -1), UserError);
+}
+
+/// Five steps of an optimiser on sum(a p^2), whose gradient is 2 a p, against `formula`(p, g, step from 1).
+void expect_follows(const Parameter& p, Optimiser& optimiser, const std::function<void(Vector&, const Vector&, int)>& formula) {
+  const Vector a{1, 0.5, 3};
+  Compiled step = compile([&](const std::vector<Tensor>&) -> std::vector<Tensor> {
+    const Tensor loss = (p.tensor().square() * Tensor::of({1, 0.5, 3})).sum();
+    optimiser.minimise(loss);
+    return {loss};
+  });
+  Vector want{p.storage().at(0), p.storage().at(1), p.storage().at(2)};
+  for (int t = 1; t <= 5; ++t) {
+    const double loss = step({})[0].item();
+    double wanted_loss = 0;
+    Vector g;
+    for (size_t i = 0; i < 3; ++i) wanted_loss += a[i] * want[i] * want[i], g.push_back(2 * a[i] * want[i]);
+    EXPECT_NEAR(loss, wanted_loss, 1e-4 * (1 + wanted_loss)) << "step " << t;
+    formula(want, g, t);
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_NEAR(p.storage().at(static_cast<int64_t>(i)), want[i], 2e-5) << "step " << t << ", element " << i;
+  }
+}
+
+Parameter three() { return Parameter(Array::of<float>({3}, {1, -2, 0.5}), true, "p"); }
+
+TEST(Sgd, Plain) {
+  const Parameter p = three();
+  Sgd sgd({p}, {.rate = 0.05});
+  expect_follows(p, sgd, [](Vector& x, const Vector& g, int) {
+    for (size_t i = 0; i < x.size(); ++i) x[i] -= 0.05 * g[i];
+  });
+}
+
+TEST(Sgd, MomentumAndWeightDecay) {
+  const Parameter p = three();
+  Sgd sgd({p}, {.rate = 0.05, .momentum = 0.9, .weight_decay = 0.1});
+  Vector v(3);
+  expect_follows(p, sgd, [&](Vector& x, const Vector& g, int) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      v[i] = 0.9 * v[i] + g[i] + 0.1 * x[i];
+      x[i] -= 0.05 * v[i];
+    }
+  });
+}
+
+TEST(Sgd, Nesterov) {
+  const Parameter p = three();
+  Sgd sgd({p}, {.rate = 0.05, .momentum = 0.8, .nesterov = true});
+  Vector v(3);
+  expect_follows(p, sgd, [&](Vector& x, const Vector& g, int) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      v[i] = 0.8 * v[i] + g[i];
+      x[i] -= 0.05 * (g[i] + 0.8 * v[i]);
+    }
+  });
+}
+
+/// Adam's update with its decay on the gradient or, decoupled, on the parameter.
+auto adam_formula(double rate, double decay, bool decoupled) {
+  return [=, m = Vector(3), v = Vector(3)](Vector& x, const Vector& gradient, int t) mutable {
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double g = gradient[i] + (decoupled ? 0 : decay * x[i]);
+      m[i] = 0.9 * m[i] + 0.1 * g;
+      v[i] = 0.999 * v[i] + 0.001 * g * g;
+      if (decoupled) x[i] -= rate * decay * x[i];
+      x[i] -= rate * (m[i] / (1 - std::pow(0.9, t))) / (std::sqrt(v[i] / (1 - std::pow(0.999, t))) + 1e-8);
+    }
+  };
+}
+
+TEST(Adam, DecayOnTheGradient) {
+  const Parameter p = three();
+  Adam adam({p}, {.rate = 0.1, .weight_decay = 0.2});
+  expect_follows(p, adam, adam_formula(0.1, 0.2, false));
+}
+
+TEST(Adam, DecoupledDecay) {
+  const Parameter p = three();
+  const auto adam = adamw({p}, 0.1, 0.3);
+  expect_follows(p, *adam, adam_formula(0.1, 0.3, true));
+}
+
+TEST(Optimiser, SetRateActsFromTheNextRun) {
+  const Parameter p = three();
+  Sgd sgd({p}, {.rate = 0.5});
+  sgd.set_rate(0.01);
+  EXPECT_NEAR(sgd.rate(), 0.01, 1e-9);
+  expect_follows(p, sgd, [&](Vector& x, const Vector& g, int t) {
+    for (size_t i = 0; i < x.size(); ++i) x[i] -= 0.01 * t * g[i];
+    sgd.set_rate(0.01 * (t + 1));
+  });
+}
+
+TEST(ClipByNorm, ScalesOnlyWhatIsTooLong) {
+  const std::vector<Tensor> g{Tensor::of({3, 0}), Tensor::of({0, 4}).reshape({2, 1})};  // global norm 5
+  const std::vector<Tensor> cut = clip_by_norm(g, 1);
+  EXPECT_NEAR(cut[0].to_vector<float>()[0], 0.6, 1e-5);
+  EXPECT_NEAR(cut[1].to_vector<float>()[1], 0.8, 1e-5);
+  const std::vector<Tensor> kept = clip_by_norm(g, 10);
+  EXPECT_EQ(kept[0].to_vector<float>(), g[0].to_vector<float>());
+  EXPECT_EQ(kept[1].to_vector<float>(), g[1].to_vector<float>());
+  const std::vector<Tensor> none{Tensor::zeros({3})};
+  EXPECT_EQ(clip_by_norm(none, 1)[0].to_vector<float>(), (std::vector<float>{0, 0, 0}));
+}
+
+TEST(BatchNorm, NormalisesAndTracksTheUnbiasedVariance) {
+  BatchNorm norm(2, 0.1, 1e-5);
+  parameters_of(norm);
+  const Tensor x = Tensor::randn({3, 2, 2, 2}, 4) * 2 + 1;
+  Compiled step = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {norm(in[0], Mode::train)}; });
+  const std::vector<float> y = step({x})[0].to_vector<float>(), e = x.to_vector<float>();
+  for (size_t c = 0; c < 2; ++c) {
+    double mean = 0, var = 0;
+    for (size_t i = c; i < e.size(); i += 2) mean += e[i] / 12;
+    for (size_t i = c; i < e.size(); i += 2) var += (e[i] - mean) * (e[i] - mean);
+    for (size_t i = c; i < e.size(); i += 2) EXPECT_NEAR(y[i], (e[i] - mean) / std::sqrt(var / 12 + 1e-5), 1e-4);
+    EXPECT_NEAR(norm.running_mean.storage().at(static_cast<int64_t>(c)), 0.1 * mean, 1e-5);
+    EXPECT_NEAR(norm.running_var.storage().at(static_cast<int64_t>(c)), 0.9 + 0.1 * var / 11, 1e-5);
+  }
+  const Tensor fixed = norm(x, Mode::eval);
+  for (size_t i = 0; i < e.size(); ++i) {
+    const auto c = static_cast<int64_t>(i % 2);
+    EXPECT_NEAR(fixed.to_vector<float>()[i], (e[i] - norm.running_mean.storage().at(c)) /
+                                                 std::sqrt(norm.running_var.storage().at(c) + 1e-5), 1e-4);
+  }
+}
+
+TEST(BatchNorm, OneValuePerChannelIsRefusedInTraining) {
+  const BatchNorm norm(3);
+  EXPECT_THROW(norm(Tensor::ones({1, 1, 1, 3}), Mode::train), UserError);
+  EXPECT_EQ(norm(Tensor::zeros({1, 3}), Mode::eval).to_vector<float>(), (std::vector<float>{0, 0, 0}));
+}
+
+TEST(LayerNorm, NormalisesEachRow) {
+  const LayerNorm norm(5);
+  const Tensor x = Tensor::randn({3, 5}, 6) * 3 - 1;
+  const std::vector<float> e = x.to_vector<float>(), y = norm(x).to_vector<float>();
+  for (size_t r = 0; r < 3; ++r) {
+    double mean = 0, var = 0;
+    for (size_t i = 0; i < 5; ++i) mean += e[5 * r + i] / 5;
+    for (size_t i = 0; i < 5; ++i) var += (e[5 * r + i] - mean) * (e[5 * r + i] - mean) / 5;
+    for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(y[5 * r + i], (e[5 * r + i] - mean) / std::sqrt(var + 1e-5), 1e-4);
+  }
+}
+
+TEST(GroupNorm, NormalisesEachGroupOfChannels) {
+  const GroupNorm norm(2, 4);
+  const Tensor x = Tensor::randn({2, 3, 4}, 7) + 2;
+  const std::vector<float> e = x.to_vector<float>(), y = norm(x).to_vector<float>();
+  const auto at = [](size_t n, size_t p, size_t c) { return (n * 3 + p) * 4 + c; };
+  for (size_t n = 0; n < 2; ++n)
+    for (size_t g = 0; g < 2; ++g) {
+      double mean = 0, var = 0;
+      for (size_t p = 0; p < 3; ++p)
+        for (size_t c = 2 * g; c < 2 * g + 2; ++c) mean += e[at(n, p, c)] / 6;
+      for (size_t p = 0; p < 3; ++p)
+        for (size_t c = 2 * g; c < 2 * g + 2; ++c) var += (e[at(n, p, c)] - mean) * (e[at(n, p, c)] - mean) / 6;
+      for (size_t p = 0; p < 3; ++p)
+        for (size_t c = 2 * g; c < 2 * g + 2; ++c)
+          EXPECT_NEAR(y[at(n, p, c)], (e[at(n, p, c)] - mean) / std::sqrt(var + 1e-5), 1e-4);
+    }
+}
+
+TEST(Dropout, KeepsItsShareAndDrawsAnewEachStep) {
+  const auto draw = [](int64_t seed) {
+    const Dropout dropout{.rate = 0.3, .generator = Generator(seed)};
+    Compiled step = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+      const Tensor a = dropout(in[0], Mode::train), b = dropout(in[0], Mode::train);
+      dropout.generator.advance();
+      return {a, b};
+    });
+    std::vector<std::vector<float>> all;
+    for (int i = 0; i < 2; ++i)
+      for (const Tensor& t : step({Tensor::ones({100, 100})})) all.push_back(t.to_vector<float>());
+    return all;
+  };
+  const auto draws = draw(11);
+  for (size_t i = 0; i < draws.size(); ++i) {
+    int64_t kept = 0;
+    for (const float v : draws[i]) {
+      EXPECT_TRUE(v == 0 || std::fabs(v - 1 / 0.7) < 1e-5);
+      kept += v != 0;
+    }
+    EXPECT_NEAR(static_cast<double>(kept) / 10000, 0.7, 0.02);
+    for (size_t k = 0; k < i; ++k) EXPECT_NE(draws[i], draws[k]) << "two draws, one mask";
+  }
+  EXPECT_EQ(draw(11), draws);
+  EXPECT_NE(draw(12), draws);
+  const Dropout off{.rate = 0.3, .generator = Generator(1)};
+  EXPECT_EQ(off(Tensor::ones({4}), Mode::eval).to_vector<float>(), (std::vector<float>{1, 1, 1, 1}));
+}
+
+TEST(Conv2d, IsTheNaiveSum) {
+  Init init(8);
+  const Conv2d conv(4, 6, 3, {.stride = 2, .padding = 1, .groups = 2}, init);
+  const Tensor x = Tensor::randn({2, 5, 7, 4}, 9);
+  const Tensor y = conv(x);
+  EXPECT_EQ(y.dims(), (Dims{2, 3, 4, 6}));
+  const std::vector<float> e = x.to_vector<float>(), got = y.to_vector<float>();
+  for (int64_t n = 0, at = 0; n < 2; ++n)
+    for (int64_t h = 0; h < 3; ++h)
+      for (int64_t w = 0; w < 4; ++w)
+        for (int64_t o = 0; o < 6; ++o, ++at) {
+          double want = conv.bias.storage().at(o);
+          for (int64_t kh = 0; kh < 3; ++kh)
+            for (int64_t kw = 0; kw < 3; ++kw)
+              for (int64_t i = 0; i < 2; ++i) {
+                const int64_t r = 2 * h - 1 + kh, c = 2 * w - 1 + kw;
+                if (r < 0 || r >= 5 || c < 0 || c >= 7) continue;
+                want += static_cast<double>(e[static_cast<size_t>(((n * 5 + r) * 7 + c) * 4 + o / 3 * 2 + i)]) *
+                        conv.weight.storage().at(((o * 3 + kh) * 3 + kw) * 2 + i);
+              }
+          EXPECT_NEAR(got[static_cast<size_t>(at)], want, 1e-4);
+        }
+}
+
+TEST(ConvTranspose2d, IsTheGradientOfConv2d) {
+  Init init(10);
+  const ConvTranspose2d up(3, 2, 2, 2, 0, init, false);
+  const Tensor x = Tensor::randn({1, 3, 3, 3}, 11);
+  const std::vector<float> e = x.to_vector<float>(), got = up(x).to_vector<float>();
+  ASSERT_EQ(got.size(), 72u);
+  for (int64_t h = 0, at = 0; h < 6; ++h)
+    for (int64_t w = 0; w < 6; ++w)
+      for (int64_t o = 0; o < 2; ++o, ++at) {
+        double want = 0;
+        for (int64_t i = 0; i < 3; ++i)
+          want += static_cast<double>(e[static_cast<size_t>((h / 2 * 3 + w / 2) * 3 + i)]) *
+                  up.weight.storage().at(((i * 2 + h % 2) * 2 + w % 2) * 2 + o);
+        EXPECT_NEAR(got[static_cast<size_t>(at)], want, 1e-4);
+      }
+}
+
+TEST(Embedding, GivesRowsOfItsTable) {
+  Init init(12);
+  const Embedding table(5, 3, init);
+  const std::vector<float> got = table(Tensor::of({4, 0, 4}, Dtype::i32)).to_vector<float>();
+  for (size_t r = 0; r < 3; ++r)
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_EQ(got[3 * r + i], table.weight.storage().at(static_cast<int64_t>((r == 1 ? 0 : 4) * 3 + i)));
+}
+
+TEST(Losses, FollowTheirFormulas) {
+  const Tensor logits = Tensor::of({{1, 2, 0.5}, {-1, 0, 3}}), labels = Tensor::of({1, 2}, Dtype::i32);
+  const double a = std::log(std::exp(1) + std::exp(2) + std::exp(0.5)) - 2, b = std::log(std::exp(-1) + 1 + std::exp(3)) - 3;
+  EXPECT_NEAR(cross_entropy(logits, labels).item(), (a + b) / 2, 1e-5);
+  EXPECT_NEAR(accuracy(logits, Tensor::of({1, 0}, Dtype::i32)).item(), 0.5, 1e-6);
+  const auto bce = [](double x, double t) { return std::log1p(std::exp(-x)) + (1 - t) * x; };
+  EXPECT_NEAR(bce_with_logits(Tensor::of({2, -1}), Tensor::of({1, 0.25})).item(), (bce(2, 1) + bce(-1, 0.25)) / 2, 1e-5);
+  EXPECT_NEAR(bce_with_logits(Tensor::of({-200, 200}), Tensor::of({0, 1})).item(), 0, 1e-6);
+  EXPECT_NEAR(mse(Tensor::of({1, 2}), Tensor::of({3, 5})).item(), 6.5, 1e-5);
+  const double p = 1 / (1 + std::exp(-0.5));
+  EXPECT_NEAR(dice_loss(Tensor::of({0.5, 0.5}).reshape({2, 1}), Tensor::of({1, 0}).reshape({2, 1})).item(), 1 - (2 * p + 1) / (2 * p + 1 + 1), 1e-5);
+}
+
+}  // namespace
+}  // namespace espalier::nn

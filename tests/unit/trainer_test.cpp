@@ -1,0 +1,163 @@
+// The Trainer: callbacks, checkpoints, resumption to the same bits.
+#include "train/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/process.h"
+#include "support/small_training.h"
+
+namespace espalier::train {
+namespace {
+
+using test::SmallTraining;
+using test::TemporaryFolder;
+
+/// Calls a function after a given step.
+struct AtStep : Callback {
+  AtStep(int64_t step, std::function<void()> then) : step(step), then(std::move(then)) {}
+  void on_step(const Progress& p) override {
+    if (p.step == step) then();
+  }
+  int64_t step;
+  std::function<void()> then;
+};
+
+struct Record : Callback {
+  void on_step(const Progress& p) override { steps.push_back(p); }
+  bool on_epoch(const Progress& p) override { return ++epochs, p.epoch == stop_after; }
+  void on_end(const Progress&) override { ++ends; }
+  std::vector<Progress> steps;
+  int64_t epochs = 0, ends = 0, stop_after = -1;
+};
+
+TEST(Trainer, CallbacksSeeEveryStepAndEpoch) {
+  SmallTraining run;
+  const auto record = std::make_shared<Record>();
+  run.trainer().add(record);
+  EXPECT_EQ(run.trainer().total_steps(), SmallTraining::steps);
+  EXPECT_EQ(run.fit(), Ending::finished);
+  ASSERT_EQ(record->steps.size(), 20u);
+  EXPECT_EQ(record->epochs, 4);
+  EXPECT_EQ(record->ends, 1);
+  const nn::Schedule rate = nn::cosine_rate(0.05, SmallTraining::steps, 2);
+  for (size_t i = 0; i < record->steps.size(); ++i) {
+    const Progress& p = record->steps[i];
+    EXPECT_EQ(p.step, static_cast<int64_t>(i) + 1);
+    EXPECT_EQ(p.epoch, static_cast<int64_t>(i) / 5);
+    EXPECT_EQ(p.batch, static_cast<int64_t>(i) % 5);
+    EXPECT_EQ(p.end_of_epoch, i % 5 == 4);
+    EXPECT_NEAR(p.rate, rate(static_cast<int64_t>(i)), 1e-8);
+    EXPECT_TRUE(std::isfinite(p.values.at(0)));
+  }
+}
+
+TEST(Trainer, ACallbackEndsTheTrainingAfterItsEpoch) {
+  SmallTraining run;
+  const auto record = std::make_shared<Record>();
+  record->stop_after = 1;
+  run.trainer().add(record);
+  EXPECT_EQ(run.fit(), Ending::stopped_early);
+  EXPECT_EQ(run.trainer().steps_done(), 10);
+  EXPECT_EQ(record->ends, 1);
+}
+
+TEST(Trainer, TwoRunsGiveTheSameBits) {
+  SmallTraining a, b;
+  a.fit();
+  b.fit();
+  EXPECT_TRUE(a.bits() == b.bits());
+}
+
+TEST(Trainer, GoesOnFromItsCheckpointToTheSameBits) {
+  const TemporaryFolder folder;
+  SmallTraining whole;
+  whole.trainer().add(std::make_shared<CsvLog>(folder / "whole.csv"));
+  whole.fit();
+  for (const int64_t at : {1, 5, 7, 19}) {  // inside an epoch and at its end
+    const std::filesystem::path checkpoint = folder / ("cut" + std::to_string(at));
+    {
+      SmallTraining cut({.checkpoint = checkpoint});
+      cut.trainer().add(std::make_shared<CsvLog>(folder / "cut.csv"));
+      cut.trainer().add(std::make_shared<AtStep>(at, [] { set_interrupted(true); }));
+      EXPECT_EQ(cut.fit(), Ending::interrupted);
+      EXPECT_EQ(cut.trainer().steps_done(), at);
+      set_interrupted(false);
+    }
+    SmallTraining rest({.checkpoint = checkpoint});
+    rest.trainer().add(std::make_shared<CsvLog>(folder / "cut.csv"));
+    EXPECT_EQ(rest.fit(), Ending::finished);
+    EXPECT_TRUE(rest.bits() == whole.bits()) << "cut after step " << at;
+    EXPECT_EQ(test::file_text(folder / "cut.csv"), test::file_text(folder / "whole.csv")) << "cut after step " << at;
+  }
+}
+
+TEST(Trainer, AFinishedTrainingIsNotTrainedAgain) {
+  const TemporaryFolder folder;
+  SmallTraining first({.checkpoint = folder / "c"});
+  first.fit();
+  SmallTraining second({.checkpoint = folder / "c"});
+  const auto record = std::make_shared<Record>();
+  second.trainer().add(record);
+  EXPECT_EQ(second.fit(), Ending::finished);
+  EXPECT_TRUE(record->steps.empty());
+  EXPECT_TRUE(second.bits() == first.bits());
+  SmallTraining anew({.checkpoint = folder / "c", .resume = false});
+  anew.trainer().add(record);
+  anew.fit();
+  EXPECT_EQ(record->steps.size(), 20u);
+}
+
+TEST(Trainer, CsvHasARowForEachStep) {
+  const TemporaryFolder folder;
+  SmallTraining run;
+  run.trainer().add(std::make_shared<CsvLog>(folder / "log.csv"));
+  run.fit();
+  const std::string text = test::file_text(folder / "log.csv");
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 21);
+  EXPECT_EQ(text.substr(0, text.find('\n')), "step,epoch,rate,loss");
+  EXPECT_THAT(text, testing::HasSubstr("\n20,3,"));
+}
+
+TEST(EarlyStop, WaitsForPatienceEpochsWithoutBetterMeans) {
+  EarlyStop stop(2, 0.1);
+  const auto epoch = [&](double a, double b) {
+    Progress p;
+    p.values = {a};
+    stop.on_step(p);
+    p.values = {b};
+    stop.on_step(p);
+    return stop.on_epoch(p);
+  };
+  EXPECT_FALSE(epoch(2, 4));      // mean 3
+  EXPECT_FALSE(epoch(1, 3));      // 2: better
+  EXPECT_FALSE(epoch(1.9, 1.95)); // better by less than 0.1: waits once
+  EarlyStop again(2, 0.1);
+  again.restore(stop.state());
+  EXPECT_EQ(again.state(), stop.state());
+  EXPECT_FALSE(epoch(0, 1));      // 0.5: better, the count begins again
+  EXPECT_FALSE(epoch(1, 1));
+  EXPECT_TRUE(epoch(1, 1));
+  Progress p;
+  p.values = {5};
+  again.on_step(p);
+  EXPECT_TRUE(again.on_epoch(p)) << "the restored one had waited once";
+}
+
+TEST(ProgressBar, WritesALinePerEpochWithoutATerminal) {
+  const TemporaryFolder folder;
+  std::FILE* out = std::fopen((folder / "progress").c_str(), "w");
+  {
+    SmallTraining run;
+    run.trainer().add(std::make_shared<ProgressBar>(std::vector<std::string>{"loss"}, out));
+    run.fit();
+  }
+  std::fclose(out);
+  const std::string text = test::file_text(folder / "progress");
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 4) << text;
+  EXPECT_THAT(text, testing::HasSubstr("epoch 4 step 20/20  loss "));
+  EXPECT_EQ(text.find('\r'), std::string::npos);
+}
+
+}  // namespace
+}  // namespace espalier::train
