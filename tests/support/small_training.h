@@ -17,6 +17,16 @@ inline std::string file_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
+/// Calls a function after a given step.
+struct AtStep : train::Callback {
+  AtStep(int64_t step, std::function<void()> then) : step(step), then(std::move(then)) {}
+  void on_step(const train::Progress& p) override {
+    if (p.step == step) then();
+  }
+  int64_t step;
+  std::function<void()> then;
+};
+
 /// Two layers with batch norm and dropout between, 40 noisy samples in batches of 8: 5 steps an epoch.
 class SmallTraining {
  public:

@@ -10,18 +10,9 @@
 namespace espalier::train {
 namespace {
 
+using test::AtStep;
 using test::SmallTraining;
 using test::TemporaryFolder;
-
-/// Calls a function after a given step.
-struct AtStep : Callback {
-  AtStep(int64_t step, std::function<void()> then) : step(step), then(std::move(then)) {}
-  void on_step(const Progress& p) override {
-    if (p.step == step) then();
-  }
-  int64_t step;
-  std::function<void()> then;
-};
 
 struct Record : Callback {
   void on_step(const Progress& p) override { steps.push_back(p); }
