@@ -2,9 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "apps/imaging/engine.h"
+#include "apps/imaging/overlay.h"
+#include "apps/imaging/report.h"
 #include "apps/imaging/training.h"
+#include "base/clock.h"
+#include "base/file.h"
 #include "base/text.h"
+#include "base/threads.h"
+#include "data/png.h"
+#include "target/cpu/cpu_features.h"
 
 namespace espalier::imaging {
 
@@ -12,41 +22,192 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr int64_t most_pictures = 6, timed_runs = 108;
+constexpr double timing_seconds = 12, quick_timing_seconds = 2;
+
 void say(const std::string& line) {
   fmt::print("{}\n", line);
   std::fflush(stdout);
 }
 
+fs::path run_path(const fs::path& folder) { return folder / "run.json"; }
+fs::path report_path(const fs::path& folder) { return folder / "report.html"; }
+
+/// What run.json says: which run the folder holds, and its summary once it has finished.
+struct Folder {
+  std::string key, summary;
+};
+
+Folder read_folder(const fs::path& folder) {
+  if (!fs::exists(run_path(folder))) return {};
+  const nlohmann::json j = nlohmann::json::parse(read_file(run_path(folder)), nullptr, false);
+  if (!j.is_object()) return {};
+  const auto text = [&](const char* name) {
+    const auto it = j.find(name);
+    return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  return {text("key"), text("summary")};
+}
+
+void write_folder(const fs::path& folder, const Folder& state) {
+  const nlohmann::json j{{"key", state.key}, {"summary", state.summary}};
+  write_file(run_path(folder), j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+/// Remove what an earlier run left: all of it, or only unfinished files of a process that was killed.
+void clear_folder(const fs::path& folder, bool all) {
+  if (all)
+    for (const fs::path& p : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder)}) fs::remove(p);
+  for (const fs::path& name : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder), folder / "model.onnx"})
+    for (const fs::directory_entry& e : fs::directory_iterator(folder))
+      if (e.path().filename().string().starts_with(name.filename().string() + ".tmp-")) fs::remove(e.path());
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw UserError({"output folder " + folder.string(), "cannot be made", error.message(), ""});
+}
+
+int64_t count_weights(nn::UNet& network) {
+  int64_t count = 0;
+  for (const Parameter& p : parameters_of(network))
+    if (p.trainable()) count += p.storage().size();
+  return count;
+}
+
+std::string dice_text(const Report& r, const std::vector<double>& dice) {
+  std::string out;
+  for (size_t i = 0; i < dice.size(); ++i) out += fmt::format("{}{} {:.4f}", i ? ", " : "", r.outputs[i], dice[i]);
+  return out;
+}
+
+/// Slices evenly spread over the held-out ones.
+std::vector<int64_t> chosen_slices(int64_t count) {
+  const int64_t n = std::min(count, most_pictures);
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < n; ++i) out.push_back((2 * i + 1) * count / (2 * n));
+  return out;
+}
+
+class Demo {
+ public:
+  explicit Demo(const DemoOptions& options)
+      : options_(options), study_(load_study(options.data)), held_out_(study_.held_out()),
+        training_{.folder = options.folder, .steps = options.steps > 0 ? options.steps : recipe_steps, .precision = fast_precision()} {
+    report_.title = study_.title;
+    report_.caution = study_.caution;
+    report_.split = study_.task.split.text;
+    report_.outputs = study_.outputs();
+    report_.precision = training_.precision;
+    report_.training_slices = static_cast<int64_t>(study_.task.split.train.size());
+    report_.held_out_slices = held_out_->size();
+    report_.processor = fmt::format("{}, {} threads", target::cpu::cpu_name(), pool_threads());
+    key_ = fmt::format("recipe 1; {} steps in {}; {}", training_.steps, training_.precision, study_.key());
+  }
+
+  bool run() {
+    say(fmt::format("data      {}: {} slices to train on, {} held out ({})", study_.title, report_.training_slices, report_.held_out_slices,
+                    report_.split));
+    make_folder(options_.folder);
+    const Folder before = read_folder(options_.folder);
+    if (!options_.again && before.key == key_ && !before.summary.empty() && fs::exists(report_path(options_.folder))) {
+      say(before.summary);
+      say(fmt::format("report    {} (finished earlier; --again trains again)", fs::absolute(report_path(options_.folder)).string()));
+      return true;
+    }
+    clear_folder(options_.folder, options_.again || before.key != key_);
+    write_folder(options_.folder, {key_, ""});
+    train::interrupt_on_signals();
+    return train() && optimise_and_run() && finish();
+  }
+
+ private:
+  bool stopped(const char* stage) const {
+    if (!train::interrupted()) return false;
+    say(fmt::format("{:<10}interrupted; the same call goes on from {}", stage, checkpoint_path(options_.folder).string()));
+    return true;
+  }
+
+  bool train() {
+    const data::Size2 size = study_.training()->sample_size();
+    say(fmt::format("train     U-Net/ResNet-18, {} steps of {} views {}x{} in {}{}", training_.steps, batch_size, size.height, size.width,
+                    training_.precision, fs::exists(checkpoint_path(options_.folder)) ? ", going on from the checkpoint" : ""));
+    run_ = train_network(study_, training_);
+    if (run_.ending == train::Ending::interrupted) {
+      say(fmt::format("train     interrupted after step {} of {}; the same call goes on from {}", run_.steps, training_.steps,
+                      checkpoint_path(options_.folder).string()));
+      return false;
+    }
+    report_.history = parse_history(read_file(log_path(options_.folder)));
+    report_.steps = run_.steps;
+    report_.weights = count_weights(run_.network);
+    report_.training_planned_bytes = run_.planned_bytes;
+    report_.training_seconds = run_.seconds;
+    report_.resumed = run_.resumed_at > 0;
+    const TrainingPoint last = report_.history.empty() ? TrainingPoint{} : report_.history.back();
+    say(fmt::format("train     {} steps in {:.1f} s (compiled in {:.1f} s), loss {:.4f}, Dice {:.4f}; {} planned before step one", run_.steps,
+                    run_.seconds, run_.compile_seconds, last.loss, last.dice, bytes_text(run_.planned_bytes)));
+    return !stopped("train");
+  }
+
+  bool optimise_and_run() {
+    graph_ = freeze(run_.network, held_out_->sample_size());
+    std::vector<std::string> precisions{"f32"};
+    if (fast_precision() == "bf16") precisions.emplace_back("bf16");
+    else report_.notes.emplace_back("No engine in bf16: this processor has no bf16 arithmetic.");
+    for (const std::string& precision : precisions) {
+      const Engine e = compile_engine(graph_, precision);
+      const auto kernels = static_cast<int64_t>(e.program->steps().size());
+      say(fmt::format("optimise  {:<4} {} of {} batch norms folded, {} ops -> {} kernels, {} planned; {:.1f} s", precision, e.folded, e.norms,
+                      e.nodes, kernels, bytes_text(e.program->planned_bytes()), e.compile_seconds));
+      Measurement m = measure(e, *held_out_, timed_runs, options_.steps > 0 ? quick_timing_seconds : timing_seconds);
+      EngineFigures f{.precision = precision, .nodes = e.nodes, .kernels = kernels, .norms = e.norms, .folded = e.folded,
+                      .planned_bytes = e.program->planned_bytes(), .peak_bytes = m.peak_bytes, .compile_seconds = e.compile_seconds,
+                      .dice = m.dice, .p50 = percentile(m.milliseconds, 0.5), .p90 = percentile(m.milliseconds, 0.9),
+                      .p99 = percentile(m.milliseconds, 0.99), .slices_per_second = m.slices_per_second,
+                      .runs = static_cast<int64_t>(m.milliseconds.size())};
+      say(fmt::format("run       {:<4} Dice {}; p50 {:.1f} ms, p99 {:.1f} ms, {:.1f} slices/s", precision, dice_text(report_, f.dice), f.p50,
+                      f.p99, f.slices_per_second));
+      report_.engines.push_back(std::move(f));
+      if (report_.pictures.empty()) draw(m);
+      if (stopped("run")) return false;
+    }
+    return true;
+  }
+
+  void draw(const Measurement& m) {
+    make_folder(options_.folder / "overlays");
+    for (const int64_t i : chosen_slices(held_out_->size())) {
+      const data::SliceRef ref = held_out_->slices()[static_cast<size_t>(i)];
+      const std::string& volume = study_.volumes().volumes()[static_cast<size_t>(ref.volume)].name;
+      Picture p{fmt::format("{}, slice {}", volume, ref.z), data::png_bytes(draw_overlay(*held_out_, i, m.logits[static_cast<size_t>(i)].data()))};
+      write_file(options_.folder / "overlays" / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
+      report_.pictures.push_back(std::move(p));
+    }
+  }
+
+  bool finish() {
+    write_file(report_path(options_.folder), to_html(report_));
+    const std::string summary = to_summary(report_);
+    write_folder(options_.folder, {key_, summary});
+    say(summary);
+    say("report    " + fs::absolute(report_path(options_.folder)).string());
+    return true;
+  }
+
+  DemoOptions options_;
+  Study study_;
+  std::shared_ptr<const data::SliceDataset> held_out_;
+  TrainingOptions training_;
+  std::string key_;
+  TrainingRun run_;
+  ir::Graph graph_;
+  Report report_;
+};
+
 }  // namespace
 
-bool run_demo(const DemoOptions& options) {
-  const Study study = load_study(options.data);
-  say(fmt::format("data      {}: {}", study.title, study.task.split.text));
-  fs::create_directories(options.folder);
-  train::interrupt_on_signals();
-  const TrainingOptions training{.folder = options.folder, .steps = options.steps > 0 ? options.steps : recipe_steps,
-                                 .precision = fast_precision()};
-  const TrainingRun run = train_network(study, training);
-  if (run.ending == train::Ending::interrupted) {
-    say(fmt::format("train     interrupted after step {} of {}", run.steps, training.steps));
-    return false;
-  }
-  say(fmt::format("train     {} steps in {}: {:.1f} s (compiled in {:.1f} s), {} planned", run.steps, training.precision, run.seconds,
-                  run.compile_seconds, bytes_text(run.planned_bytes)));
-  const auto held_out = study.held_out();
-  const ir::Graph graph = freeze(run.network, held_out->sample_size());
-  for (const char* precision : {"f32", "bf16"}) {
-    const Engine e = compile_engine(graph, precision);
-    say(fmt::format("optimise  {}: {} ops -> {} kernels, {} of {} batch norms folded, {} planned, {:.1f} s", precision, e.nodes,
-                    e.program->steps().size(), e.folded, e.norms, bytes_text(e.program->planned_bytes()), e.compile_seconds));
-    const Measurement m = measure(e, *held_out, 90, 8);
-    std::string dice;
-    for (size_t i = 0; i < m.dice.size(); ++i) dice += fmt::format(" {} {:.4f}", study.outputs()[i], m.dice[i]);
-    say(fmt::format("run       {}: Dice{}; p50 {:.1f} ms, p90 {:.1f}, p99 {:.1f}; {:.1f} slices/s; peak {}", precision, dice,
-                    percentile(m.milliseconds, 0.5), percentile(m.milliseconds, 0.9), percentile(m.milliseconds, 0.99),
-                    m.slices_per_second, bytes_text(m.peak_bytes)));
-  }
-  return true;
-}
+bool run_demo(const DemoOptions& options) { return Demo(options).run(); }
 
 }  // namespace espalier::imaging
