@@ -14,14 +14,16 @@ constexpr std::string_view role_names[] = {"input", "output", "scratch", "local"
 std::string guards_text(const std::vector<Guard>& guards) {
   std::string s;
   for (const Guard& g : guards)
-    s += (s.empty() ? " if " : " and ") + std::to_string(g.low) + " <= " + g.index.text() + " < " + std::to_string(g.high);
+    s += (s.empty() ? " if " : " and ") + std::to_string(g.low) + " <= " + g.index.text() + " < " +
+         std::to_string(g.high);
   return s;
 }
 
 std::string instr_text(const Instr& in) {
   const auto op = [&](size_t i) { return "t" + std::to_string(in.operand[i]); };
   switch (in.kind) {
-    case Instr::Kind::constant: return ir::is_float(in.dtype) ? number_text(in.value) : std::to_string(in.integer);
+    case Instr::Kind::constant:
+      return ir::is_float(in.dtype) ? number_text(in.value) : std::to_string(in.integer);
     case Instr::Kind::index: return "index " + in.address.text();
     case Instr::Kind::inside: return "inside" + guards_text(in.guards);
     case Instr::Kind::cast: return "cast " + op(0);
@@ -30,7 +32,8 @@ std::string instr_text(const Instr& in) {
     case Instr::Kind::load: {
       std::string s = "b" + std::to_string(in.buffer) + "[" + in.address.text();
       for (const Indirect& i : in.indirect)
-        s += " + clamp(t" + std::to_string(i.value) + ", " + std::to_string(i.bound) + ")*" + std::to_string(i.stride);
+        s += " + clamp(t" + std::to_string(i.value) + ", " + std::to_string(i.bound) + ")*" +
+             std::to_string(i.stride);
       return s + "]" + guards_text(in.guards);
     }
     case Instr::Kind::scalar: break;
@@ -49,14 +52,17 @@ std::string loops_text(const LoopNest& nest, const std::vector<int>& loops) {
 std::string stage_text(const LoopNest& nest, const Stage& stage) {
   std::string s = "  stage" + loops_text(nest, stage.loops) + "\n";
   for (size_t i = 0; i < stage.body.size(); ++i)
-    s += "    t" + std::to_string(i) + " = " + std::string(dtype_name(stage.body[i].dtype)) + " " + instr_text(stage.body[i]) + "\n";
+    s += "    t" + std::to_string(i) + " = " + std::string(dtype_name(stage.body[i].dtype)) + " " +
+         instr_text(stage.body[i]) + "\n";
   for (size_t i = 0; i < stage.reductions.size(); ++i) {
     const Reduction& r = stage.reductions[i];
-    s += "    r" + std::to_string(i) + " = " + std::string(dtype_name(r.dtype)) + " " + std::string(reduce_op_name(r.op)) + " t" +
-         std::to_string(r.value) + (r.position >= 0 ? " at t" + std::to_string(r.position) : "") + "\n";
+    s += "    r" + std::to_string(i) + " = " + std::string(dtype_name(r.dtype)) + " " +
+         std::string(reduce_op_name(r.op)) + " t" + std::to_string(r.value) +
+         (r.position >= 0 ? " at t" + std::to_string(r.position) : "") + "\n";
   }
   for (const Store& st : stage.stores)
-    s += "    b" + std::to_string(st.buffer) + "[" + st.address.text() + "] = t" + std::to_string(st.value) + "\n";
+    s += "    b" + std::to_string(st.buffer) + "[" + st.address.text() + "] = t" + std::to_string(st.value) +
+         "\n";
   return s;
 }
 
@@ -86,14 +92,20 @@ class Verifier {
 
  private:
   void require(bool ok, const std::string& what) const {
-    if (!ok) throw InternalError("loop nest, stage " + std::to_string(stage_) + ": " + what + "\n" + nest_.text());
+    if (!ok)
+      throw InternalError("loop nest, stage " + std::to_string(stage_) + ": " + what + "\n" + nest_.text());
   }
-  void check_var(int v) const { require(v >= 0 && static_cast<size_t>(v) < nest_.extents.size(), "unknown loop variable"); }
-  void check_operand(int t, size_t limit) const { require(t >= 0 && static_cast<size_t>(t) < limit, "operand out of order"); }
+  void check_var(int v) const {
+    require(v >= 0 && static_cast<size_t>(v) < nest_.extents.size(), "unknown loop variable");
+  }
+  void check_operand(int t, size_t limit) const {
+    require(t >= 0 && static_cast<size_t>(t) < limit, "operand out of order");
+  }
 
   bool is_empty(const Stage& stage) const {
     const auto zero = [&](int v) { return nest_.extent(v) == 0; };
-    return std::any_of(nest_.outer.begin(), nest_.outer.end(), zero) || std::any_of(stage.loops.begin(), stage.loops.end(), zero);
+    return std::any_of(nest_.outer.begin(), nest_.outer.end(), zero) ||
+           std::any_of(stage.loops.begin(), stage.loops.end(), zero);
   }
 
   void check_access(const Stage& stage, int buffer, const Affine& address, const std::vector<Guard>& guards,
@@ -101,7 +113,9 @@ class Verifier {
     require(buffer >= 0 && static_cast<size_t>(buffer) < nest_.buffers.size(), "unknown buffer");
     for (const Affine::Term& t : address.terms) check_var(t.var);
     for (const Affine::Term& t : address.terms)
-      require(std::count(stage.loops.begin(), stage.loops.end(), t.var) + std::count(nest_.outer.begin(), nest_.outer.end(), t.var) == 1,
+      require(std::count(stage.loops.begin(), stage.loops.end(), t.var) +
+                      std::count(nest_.outer.begin(), nest_.outer.end(), t.var) ==
+                  1,
               "a variable of no loop around: v" + std::to_string(t.var));
     if (!guards.empty() || is_empty(stage)) return;  // what guards leave over is the lowering's business
     auto [low, high] = bounds(address, nest_.extents);
@@ -127,7 +141,9 @@ class Verifier {
   void check_instr(const Stage& stage, const Instr& in, size_t at) const {
     if (in.kind == Instr::Kind::reduced) {
       require(in.operand[0] >= 0 && static_cast<size_t>(in.operand[0]) < stage_, "a result of a later stage");
-      require(static_cast<size_t>(in.operand[1]) < nest_.stages[static_cast<size_t>(in.operand[0])].reductions.size(), "no such result");
+      require(static_cast<size_t>(in.operand[1]) <
+                  nest_.stages[static_cast<size_t>(in.operand[0])].reductions.size(),
+              "no such result");
       return;
     }
     for (int t : in.operand)
@@ -156,7 +172,8 @@ int64_t Affine::coef(int var) const {
 Affine& Affine::add(const Affine& other, int64_t factor) {
   offset += other.offset * factor;
   for (const Term& o : other.terms) {
-    const auto it = std::lower_bound(terms.begin(), terms.end(), o.var, [](const Term& t, int v) { return t.var < v; });
+    const auto it =
+        std::lower_bound(terms.begin(), terms.end(), o.var, [](const Term& t, int v) { return t.var < v; });
     if (it != terms.end() && it->var == o.var) it->coef += o.coef * factor;
     else terms.insert(it, {o.var, o.coef * factor});
   }
@@ -176,15 +193,16 @@ Affine Affine::replaced(int var, const Affine& by) const {
 std::string Affine::text() const {
   std::string s = offset != 0 || terms.empty() ? std::to_string(offset) : "";
   for (const Term& t : terms)
-    s += (s.empty() ? "" : " + ") + (t.coef == 1 ? "" : std::to_string(t.coef) + "*") + "v" + std::to_string(t.var);
+    s += (s.empty() ? "" : " + ") + (t.coef == 1 ? "" : std::to_string(t.coef) + "*") + "v" +
+         std::to_string(t.var);
   return s;
 }
 
 std::string LoopNest::text() const {
   std::string s = "nest" + loops_text(*this, outer) + "\n";
   for (size_t i = 0; i < buffers.size(); ++i)
-    s += "  b" + std::to_string(i) + ": " + std::string(role_name(buffers[i].role)) + " " + std::string(dtype_name(buffers[i].dtype)) +
-         "[" + std::to_string(buffers[i].elements) + "]\n";
+    s += "  b" + std::to_string(i) + ": " + std::string(role_name(buffers[i].role)) + " " +
+         std::string(dtype_name(buffers[i].dtype)) + "[" + std::to_string(buffers[i].elements) + "]\n";
   for (const Stage& stage : stages) s += stage_text(*this, stage);
   return s;
 }
@@ -214,7 +232,8 @@ bool can_share(const LoopNest& nest, int out, int in) {
     for (const Instr& i : nest.stages[s].body) {
       if (i.kind != Instr::Kind::load || i.buffer != in) continue;
       if (!i.indirect.empty() || s > stored_in) return false;
-      if (s == stored_in ? i.address != store->address : !same_elements(nest, i.address, store->address)) return false;
+      if (s == stored_in ? i.address != store->address : !same_elements(nest, i.address, store->address))
+        return false;
     }
   return true;
 }

@@ -84,7 +84,8 @@ struct Reduction {
   ReduceOp op = ReduceOp::sum;
   Dtype dtype = Dtype::f32;  ///< of the accumulator and (but for argmax, argmin) of the result
   int value = -1;            ///< the instruction that is reduced
-  int position = -1;         ///< argmax, argmin: the integer instruction that numbers the elements, whose dtype the result has; the lowest of equals wins
+  int position =
+      -1;  ///< argmax, argmin: the integer instruction that numbers the elements, whose dtype the result has; the lowest of equals wins
 };
 
 /// Instruction `value` is written to element `address` of `buffer`, converted to its dtype.
@@ -111,7 +112,8 @@ struct Buffer {
 };
 
 struct LoopNest {
-  std::vector<Buffer> buffers;   ///< what the caller passes, in this order (locals come last and are not passed)
+  std::vector<Buffer>
+      buffers;  ///< what the caller passes, in this order (locals come last and are not passed)
   std::vector<int64_t> extents;  ///< of every loop variable
   std::vector<int> outer;        ///< variables of the outer loops, outermost first
   std::vector<Stage> stages;

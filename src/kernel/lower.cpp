@@ -38,7 +38,8 @@ class Lowerer {
       buffers_.push_back({Role::input, in.dtype(), in.type().elements()});
     }
     for (const ir::Output& o : body_.outputs) {
-      if (!o.value.type().is_static()) throw CannotLower{"an output with unbound symbols: " + o.value.type().text()};
+      if (!o.value.type().is_static())
+        throw CannotLower{"an output with unbound symbols: " + o.value.type().text()};
       outputs_.push_back({o.value, false, static_cast<int>(buffers_.size())});
       buffers_.push_back({Role::output, o.value.dtype(), o.value.type().elements()});
     }
@@ -51,7 +52,8 @@ class Lowerer {
     const Fold fold = *fold_of(n.value());
     for (int64_t e : fold.extents) products *= e;
     if (products > options_.max_contraction)
-      throw CannotLower{"a contraction of " + std::to_string(products) + " products; a loop is for at most " + std::to_string(options_.max_contraction)};
+      throw CannotLower{"a contraction of " + std::to_string(products) + " products; a loop is for at most " +
+                        std::to_string(options_.max_contraction)};
   }
 
   bool try_all() {
@@ -93,7 +95,8 @@ class Lowerer {
 
   /// Give `value` a buffer of its own: an output's, where it is one.
   void keep(const Value& value) {
-    if (decisions_.stored.count(key_of(value))) throw CannotLower{"value of op " + std::string(value.node().op().name) + " cannot be stored"};
+    if (decisions_.stored.count(key_of(value)))
+      throw CannotLower{"value of op " + std::string(value.node().op().name) + " cannot be stored"};
     int buffer = -1;
     for (const Target& t : outputs_)
       if (t.value == value) buffer = t.buffer;
@@ -145,7 +148,8 @@ class Lowerer {
   bool is_ready(const Built& b) const {
     const auto stored = [&](const ValueKey& k) { return done_.count(decisions_.stored.at(k)) != 0; };
     const auto parts = [&](const ValueKey& k) { return done_.count(decisions_.cuts.at(k).buffer) != 0; };
-    return std::all_of(b.reads.begin(), b.reads.end(), stored) && std::all_of(b.reads_parts.begin(), b.reads_parts.end(), parts);
+    return std::all_of(b.reads.begin(), b.reads.end(), stored) &&
+           std::all_of(b.reads_parts.begin(), b.reads_parts.end(), parts);
   }
 
   /// Nests for `t`, after those for what it reads; others that fit are stored by the same nest.
@@ -162,7 +166,8 @@ class Lowerer {
     }
     std::vector<Target> group{t};
     for (const Target& other : pending()) {
-      if (other.buffer == t.buffer || other.in_parts != t.in_parts || other.value.type().elements() == 0) continue;
+      if (other.buffer == t.buffer || other.in_parts != t.in_parts || other.value.type().elements() == 0)
+        continue;
       group.push_back(other);
       try {
         Built both = build(group);
@@ -207,7 +212,9 @@ int64_t Lowered::scratch_bytes() const {
   return n;
 }
 
-std::variant<Lowered, Refusal> lower(const ir::Graph& body, const LowerOptions& options) { return Lowerer(body, options).run(); }
+std::variant<Lowered, Refusal> lower(const ir::Graph& body, const LowerOptions& options) {
+  return Lowerer(body, options).run();
+}
 
 bool can_share(const Lowered& lowered, int out, int in) {
   int inputs = 0;

@@ -26,7 +26,8 @@ std::set<int> variables_of(const std::vector<Affine>& index) {
 /// Loops for one axis (none for an extent of 1) and the position along it.
 Affine NestBuilder::new_axis(const AxisKey& axis, int64_t extent, std::vector<int>& loops) {
   const auto it = decisions_.factors.find(axis);
-  const std::vector<int64_t> factors = it == decisions_.factors.end() ? std::vector<int64_t>{extent} : it->second;
+  const std::vector<int64_t> factors =
+      it == decisions_.factors.end() ? std::vector<int64_t>{extent} : it->second;
   Affine at;
   int64_t stride = extent;
   for (size_t i = 0; i < factors.size(); ++i) {
@@ -63,7 +64,8 @@ void NestBuilder::add_target(const Target& t) {
     std::vector<int>& loops = fresh.stage.loops;
     if (t.in_parts) part = new_axis({*storing_, folded_axis - 1}, parts, loops);
     index = target_index(t, loops);
-    if (target_drafts_.empty()) first_index_ = index, first_part_ = part, first_dims_ = dims, first_parts_ = parts;
+    if (target_drafts_.empty())
+      first_index_ = index, first_part_ = part, first_dims_ = dims, first_parts_ = parts;
     else alias_candidates_ = std::set<int>(loops.begin(), loops.end());
     target_drafts_.push_back(std::move(fresh));
   }
@@ -112,7 +114,8 @@ int NestBuilder::request(StageDraft& d, const Value& v, const Index& index, cons
 int NestBuilder::add_request(const Value& v, std::vector<Affine> index, std::optional<Affine> part) {
   for (size_t i = 0; i < requests_.size(); ++i) {
     const Request& r = requests_[i];
-    if (r.value == v && r.part.has_value() == part.has_value() && (r.index == index || alias(r, index))) return static_cast<int>(i);
+    if (r.value == v && r.part.has_value() == part.has_value() && (r.index == index || alias(r, index)))
+      return static_cast<int>(i);
   }
   Request r;
   r.value = v;
@@ -155,8 +158,10 @@ bool NestBuilder::alias(const Request& r, const std::vector<Affine>& index) {
 void NestBuilder::maybe_cut(const Request& r) const {
   if (r.fold.op >= ReduceOp::argmax) return;
   const std::vector<int64_t> dims = ir::static_dims(r.value.dims());
-  const int64_t kept = ir::count(std::span<const int64_t>(dims)), folded = ir::count(std::span<const int64_t>(r.fold.extents));
-  const int64_t together = r.fold.last_axis_kept && !dims.empty() ? std::clamp<int64_t>(dims.back(), 1, 64) : 1;
+  const int64_t kept = ir::count(std::span<const int64_t>(dims)),
+                folded = ir::count(std::span<const int64_t>(r.fold.extents));
+  const int64_t together =
+      r.fold.last_axis_kept && !dims.empty() ? std::clamp<int64_t>(dims.back(), 1, 64) : 1;
   const int64_t units = kept / together;
   if (units >= 16 || kept * folded <= options_.long_reduction || folded < 64) return;
   const int64_t wanted = std::min((64 + units - 1) / std::max<int64_t>(1, units), kept * folded / 8192);
@@ -164,7 +169,8 @@ void NestBuilder::maybe_cut(const Request& r) const {
   size_t axis = 0;
   while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16)) ++axis;
   if (axis == r.fold.extents.size())
-    axis = static_cast<size_t>(std::max_element(r.fold.extents.begin(), r.fold.extents.end()) - r.fold.extents.begin());
+    axis = static_cast<size_t>(std::max_element(r.fold.extents.begin(), r.fold.extents.end()) -
+                               r.fold.extents.begin());
   const int64_t parts = std::min(wanted, r.fold.extents[axis]);
   if (parts >= 2) throw MustCut{r.value, axis, parts};
 }
@@ -205,7 +211,8 @@ void NestBuilder::draft_fold(int id) {
     dims.insert(dims.end(), kept.begin(), kept.end());
     Index index{{new_axis({key_of(r.value), folded_axis - 1}, cut->second.parts, loops), {}}};
     for (const Affine& a : r.index) index.push_back({a, {}});
-    value = load(d, cut->second.buffer, nest_.buffers[static_cast<size_t>(cut->second.buffer)].dtype, dims, index, {});
+    value = load(d, cut->second.buffer, nest_.buffers[static_cast<size_t>(cut->second.buffer)].dtype, dims,
+                 index, {});
   } else {
     Guards guards;
     const std::vector<Affine> folded = folded_index(r, loops, guards);
@@ -215,11 +222,16 @@ void NestBuilder::draft_fold(int id) {
     position = element.position;
     storing_ = outer_storing;
     if (!guards.empty()) {
-      ESPALIER_CHECK(r.fold.op == ReduceOp::sum || r.fold.op == ReduceOp::prod || r.fold.op == ReduceOp::max || r.fold.op == ReduceOp::min);
+      ESPALIER_CHECK(r.fold.op == ReduceOp::sum || r.fold.op == ReduceOp::prod ||
+                     r.fold.op == ReduceOp::max || r.fold.op == ReduceOp::min);
       const Dtype dtype = d.stage.body[static_cast<size_t>(value)].dtype;
       constexpr double inf = std::numeric_limits<double>::infinity();
-      const double none = r.fold.op == ReduceOp::sum ? 0 : r.fold.op == ReduceOp::prod ? 1 : r.fold.op == ReduceOp::max ? -inf : inf;
-      if (!ir::is_float(dtype) && none != 0 && none != 1) throw CannotLower{"a long integer reduction whose parts are unequal"};
+      const double none = r.fold.op == ReduceOp::sum    ? 0
+                          : r.fold.op == ReduceOp::prod ? 1
+                          : r.fold.op == ReduceOp::max  ? -inf
+                                                        : inf;
+      if (!ir::is_float(dtype) && none != 0 && none != 1)
+        throw CannotLower{"a long integer reduction whose parts are unequal"};
       value = scalar(d, ir::ScalarCode::select, dtype, {inside(d, guards), value, constant(d, dtype, none)});
     }
   }
@@ -241,9 +253,10 @@ std::vector<int> NestBuilder::outer_of_requests() const {
   for (const Request& r : requests_)
     for (int v : of(r)) {
       all.insert(v);
-      const bool of_target = std::any_of(target_drafts_.begin(), target_drafts_.end(), [&](const StageDraft& d) {
-        return std::count(d.stage.loops.begin(), d.stage.loops.end(), v) != 0;
-      });
+      const bool of_target =
+          std::any_of(target_drafts_.begin(), target_drafts_.end(), [&](const StageDraft& d) {
+            return std::count(d.stage.loops.begin(), d.stage.loops.end(), v) != 0;
+          });
       if (!of_target) throw MustStore{r.value};  // inside another fold's loops
     }
   for (const Request& r : requests_)
@@ -260,8 +273,10 @@ void NestBuilder::check_sizes() const {
     for (int v : d.stage.loops)
       if (std::find(nest_.outer.begin(), nest_.outer.end(), v) == nest_.outer.end()) inner *= nest_.extent(v);
     if (inner == 1) continue;
-    const bool too_large = inner > max_inner || (outer < few_units && outer * inner > options_.long_reduction);
-    if (too_large && !d.requests.empty()) throw MustStore{requests_[static_cast<size_t>(*d.requests.begin())].value};
+    const bool too_large =
+        inner > max_inner || (outer < few_units && outer * inner > options_.long_reduction);
+    if (too_large && !d.requests.empty())
+      throw MustStore{requests_[static_cast<size_t>(*d.requests.begin())].value};
   }
 }
 
@@ -296,7 +311,8 @@ bool NestBuilder::try_join(Request& r, size_t stage, const std::set<int>& member
   std::vector<int> renamed;
   for (Instr in : r.draft.stage.body) {
     const auto rename = [&](Affine a) {
-      for (size_t i = 0; i < to.loops.size(); ++i) a = a.replaced(r.draft.stage.loops[i], Affine::var(to.loops[i]));
+      for (size_t i = 0; i < to.loops.size(); ++i)
+        a = a.replaced(r.draft.stage.loops[i], Affine::var(to.loops[i]));
       return a;
     };
     in.address = rename(in.address);
@@ -319,7 +335,8 @@ void NestBuilder::place_requests() {
     Request& r = requests_[static_cast<size_t>(id)];
     // A stage may be joined when the fold depends on nothing in it or after it.
     size_t first = 0;
-    for (int need : r.draft.requests) first = std::max(first, static_cast<size_t>(requests_[static_cast<size_t>(need)].stage) + 1);
+    for (int need : r.draft.requests)
+      first = std::max(first, static_cast<size_t>(requests_[static_cast<size_t>(need)].stage) + 1);
     size_t s = first;
     while (s < nest_.stages.size() && !try_join(r, s, members[s])) ++s;
     if (s == nest_.stages.size()) {
@@ -338,7 +355,9 @@ void NestBuilder::place_targets() {
   const size_t first = nest_.stages.size();
   for (StageDraft& d : target_drafts_) {
     Stage stage = std::move(d.stage);
-    std::erase_if(stage.loops, [&](int v) { return std::find(nest_.outer.begin(), nest_.outer.end(), v) != nest_.outer.end(); });
+    std::erase_if(stage.loops, [&](int v) {
+      return std::find(nest_.outer.begin(), nest_.outer.end(), v) != nest_.outer.end();
+    });
     nest_.stages.push_back(std::move(stage));
   }
   for (size_t a = first; a < nest_.stages.size(); ++a)
@@ -388,7 +407,8 @@ void NestBuilder::apply_aliases() {
       for (Guard& g : in.guards) g.index = rename(g.index);
     }
     for (Store& s : stage.stores) s.address = rename(s.address);
-    std::erase_if(stage.loops, [&](int v) { return aliases_.count(v) != 0; });
+    for (int& v : stage.loops)
+      if (const auto it = aliases_.find(v); it != aliases_.end()) v = it->second.terms.at(0).var;
   };
   for (Request& r : requests_) {
     for (Affine& a : r.index) a = rename(a);
@@ -409,20 +429,13 @@ Built NestBuilder::build(std::span<const Target> targets) {
   if (requests_.empty()) {
     nest_.outer = target_drafts_[0].stage.loops;
   } else {
-    std::vector<std::set<int>> walked;  // by each target's stage, in the first target's variables
-    for (const StageDraft& d : target_drafts_) {
-      std::vector<Affine> loops;
-      for (int v : d.stage.loops) {
-        loops.push_back(Affine::var(v));
-        for (const auto& [var, by] : aliases_) loops.back() = loops.back().replaced(var, by);
-      }
-      walked.push_back(variables_of(loops));
-    }
     apply_aliases();
     nest_.outer = outer_of_requests();
-    for (const std::set<int>& w : walked)  // a target that does not walk the outer loops would be stored again at each point
-      if (!std::includes(w.begin(), w.end(), nest_.outer.begin(), nest_.outer.end()))
-        throw CannotLower{"outputs of unrelated dims in one nest"};
+    for (const StageDraft& d :
+         target_drafts_)  // one that does not walk the outer loops would be stored at each point
+      for (int v : nest_.outer)
+        if (std::find(d.stage.loops.begin(), d.stage.loops.end(), v) == d.stage.loops.end())
+          throw CannotLower{"outputs of unrelated dims in one nest"};
     check_sizes();
     place_requests();
   }

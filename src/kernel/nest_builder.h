@@ -12,6 +12,10 @@
 #include "ir/graph.h"
 #include "kernel/lower.h"
 
+namespace espalier::op {
+struct ResizeAttrs;
+}
+
 namespace espalier::kernel {
 
 /// Where along one axis: an affine part, and parts that come from data: clamp(value, 0, bound - 1) * coef.
@@ -63,7 +67,7 @@ struct Decisions {
   std::map<ValueKey, int> stored;  ///< value -> the buffer that holds it
   std::map<ValueKey, Cut> cuts;
   std::map<AxisKey, std::vector<int64_t>> factors;  ///< extents, outermost first
-  mutable std::vector<ir::Value> keep_alive;        ///< expansions of composites, so that their nodes stay the same
+  mutable std::vector<ir::Value> keep_alive;  ///< expansions of composites, so that their nodes stay the same
 };
 
 /// A value to store in `buffer`: all of it, or (`in_parts`) the parts of a long fold, with the part as the outermost axis.
@@ -92,8 +96,8 @@ struct Built {
 
 class NestBuilder {
  public:
-  NestBuilder(const std::map<ValueKey, int>& inputs, const std::vector<Buffer>& buffers, const Decisions& decisions,
-              const LowerOptions& options)
+  NestBuilder(const std::map<ValueKey, int>& inputs, const std::vector<Buffer>& buffers,
+              const Decisions& decisions, const LowerOptions& options)
       : inputs_(inputs), decisions_(decisions), options_(options) {
     nest_.buffers = buffers;
   }
@@ -157,15 +161,25 @@ class NestBuilder {
   struct Element {
     int value, position = -1;  ///< instructions; the position of an arg-reduction
   };
-  Element eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
-  int eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards);
+  Element eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                            const Guards& guards);
+  int eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                       const Guards& guards);
   // Random numbers (nest_random.cpp).
   std::array<int, 4> philox(StageDraft& d, int key, int low, int high);
   int eval_random(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
 
   // Windows and resizing (nest_windows.cpp).
-  Element eval_window_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);
-  int eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards);
+  Element eval_window_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                              Guards guards);
+  int eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                               Guards guards);
+  struct Neighbours {  ///< of an element of a resized axis
+    Position low, high;
+    int weight = -1;  ///< of high; -1: nearest
+  };
+  Neighbours neighbours_of(StageDraft& d, const op::ResizeAttrs& a, size_t axis, int64_t in,
+                           const Affine& element, Dtype dtype);
   int eval_resize(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
   int divided_by_count(StageDraft& d, const ir::Node& n, int sum, const std::vector<int>& windows);
   struct Tap {  ///< of one axis: which window covers an element, and where in that window the element is
@@ -173,11 +187,14 @@ class NestBuilder {
     int window_index = -1, tap = -1;  ///< as i64 instructions
     int inside = -1;                  ///< a condition that is no guard
   };
-  Tap tap_of(StageDraft& d, const ir::Node& n, size_t axis, const Affine& at, const Affine& candidate, Guards& guards);
+  Tap tap_of(StageDraft& d, const ir::Node& n, size_t axis, const Affine& at, const Affine& candidate,
+             Guards& guards);
   int index(StageDraft& d, const Affine& a, Dtype dtype = Dtype::i64);
   int both(StageDraft& d, int condition, int other);
-  Index reshaped(const Index& index, const std::vector<int64_t>& from, const std::vector<int64_t>& to, const ir::Value& operand);
-  int load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims, const Index& index, const Guards& guards);
+  Index reshaped(const Index& index, const std::vector<int64_t>& from, const std::vector<int64_t>& to,
+                 const ir::Value& operand);
+  int load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims, const Index& index,
+           const Guards& guards);
   int constant(StageDraft& d, Dtype dtype, double value);
   int scalar(StageDraft& d, ir::ScalarCode code, Dtype dtype, std::array<int, 3> operands);
   int cast(StageDraft& d, int value, Dtype dtype);
@@ -199,9 +216,9 @@ class NestBuilder {
   Affine first_part_;
   std::vector<int64_t> first_dims_;
   int64_t first_parts_ = 1;
-  std::map<int, Affine> aliases_;          // a later target's variable -> the first target's
-  std::set<int> alias_candidates_;         // variables of the target being added
-  std::optional<ValueKey> storing_;        // the target itself is computed, not loaded
+  std::map<int, Affine> aliases_;    // a later target's variable -> the first target's
+  std::set<int> alias_candidates_;   // variables of the target being added
+  std::optional<ValueKey> storing_;  // the target itself is computed, not loaded
   Built built_;
 };
 

@@ -67,7 +67,8 @@ std::optional<Fold> fold_of(const Value& v) {
     f.last_axis_kept = true;
     return f;
   }
-  for (const ir::OpDef* window : {&op::max_pool_op, &op::avg_pool_op, &op::max_pool_grad_op, &op::avg_pool_grad_op})
+  for (const ir::OpDef* window :
+       {&op::max_pool_op, &op::avg_pool_op, &op::max_pool_grad_op, &op::avg_pool_grad_op})
     if (op == window) return fold_of_window(v);
   if (op == &op::reduce_sum_op) f.op = ReduceOp::sum;
   else if (op == &op::reduce_prod_op) f.op = ReduceOp::prod;
@@ -156,7 +157,8 @@ const int* NestBuilder::find_stored(const Value& v) const {
   return it == decisions_.stored.end() ? nullptr : &it->second;
 }
 
-int NestBuilder::load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims, const Index& index, const Guards& guards) {
+int NestBuilder::load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims,
+                      const Index& index, const Guards& guards) {
   const std::vector<int64_t> strides = ir::row_major_strides(dims);
   Instr in;
   in.kind = Instr::Kind::load;
@@ -171,15 +173,18 @@ int NestBuilder::load(StageDraft& d, int buffer, Dtype dtype, const std::vector<
 }
 
 int NestBuilder::eval(StageDraft& d, const Value& v, const Index& index, const Guards& guards) {
-  std::string key = std::to_string(v.node().id()) + "." + std::to_string(v.result()) + "[" + describe(index) + "]";
-  for (const Guard& g : guards) key += g.index.text() + ":" + std::to_string(g.low) + ":" + std::to_string(g.high) + ";";
+  std::string key =
+      std::to_string(v.node().id()) + "." + std::to_string(v.result()) + "[" + describe(index) + "]";
+  for (const Guard& g : guards)
+    key += g.index.text() + ":" + std::to_string(g.low) + ":" + std::to_string(g.high) + ";";
   if (const auto it = d.memo.find(key); it != d.memo.end()) return it->second;
   const int id = eval_new(d, v, index, guards);
   return d.memo[key] = id;
 }
 
 int NestBuilder::eval_new(StageDraft& d, const Value& v, const Index& index, const Guards& guards) {
-  if (const auto it = inputs_.find(key_of(v)); it != inputs_.end()) return load(d, it->second, v.dtype(), dims_of(v), index, guards);
+  if (const auto it = inputs_.find(key_of(v)); it != inputs_.end())
+    return load(d, it->second, v.dtype(), dims_of(v), index, guards);
   if (const int* buffer = find_stored(v)) {
     built_.reads.insert(key_of(v));
     return load(d, *buffer, nest_.buffers[static_cast<size_t>(*buffer)].dtype, dims_of(v), index, guards);
@@ -235,7 +240,8 @@ int NestBuilder::eval_scalar(StageDraft& d, const ir::Node& n, const Index& inde
       operands[k] = ids[static_cast<size_t>(s.operand[k])];
       if (k > 0 || s.code != ScalarCode::select) all_bool = all_bool && is_bool(operands[k]);
     }
-    const bool compares = (s.code >= ScalarCode::eq && s.code <= ScalarCode::ge) || s.code == ScalarCode::is_nan;
+    const bool compares =
+        (s.code >= ScalarCode::eq && s.code <= ScalarCode::ge) || s.code == ScalarCode::is_nan;
     ids.push_back(scalar(d, s.code, compares || all_bool ? Dtype::boolean : compute, operands));
   }
   const bool want_bool = n.types()[0].dtype == Dtype::boolean;
@@ -252,7 +258,8 @@ int NestBuilder::eval_movement(StageDraft& d, const Value& v, const Index& index
   if (op == &op::one_hot_op) return eval_one_hot(d, n, index, guards);
   if (op == &op::dim_size_op) {
     double size = 1;
-    for (int64_t axis : n.attrs<op::DimSizeAttrs>().axes) size *= static_cast<double>(dims_of(n.input(0))[static_cast<size_t>(axis)]);
+    for (int64_t axis : n.attrs<op::DimSizeAttrs>().axes)
+      size *= static_cast<double>(dims_of(n.input(0))[static_cast<size_t>(axis)]);
     return constant(d, v.dtype(), size);
   }
   if (op == &op::iota_op) {
@@ -286,7 +293,8 @@ int NestBuilder::eval_movement(StageDraft& d, const Value& v, const Index& index
 
 /// The index of the same element under other dims. The flat position is taken apart by dims from the last; a loop that
 /// lies across two of them is split; where that cannot be, the operand is stored first, and then read at the flat position.
-Index NestBuilder::reshaped(const Index& index, const std::vector<int64_t>& from, const std::vector<int64_t>& to, const Value& operand) {
+Index NestBuilder::reshaped(const Index& index, const std::vector<int64_t>& from,
+                            const std::vector<int64_t>& to, const Value& operand) {
   const std::vector<int64_t> strides = ir::row_major_strides(from);
   Position flat;
   for (size_t i = 0; i < index.size(); ++i) {
@@ -327,7 +335,8 @@ Index NestBuilder::reshaped(const Index& index, const std::vector<int64_t>& from
     if (least < 0 || most >= dim) {
       for (const Affine::Term& t : low.affine.terms) {
         const int64_t extent = nest_.extent(t.var);
-        if (t.coef <= 0 || t.coef * extent <= dim || dim % t.coef != 0 || extent % (dim / t.coef) != 0) continue;
+        if (t.coef <= 0 || t.coef * extent <= dim || dim % t.coef != 0 || extent % (dim / t.coef) != 0)
+          continue;
         const Variable& var = variables_[static_cast<size_t>(t.var)];
         throw MustSplitAxis{var.axis, var.position, dim / t.coef};
       }
@@ -353,8 +362,10 @@ int NestBuilder::eval_pad(StageDraft& d, const ir::Node& n, const Index& index, 
     if (has_data(p)) throw MustStore{n.value()};
     if (step > 1) {
       Affine whole, part;
-      for (const Affine::Term& t : p.affine.terms) (t.coef % step == 0 ? whole : part).add(Affine::var(t.var, t.coef));
-      if (part.terms.size() > 1 || (part.terms.size() == 1 && part.terms[0].coef != 1)) throw MustStore{n.value()};
+      for (const Affine::Term& t : p.affine.terms)
+        (t.coef % step == 0 ? whole : part).add(Affine::var(t.var, t.coef));
+      if (part.terms.size() > 1 || (part.terms.size() == 1 && part.terms[0].coef != 1))
+        throw MustStore{n.value()};
       const int64_t shift = ((-p.affine.offset % step) + step) % step;  // of `part` at an element
       if (!part.terms.empty()) {
         const int64_t extent = nest_.extent(part.terms[0].var);
@@ -391,12 +402,15 @@ int NestBuilder::eval_pad(StageDraft& d, const ir::Node& n, const Index& index, 
 /// Position `at` / `step` of an axis of `dim`, where no split of loops makes that affine: it is read as data (and clamped);
 /// `inside` gets the condition that it is one.
 Position NestBuilder::spread(StageDraft& d, const Affine& at, int64_t step, int64_t dim, int& inside) {
-  const int index = this->index(d, at), by = constant(d, Dtype::i64, static_cast<double>(step)), zero = constant(d, Dtype::i64, 0);
+  const int index = this->index(d, at), by = constant(d, Dtype::i64, static_cast<double>(step)),
+            zero = constant(d, Dtype::i64, 0);
   const int quotient = scalar(d, ScalarCode::div, Dtype::i64, {index, by, -1});
   const auto require = [&](int c) { inside = both(d, inside, c); };
-  require(scalar(d, ScalarCode::eq, Dtype::boolean, {scalar(d, ScalarCode::rem, Dtype::i64, {index, by, -1}), zero, -1}));
+  require(scalar(d, ScalarCode::eq, Dtype::boolean,
+                 {scalar(d, ScalarCode::rem, Dtype::i64, {index, by, -1}), zero, -1}));
   require(scalar(d, ScalarCode::ge, Dtype::boolean, {index, zero, -1}));
-  require(scalar(d, ScalarCode::lt, Dtype::boolean, {quotient, constant(d, Dtype::i64, static_cast<double>(dim)), -1}));
+  require(scalar(d, ScalarCode::lt, Dtype::boolean,
+                 {quotient, constant(d, Dtype::i64, static_cast<double>(dim)), -1}));
   return {Affine{}, {{quotient, std::max<int64_t>(1, dim), 1}}};
 }
 
@@ -416,7 +430,9 @@ int NestBuilder::eval_concat(StageDraft& d, const ir::Node& n, const Index& inde
       if (!known) all.push_back(g);
       const int value = eval(d, piece, to, all);
       if (known == true) return value;
-      result = result < 0 ? value : scalar(d, ScalarCode::select, n.types()[0].dtype, {inside(d, {g}), value, result});
+      result = result < 0
+                   ? value
+                   : scalar(d, ScalarCode::select, n.types()[0].dtype, {inside(d, {g}), value, result});
     }
     from += size;
   }
@@ -424,7 +440,8 @@ int NestBuilder::eval_concat(StageDraft& d, const ir::Node& n, const Index& inde
 }
 
 /// result = x[:axis] + indices + x[axis+1:], or (along) indices shaped like the result.
-int NestBuilder::eval_gather(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards, bool along) {
+int NestBuilder::eval_gather(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards,
+                             bool along) {
   const auto axis = static_cast<size_t>(n.attrs<op::AxisAttrs>().axis);
   const auto dims = dims_of(n.input(0));
   const size_t rank = along ? 1 : static_cast<size_t>(n.input(1).rank());
@@ -441,17 +458,20 @@ int NestBuilder::eval_gather(StageDraft& d, const ir::Node& n, const Index& inde
 int NestBuilder::eval_one_hot(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards) {
   if (has_data(index.back())) throw MustStore{n.value()};
   const int where = cast(d, eval(d, n.input(0), Index(index.begin(), index.end() - 1), guards), Dtype::i64);
-  const int equal = scalar(d, ScalarCode::eq, Dtype::boolean, {where, this->index(d, index.back().affine), -1});
+  const int equal =
+      scalar(d, ScalarCode::eq, Dtype::boolean, {where, this->index(d, index.back().affine), -1});
   return cast(d, equal, n.types()[0].dtype);
 }
 
 /// What a fold folds, at kept index r.index and folded index `folded`.
-NestBuilder::Element NestBuilder::eval_fold_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards) {
+NestBuilder::Element NestBuilder::eval_fold_element(StageDraft& d, const Request& r,
+                                                    const std::vector<Affine>& folded, const Guards& guards) {
   const ir::Node& n = r.value.node();
   const ir::OpDef* op = &n.op();
   if (op == &op::dot_op) return {eval_dot_element(d, r, folded, guards)};
   if (op == &op::max_pool_op || op == &op::avg_pool_op) return eval_window_element(d, r, folded, guards);
-  if (op == &op::max_pool_grad_op || op == &op::avg_pool_grad_op) return {eval_window_grad_element(d, r, folded, guards)};
+  if (op == &op::max_pool_grad_op || op == &op::avg_pool_grad_op)
+    return {eval_window_grad_element(d, r, folded, guards)};
   std::vector<int64_t> axes;
   if (r.fold.op >= ReduceOp::argmax) axes = {n.attrs<op::AxisAttrs>().axis};
   else axes = n.attrs<op::AxesAttrs>().axes;
@@ -468,10 +488,13 @@ NestBuilder::Element NestBuilder::eval_fold_element(StageDraft& d, const Request
 }
 
 /// The product of two elements; result axes are batch, a's free axes, b's.
-int NestBuilder::eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, const Guards& guards) {
+int NestBuilder::eval_dot_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                                  const Guards& guards) {
   const ir::Node& n = r.value.node();
   const auto& a = n.attrs<op::DotAttrs>();
-  const auto has = [](const std::vector<int64_t>& v, size_t i) { return std::find(v.begin(), v.end(), static_cast<int64_t>(i)) != v.end(); };
+  const auto has = [](const std::vector<int64_t>& v, size_t i) {
+    return std::find(v.begin(), v.end(), static_cast<int64_t>(i)) != v.end();
+  };
   size_t next = a.batch_a.size();
   int factor[2];
   for (int side = 0; side < 2; ++side) {

@@ -34,7 +34,9 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
 bool is_padded(const op::PoolAttrs& a) {
-  const auto any = [](const std::vector<int64_t>& v) { return std::any_of(v.begin(), v.end(), [](int64_t x) { return x != 0; }); };
+  const auto any = [](const std::vector<int64_t>& v) {
+    return std::any_of(v.begin(), v.end(), [](int64_t x) { return x != 0; });
+  };
   return any(a.pad_low) || any(a.pad_high);
 }
 
@@ -56,13 +58,15 @@ Fold fold_of_window(const Value& v) {
   const bool gradient = &n.op() == &op::max_pool_grad_op || &n.op() == &op::avg_pool_grad_op;
   for (size_t i = 0; i < a.window.size(); ++i) {
     const int64_t shift = a.pad_low[i] % a.stride[i];  // a window may begin a place earlier or later
-    f.extents.push_back(!gradient ? a.window[i] : ceil_div(a.window[i] + (shift ? a.stride[i] - shift : 0), a.stride[i]));
+    f.extents.push_back(!gradient ? a.window[i]
+                                  : ceil_div(a.window[i] + (shift ? a.stride[i] - shift : 0), a.stride[i]));
   }
   return f;
 }
 
 /// Element `folded` of the window at r.index; outside the input it can never win, and adds nothing.
-NestBuilder::Element NestBuilder::eval_window_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards) {
+NestBuilder::Element NestBuilder::eval_window_element(StageDraft& d, const Request& r,
+                                                      const std::vector<Affine>& folded, Guards guards) {
   const ir::Node& n = r.value.node();
   const auto& a = n.attrs<op::PoolAttrs>();
   const std::vector<int64_t> in = spatial_of(n.input(0));
@@ -88,15 +92,18 @@ NestBuilder::Element NestBuilder::eval_window_element(StageDraft& d, const Reque
   if (r.fold.op == ReduceOp::argmax) e.position = index(d, place, r.fold.position);
   if (mine.empty()) return e;
   const int inside_all = inside(d, mine);
-  e.value = scalar(d, ScalarCode::select, dtype, {inside_all, e.value, constant(d, dtype, largest ? lowest(dtype) : 0.0)});
+  e.value = scalar(d, ScalarCode::select, dtype,
+                   {inside_all, e.value, constant(d, dtype, largest ? lowest(dtype) : 0.0)});
   if (e.position >= 0)
-    e.position = scalar(d, ScalarCode::select, r.fold.position,
-                        {inside_all, e.position, constant(d, r.fold.position, std::numeric_limits<int32_t>::max())});
+    e.position =
+        scalar(d, ScalarCode::select, r.fold.position,
+               {inside_all, e.position, constant(d, r.fold.position, std::numeric_limits<int32_t>::max())});
   return e;
 }
 
 /// `sum` divided by the elements that windows `windows` (one i64 instruction per axis) have inside the input, or have at all.
-int NestBuilder::divided_by_count(StageDraft& d, const ir::Node& n, int sum, const std::vector<int>& windows) {
+int NestBuilder::divided_by_count(StageDraft& d, const ir::Node& n, int sum,
+                                  const std::vector<int>& windows) {
   const auto& a = n.attrs<op::PoolAttrs>();
   const Dtype dtype = widened(n.types()[0].dtype);
   double whole = 1;
@@ -108,7 +115,8 @@ int NestBuilder::divided_by_count(StageDraft& d, const ir::Node& n, int sum, con
     for (size_t i = 0; i < windows.size(); ++i) {
       const auto number = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
       const auto make = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
-      const int from = make(ScalarCode::sub, make(ScalarCode::mul, windows[i], number(a.stride[i])), number(a.pad_low[i]));
+      const int from =
+          make(ScalarCode::sub, make(ScalarCode::mul, windows[i], number(a.stride[i])), number(a.pad_low[i]));
       const int to = make(ScalarCode::min, make(ScalarCode::add, from, number(a.window[i])), number(in[i]));
       const int size = make(ScalarCode::sub, to, make(ScalarCode::max, from, number(0)));
       all = all < 0 ? size : make(ScalarCode::mul, all, size);
@@ -119,11 +127,14 @@ int NestBuilder::divided_by_count(StageDraft& d, const ir::Node& n, int sum, con
 }
 
 /// The `candidate`-th of the windows that may cover element `at` of an axis.
-NestBuilder::Tap NestBuilder::tap_of(StageDraft& d, const ir::Node& n, size_t axis, const Affine& at, const Affine& candidate, Guards& guards) {
+NestBuilder::Tap NestBuilder::tap_of(StageDraft& d, const ir::Node& n, size_t axis, const Affine& at,
+                                     const Affine& candidate, Guards& guards) {
   const auto& a = n.attrs<op::PoolAttrs>();
-  const int64_t stride = a.stride[axis], pad = a.pad_low[axis], window = a.window[axis], out = spatial_of(n.input(0))[axis];
+  const int64_t stride = a.stride[axis], pad = a.pad_low[axis], window = a.window[axis],
+                out = spatial_of(n.input(0))[axis];
   Affine whole, part;
-  for (const Affine::Term& t : at.terms) (t.coef % stride == 0 ? whole : part).add(Affine::var(t.var, t.coef));
+  for (const Affine::Term& t : at.terms)
+    (t.coef % stride == 0 ? whole : part).add(Affine::var(t.var, t.coef));
   if (part.terms.size() == 1 && part.terms[0].coef == 1 && nest_.extent(part.terms[0].var) > stride &&
       nest_.extent(part.terms[0].var) % stride == 0) {
     const Variable& var = variables_[static_cast<size_t>(part.terms[0].var)];
@@ -152,7 +163,9 @@ NestBuilder::Tap NestBuilder::tap_of(StageDraft& d, const ir::Node& n, size_t ax
   const int u = index(d, padded);
   tap.window_index = make(ScalarCode::sub, make(ScalarCode::div, u, number(stride)), index(d, candidate));
   tap.tap = make(ScalarCode::sub, u, make(ScalarCode::mul, tap.window_index, number(stride)));
-  const auto require = [&](ScalarCode c, int x, int y) { tap.inside = both(d, tap.inside, scalar(d, c, Dtype::boolean, {x, y, -1})); };
+  const auto require = [&](ScalarCode c, int x, int y) {
+    tap.inside = both(d, tap.inside, scalar(d, c, Dtype::boolean, {x, y, -1}));
+  };
   require(ScalarCode::lt, tap.tap, number(window));
   require(ScalarCode::ge, tap.window_index, number(0));
   require(ScalarCode::lt, tap.window_index, number(out));
@@ -161,7 +174,8 @@ NestBuilder::Tap NestBuilder::tap_of(StageDraft& d, const ir::Node& n, size_t ax
 }
 
 /// What one covering window gives back to the element at r.index.
-int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded, Guards guards) {
+int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                                          Guards guards) {
   const ir::Node& n = r.value.node();
   const auto& a = n.attrs<op::PoolAttrs>();
   Index at{{r.index.front(), {}}};
@@ -173,7 +187,10 @@ int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const
     at.push_back(tap.window);
     windows.push_back(tap.window_index);
     condition = both(d, condition, tap.inside);
-    const int scaled = place < 0 ? -1 : scalar(d, ScalarCode::mul, Dtype::i64, {place, constant(d, Dtype::i64, static_cast<double>(a.window[i])), -1});
+    const int scaled = place < 0
+                           ? -1
+                           : scalar(d, ScalarCode::mul, Dtype::i64,
+                                    {place, constant(d, Dtype::i64, static_cast<double>(a.window[i])), -1});
     place = scaled < 0 ? tap.tap : scalar(d, ScalarCode::add, Dtype::i64, {scaled, tap.tap, -1});
   }
   at.push_back({r.index.back(), {}});
@@ -182,7 +199,8 @@ int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const
   int value = eval(d, n.input(0), at, guards);
   if (&n.op() == &op::max_pool_grad_op) {
     const int found = cast(d, eval(d, n.input(1), at, guards), Dtype::i32);
-    condition = both(d, condition, scalar(d, ScalarCode::eq, Dtype::boolean, {found, cast(d, place, Dtype::i32), -1}));
+    condition = both(d, condition,
+                     scalar(d, ScalarCode::eq, Dtype::boolean, {found, cast(d, place, Dtype::i32), -1}));
   } else {
     value = divided_by_count(d, n, cast(d, value, r.fold.accumulator), windows);
   }
@@ -191,47 +209,53 @@ int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const
   return scalar(d, ScalarCode::select, dtype, {condition, value, constant(d, dtype, 0)});
 }
 
-/// A weighted sum of the neighbours; the positions are computed per element and read as data.
+/// Where element `at` of a resized axis reads (op::resize_taps in instructions); the positions are data.
+NestBuilder::Neighbours NestBuilder::neighbours_of(StageDraft& d, const op::ResizeAttrs& a, size_t axis,
+                                                   int64_t in, const Affine& element, Dtype dtype) {
+  const int64_t out = a.spatial[axis], last = in - 1, span = std::max<int64_t>(out - 1, 1);
+  const auto whole = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
+  const auto real = [&](int64_t v) { return constant(d, Dtype::f64, static_cast<double>(v)); };
+  const auto ints = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
+  const auto reals = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::f64, {x, y, -1}); };
+  const auto position = [&](int at) { return Position{{}, {{at, std::max<int64_t>(1, in), 1}}}; };
+  const int at = index(d, element);
+  Neighbours n;
+  if (a.mode == op::ResizeMode::nearest) {
+    const int twice = ints(ScalarCode::mul, at, whole(2));
+    const int above = a.align_corners
+                          ? ints(ScalarCode::add, ints(ScalarCode::mul, twice, whole(last)), whole(span))
+                          : ints(ScalarCode::mul, ints(ScalarCode::add, twice, whole(1)), whole(in));
+    n.low = n.high = position(ints(ScalarCode::div, above, whole(a.align_corners ? 2 * span : 2 * out)));
+    return n;
+  }
+  const int p = cast(d, at, Dtype::f64), half = constant(d, Dtype::f64, 0.5);
+  int centre;
+  if (a.align_corners) centre = reals(ScalarCode::div, reals(ScalarCode::mul, p, real(last)), real(span));
+  else
+    centre = reals(
+        ScalarCode::sub,
+        reals(ScalarCode::div, reals(ScalarCode::mul, reals(ScalarCode::add, p, half), real(in)), real(out)),
+        half);
+  const int held = reals(ScalarCode::min, reals(ScalarCode::max, centre, real(0)), real(last));
+  const int low = cast(d, held, Dtype::i64);
+  n.low = position(low);
+  n.high = position(ints(ScalarCode::add, low, whole(1)));  // clamped to the last by the access
+  n.weight = cast(d, reals(ScalarCode::sub, held, cast(d, low, Dtype::f64)), dtype);
+  return n;
+}
+
+/// A weighted sum of the neighbours along each axis.
 int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards) {
   const auto& a = n.attrs<op::ResizeAttrs>();
   const std::vector<int64_t> in = spatial_of(n.input(0));
   const Dtype dtype = widened(n.types()[0].dtype);
-  const auto whole = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
-  const auto real = [&](double v) { return constant(d, Dtype::f64, v); };
-  const auto ints = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
-  const auto reals = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::f64, {x, y, -1}); };
-  struct Neighbours {
-    Position low, high;
-    int weight = -1;  // of high
-  };
   std::vector<Neighbours> axes;
   for (size_t i = 0; i < in.size(); ++i) {
     if (!index[i + 1].data.empty()) throw MustStore{n.value()};
-    const int64_t out = a.spatial[i], last = in[i] - 1, span = std::max<int64_t>(out - 1, 1);
-    Neighbours axis;
-    const auto position = [&](int at) { return Position{{}, {{at, std::max<int64_t>(1, in[i]), 1}}}; };
-    const int at = this->index(d, index[i + 1].affine);
-    if (a.mode == op::ResizeMode::nearest) {
-      const int twice = ints(ScalarCode::mul, at, whole(2));
-      const int found = a.align_corners
-                            ? ints(ScalarCode::div, ints(ScalarCode::add, ints(ScalarCode::mul, twice, whole(last)), whole(span)), whole(2 * span))
-                            : ints(ScalarCode::div, ints(ScalarCode::mul, ints(ScalarCode::add, twice, whole(1)), whole(in[i])), whole(2 * out));
-      axis.low = axis.high = position(found);
-    } else {
-      const int p = cast(d, at, Dtype::f64);
-      int centre = a.align_corners ? reals(ScalarCode::div, reals(ScalarCode::mul, p, real(static_cast<double>(last))), real(static_cast<double>(span)))
-                                   : reals(ScalarCode::div, reals(ScalarCode::mul, reals(ScalarCode::add, p, real(0.5)), real(static_cast<double>(in[i]))),
-                                           real(static_cast<double>(out)));
-      if (!a.align_corners) centre = reals(ScalarCode::sub, centre, real(0.5));
-      const int held = reals(ScalarCode::min, reals(ScalarCode::max, centre, real(0)), real(static_cast<double>(last)));
-      const int low = cast(d, held, Dtype::i64);
-      axis.low = position(low);
-      axis.high = position(ints(ScalarCode::add, low, whole(1)));  // clamped to the last by the access
-      axis.weight = cast(d, reals(ScalarCode::sub, held, cast(d, low, Dtype::f64)), dtype);
-    }
-    axes.push_back(axis);
+    axes.push_back(neighbours_of(d, a, i, in[i], index[i + 1].affine, dtype));
   }
   const bool linear = a.mode == op::ResizeMode::linear;
+  const auto make = [&](ScalarCode c, int x, int y) { return scalar(d, c, dtype, {x, y, -1}); };
   int sum = -1;
   for (unsigned corner = 0; corner < (linear ? 1u << in.size() : 1u); ++corner) {
     Index at{index.front()};
@@ -240,13 +264,13 @@ int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& inde
       const bool high = (corner >> i) & 1;
       at.push_back(high ? axes[i].high : axes[i].low);
       if (!linear) continue;
-      const int w = high ? axes[i].weight : scalar(d, ScalarCode::sub, dtype, {constant(d, dtype, 1), axes[i].weight, -1});
-      weight = weight < 0 ? w : scalar(d, ScalarCode::mul, dtype, {weight, w, -1});
+      const int w = high ? axes[i].weight : make(ScalarCode::sub, constant(d, dtype, 1), axes[i].weight);
+      weight = weight < 0 ? w : make(ScalarCode::mul, weight, w);
     }
     at.push_back(index.back());
     int value = eval(d, n.input(0), at, guards);
-    if (linear) value = scalar(d, ScalarCode::mul, dtype, {value, weight, -1});
-    sum = sum < 0 ? value : scalar(d, ScalarCode::add, dtype, {sum, value, -1});
+    if (linear) value = make(ScalarCode::mul, value, weight);
+    sum = sum < 0 ? value : make(ScalarCode::add, sum, value);
   }
   return sum;
 }

@@ -6,8 +6,8 @@
 #include "op/elementwise.h"
 #include "op/loss.h"
 #include "op/norm.h"
-#include "op/sampling.h"
 #include "op/random.h"
+#include "op/sampling.h"
 #include "op/window.h"
 #include "support/loops.h"
 #include "support/op_samples.h"
@@ -28,14 +28,20 @@ struct Case {
     inputs.push_back(ir::new_input("x" + std::to_string(inputs.size()), data.back().type()));
     return inputs.back();
   }
-  void check(std::vector<Value> outputs, double scale = 1) { EXPECT_EQ(check_loops(body_of(inputs, std::move(outputs)), data, scale), ""); }
+  void check(std::vector<Value> outputs, double scale = 1) {
+    EXPECT_EQ(check_loops(body_of(inputs, std::move(outputs)), data, scale), "");
+  }
 };
 
 /// Ops whose samples must all have a loop form.
 bool must_lower(const ir::OpDef& op) {
   if (op.kind == ir::Kind::elementwise || op.kind == ir::Kind::reduction) return true;
-  for (const ir::OpDef* o : {&reshape_op, &transpose_op, &broadcast_to_op, &slice_op, &concat_op, &reverse_op, &gather_op, &gather_along_op,
-                             &one_hot_op, &iota_op, &dot_op, &random_uniform_op, &random_normal_op, &max_pool_op, &avg_pool_op, &max_pool_grad_op, &avg_pool_grad_op, &resize_op, &softmax_op, &log_softmax_op, &gelu_op, &silu_op, &layer_norm_op})
+  for (const ir::OpDef* o :
+       {&reshape_op,       &transpose_op,      &broadcast_to_op,  &slice_op,    &concat_op,
+        &reverse_op,       &gather_op,         &gather_along_op,  &one_hot_op,  &iota_op,
+        &dot_op,           &random_uniform_op, &random_normal_op, &max_pool_op, &avg_pool_op,
+        &max_pool_grad_op, &avg_pool_grad_op,  &resize_op,        &softmax_op,  &log_softmax_op,
+        &gelu_op,          &silu_op,           &layer_norm_op})
     if (o == &op) return true;
   return false;
 }
@@ -86,7 +92,8 @@ TEST(Loops, layer_norm_with_statistics) {
   const Value mean = reduce_mean(x, {1});
   const Value centred = sub(x, unreduce(mean, x, {1}));
   const Value r = rsqrt(add(reduce_mean(square(centred), {1}), 1e-5));
-  const Value y = add(mul(mul(centred, unreduce(r, x, {1})), broadcast_to(g, x.dims())), broadcast_to(b, x.dims()));
+  const Value y =
+      add(mul(mul(centred, unreduce(r, x, {1})), broadcast_to(g, x.dims())), broadcast_to(b, x.dims()));
   c.check({y, mean, r}, 4);
 }
 
@@ -102,7 +109,9 @@ TEST(Loops, batch_statistics_of_many_rows) {
 TEST(Loops, full_reductions) {
   Case c;
   const Value x = c.in({300, 1001});
-  c.check({reduce_sum(x, {0, 1}), reduce_max(x, {0, 1}), div(x, broadcast_to(reduce_sum(abs(x), {0, 1}), x.dims()))}, 20);
+  c.check({reduce_sum(x, {0, 1}), reduce_max(x, {0, 1}),
+           div(x, broadcast_to(reduce_sum(abs(x), {0, 1}), x.dims()))},
+          20);
 }
 
 TEST(Loops, sum_over_an_indivisible_long_axis) {
@@ -154,8 +163,10 @@ TEST(Loops, interior_padding) {
 
 TEST(Loops, embedding_and_one_hot) {
   Case c;
-  const Value table = c.in({11, 24}), ids = c.in({4, 3}, Dtype::i64, -2, 13), small = c.in({4, 3}, Dtype::i32, 0, 10);
-  c.check({gather(table, ids, 0), gather(table, small, 0), one_hot(ids, 12, Dtype::f32), gather(transpose(table, {1, 0}), small, 1)});
+  const Value table = c.in({11, 24}), ids = c.in({4, 3}, Dtype::i64, -2, 13),
+              small = c.in({4, 3}, Dtype::i32, 0, 10);
+  c.check({gather(table, ids, 0), gather(table, small, 0), one_hot(ids, 12, Dtype::f32),
+           gather(transpose(table, {1, 0}), small, 1)});
 }
 
 TEST(Loops, cross_entropy_of_labels) {
@@ -180,7 +191,8 @@ TEST(Loops, small_products) {
     const Value y = matmul(x, w);
     c.check({relu(add(y, broadcast_to(b, y.dims())))}, 8);
   };
-  for (const auto& [m, k, n] : {std::array<int64_t, 3>{32, 10, 1}, {1, 30, 128}, {1, 64, 1}, {7, 5, 33}, {6, 64, 64}, {13, 17, 16}})
+  for (const auto& [m, k, n] :
+       {std::array<int64_t, 3>{32, 10, 1}, {1, 30, 128}, {1, 64, 1}, {7, 5, 33}, {6, 64, 64}, {13, 17, 16}})
     for (Dtype d : {Dtype::f32, Dtype::bf16, Dtype::f64}) linear(m, k, n, d);
 }
 
@@ -216,7 +228,8 @@ TEST(Loops, empty_and_single_dims) {
 TEST(Loops, f16_bf16_round_as_stated) {
   Case c;
   const Value x = c.in({3, 45}, Dtype::bf16), y = c.in({3, 45}, Dtype::f16);
-  c.check({cast(x, Dtype::f32), cast(mul(cast(x, Dtype::f32), 1.01), Dtype::bf16), cast(y, Dtype::bf16), cast(mul(cast(x, Dtype::f32), 1.7), Dtype::f16)});
+  c.check({cast(x, Dtype::f32), cast(mul(cast(x, Dtype::f32), 1.01), Dtype::bf16), cast(y, Dtype::bf16),
+           cast(mul(cast(x, Dtype::f32), 1.7), Dtype::f16)});
 }
 
 TEST(Loops, refusals_say_why) {
@@ -237,12 +250,15 @@ class RandomBody {
     values_.push_back(c_.in(ir::static_dims(values_[0].dims())));
     for (int i = 0; i < 9; ++i) step();
     std::vector<Value> outputs;
-    for (int i = 0; i < 3; ++i) outputs.push_back(values_[values_.size() - 1 - static_cast<size_t>(draw(c_.rng, 0, 4))]);
+    for (int i = 0; i < 3; ++i)
+      outputs.push_back(values_[values_.size() - 1 - static_cast<size_t>(draw(c_.rng, 0, 4))]);
     return check_loops(body_of(c_.inputs, outputs), c_.data, 60);
   }
 
  private:
-  Value pick() { return values_[static_cast<size_t>(draw(c_.rng, 0, static_cast<int64_t>(values_.size()) - 1))]; }
+  Value pick() {
+    return values_[static_cast<size_t>(draw(c_.rng, 0, static_cast<int64_t>(values_.size()) - 1))];
+  }
   Value partner(const Value& x) {
     for (int i = 0; i < 6; ++i)
       if (const Value y = pick(); y.type() == x.type()) return y;
@@ -271,14 +287,16 @@ class RandomBody {
       case 7: return put(reshape(x, {static_cast<int64_t>(ir::count(std::span<const int64_t>(dims)))}));
       case 8: {
         Ints low, high;
-        for (int64_t i = 0; i < rank; ++i) low.push_back(draw(c_.rng, 0, 2)), high.push_back(draw(c_.rng, 0, 1));
+        for (int64_t i = 0; i < rank; ++i)
+          low.push_back(draw(c_.rng, 0, 2)), high.push_back(draw(c_.rng, 0, 1));
         return put(pad(x, ir::constant(Dtype::f32, 0.5), low, high));
       }
       case 9: {
         Ints start, size, step;
         for (int64_t d : dims) {
           const int64_t s = draw(c_.rng, 1, 2), n = d == 0 ? 0 : draw(c_.rng, 1, (d + s - 1) / s);
-          step.push_back(s), size.push_back(n), start.push_back(d == 0 ? 0 : draw(c_.rng, 0, d - (n - 1) * s - 1));
+          step.push_back(s), size.push_back(n),
+              start.push_back(d == 0 ? 0 : draw(c_.rng, 0, d - (n - 1) * s - 1));
         }
         return put(slice(x, start, ir::to_dims(size), step));
       }

@@ -13,8 +13,8 @@
 
 #include "ir/graph.h"
 #include "kernel/lower.h"
-#include "target/cpu/compile.h"
 #include "support/arrays.h"
+#include "target/cpu/compile.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier::test {
@@ -52,7 +52,8 @@ inline ir::Graph body_of(std::vector<Value> inputs, std::vector<Value> outputs) 
 }
 
 /// Chunks in a shuffled order: none may depend on another.
-inline std::vector<Array> run_lowered(const kernel::Lowered& lowered, std::span<const Array> inputs, std::span<const ir::Type> outputs,
+inline std::vector<Array> run_lowered(const kernel::Lowered& lowered, std::span<const Array> inputs,
+                                      std::span<const ir::Type> outputs,
                                       const target::cpu::CpuFeatures& features, bool at_end) {
   std::vector<std::unique_ptr<EdgeBuffer>> memory;
   std::vector<void*> buffers;
@@ -60,7 +61,8 @@ inline std::vector<Array> run_lowered(const kernel::Lowered& lowered, std::span<
     memory.push_back(std::make_unique<EdgeBuffer>(b.elements * ir::dtype_size(b.dtype), at_end));
     buffers.push_back(memory.back()->data());
   }
-  for (size_t i = 0; i < inputs.size(); ++i) std::memcpy(buffers[i], inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    std::memcpy(buffers[i], inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
   std::mt19937 rng(1);
   for (const target::cpu::CompiledKernel& k : target::cpu::compile(lowered.nests, features)) {
     std::vector<int64_t> order(static_cast<size_t>(k.chunks));
@@ -78,9 +80,11 @@ inline std::vector<Array> run_lowered(const kernel::Lowered& lowered, std::span<
 }
 
 /// "" when the body's loops agree with the reference at every width of vectors; refusals are differences too.
-inline std::string check_loops(const ir::Graph& body, std::span<const Array> inputs, double scale = 1, const kernel::LowerOptions& options = {}) {
+inline std::string check_loops(const ir::Graph& body, std::span<const Array> inputs, double scale = 1,
+                               const kernel::LowerOptions& options = {}) {
   const auto lowered = kernel::lower(body, options);
-  if (const auto* refusal = std::get_if<kernel::Refusal>(&lowered)) return "refused: " + refusal->reason + "\n" + ir::print(body);
+  if (const auto* refusal = std::get_if<kernel::Refusal>(&lowered))
+    return "refused: " + refusal->reason + "\n" + ir::print(body);
   const auto& low = std::get<kernel::Lowered>(lowered);
   const std::vector<Array> want = target::reference::evaluate(body, inputs);
   std::vector<ir::Type> types;
@@ -93,7 +97,8 @@ inline std::string check_loops(const ir::Graph& body, std::span<const Array> inp
     for (size_t i = 0; i < want.size(); ++i) {
       const testing::AssertionResult same = close(got[i], want[i], tolerance_of(types[i].dtype) * scale);
       if (same) continue;
-      std::string text = std::string(level) + ", output " + std::to_string(i) + ": " + same.message() + "\n" + ir::print(body);
+      std::string text = std::string(level) + ", output " + std::to_string(i) + ": " + same.message() + "\n" +
+                         ir::print(body);
       for (const auto& nest : low.nests) text += nest.text();
       return text;
     }

@@ -20,7 +20,8 @@ namespace espalier::target::cpu {
 namespace {
 
 std::string sample_ir(const std::string& body) {
-  return module_header() + body + "\nattributes #0 = { nounwind " + target_attributes(cpu_features()) + " }\n";
+  return module_header() + body + "\nattributes #0 = { nounwind " + target_attributes(cpu_features()) +
+         " }\n";
 }
 
 std::span<const std::byte> bytes(const std::string& s) { return std::as_bytes(std::span(s)); }
@@ -49,12 +50,14 @@ loop:
 done:
   ret void
 }
-)"), cpu_features());
+)"),
+                                               cpu_features());
   return object;
 }
 
 void expect_sample_runs(const LoadedObject& loaded) {
-  const auto fn = reinterpret_cast<void (*)(float*, const float*)>(const_cast<void*>(loaded.symbol("kernel")));
+  const auto fn =
+      reinterpret_cast<void (*)(float*, const float*)>(const_cast<void*>(loaded.symbol("kernel")));
   ASSERT_NE(fn, nullptr);
   float x[8], y[8];
   for (int i = 0; i < 8; ++i) x[i] = 0.3f * static_cast<float>(i);
@@ -89,7 +92,9 @@ TEST(CpuFeatures, masks_down_and_refuses_unknown_levels) {
 }
 
 TEST(ElfLoader, refuses_what_is_not_an_object) {
-  for (const std::string& s : {std::string(), std::string("ELF"), std::string(64, '\0'), std::string("\x7f" "ELF")})
+  for (const std::string& s : {std::string(), std::string("ELF"), std::string(64, '\0'),
+                               std::string("\x7f"
+                                           "ELF")})
     EXPECT_THROW(LoadedObject::load(bytes(s), kernel_symbols()), UserError);
 }
 

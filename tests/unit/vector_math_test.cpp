@@ -62,7 +62,8 @@ void run(const CompiledKernel& k, std::vector<const void*> in, void* out) {
 double ulp_error(float got, long double exact) {
   if (std::isnan(exact)) return std::isnan(got) ? 0 : 1e30;
   const float rounded = static_cast<float>(exact);
-  if (std::isinf(rounded) || std::isinf(got)) return rounded == got ? 0 : (std::isinf(rounded) && std::fabs(got) > 3.3e38f) ? 1 : 1e30;
+  if (std::isinf(rounded) || std::isinf(got))
+    return rounded == got ? 0 : (std::isinf(rounded) && std::fabs(got) > 3.3e38f) ? 1 : 1e30;
   int e;
   std::frexp(rounded, &e);
   const double unit = std::ldexp(1.0, std::max(e, -125) - 24);
@@ -71,8 +72,10 @@ double ulp_error(float got, long double exact) {
 
 std::vector<float> special_values() {
   constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> v{0.f, -0.f, inf, -inf, nan, 1.f, -1.f, 1e-45f, -1e-45f, 1e-38f, -1e-38f, 3.4e38f, -3.4e38f, 88.7f, 88.73f, 89.f,
-                       -87.3f, -88.f, -103.f, -104.f, -150.f, 0.5f, 2.f, 1e-8f, -1e-8f, 0x1p-126f, 1e20f, -1e20f, 0.9277f, 3.93f, 4.f, -4.f};
+  std::vector<float> v{0.f,     -0.f,      inf,     -inf,    nan,      1.f,   -1.f,   1e-45f,
+                       -1e-45f, 1e-38f,    -1e-38f, 3.4e38f, -3.4e38f, 88.7f, 88.73f, 89.f,
+                       -87.3f,  -88.f,     -103.f,  -104.f,  -150.f,   0.5f,  2.f,    1e-8f,
+                       -1e-8f,  0x1p-126f, 1e20f,   -1e20f,  0.9277f,  3.93f, 4.f,    -4.f};
   return v;
 }
 
@@ -84,13 +87,20 @@ struct Function {
 };
 
 const Function functions[] = {
-    {ScalarCode::exp, expl, -105.f, 89.f, 1.0},      {ScalarCode::expm1, expm1l, -20.f, 89.f, 2.0},
-    {ScalarCode::log, logl, 0.f, 1e30f, 1.0},        {ScalarCode::log1p, log1pl, -1.f, 100.f, 2.0},
-    {ScalarCode::tanh, tanhl, -10.f, 10.f, 2.05},     {ScalarCode::erf, erfl, -4.5f, 4.5f, 2.0},
-    {ScalarCode::sin, sinl, -1000.f, 1000.f, 1.6},   {ScalarCode::cos, cosl, -1000.f, 1000.f, 1.6},
-    {ScalarCode::sqrt, sqrtl, 0.f, 1e10f, 0.51},     {ScalarCode::floor, floorl, -1e6f, 1e6f, 0.0},
-    {ScalarCode::ceil, ceill, -1e6f, 1e6f, 0.0},     {ScalarCode::round, nearbyintl, -1e6f, 1e6f, 0.0},
-    {ScalarCode::trunc, truncl, -1e6f, 1e6f, 0.0},   {ScalarCode::tan, tanl, -10.f, 10.f, 1.0},
+    {ScalarCode::exp, expl, -105.f, 89.f, 1.0},
+    {ScalarCode::expm1, expm1l, -20.f, 89.f, 2.0},
+    {ScalarCode::log, logl, 0.f, 1e30f, 1.0},
+    {ScalarCode::log1p, log1pl, -1.f, 100.f, 2.0},
+    {ScalarCode::tanh, tanhl, -10.f, 10.f, 2.05},
+    {ScalarCode::erf, erfl, -4.5f, 4.5f, 2.0},
+    {ScalarCode::sin, sinl, -1000.f, 1000.f, 1.6},
+    {ScalarCode::cos, cosl, -1000.f, 1000.f, 1.6},
+    {ScalarCode::sqrt, sqrtl, 0.f, 1e10f, 0.51},
+    {ScalarCode::floor, floorl, -1e6f, 1e6f, 0.0},
+    {ScalarCode::ceil, ceill, -1e6f, 1e6f, 0.0},
+    {ScalarCode::round, nearbyintl, -1e6f, 1e6f, 0.0},
+    {ScalarCode::trunc, truncl, -1e6f, 1e6f, 0.0},
+    {ScalarCode::tan, tanl, -10.f, 10.f, 1.0},
     {ScalarCode::atan, atanl, -100.f, 100.f, 1.0},
     {ScalarCode::rsqrt, [](long double x) { return 1 / sqrtl(x); }, 0.f, 1e10f, 1.5},
 };
@@ -136,8 +146,9 @@ TEST_P(VectorMathTest, f32_within_ulp) {
 }
 
 TEST_P(VectorMathTest, signed_zeros_stay) {
-  for (const ScalarCode code : {ScalarCode::expm1, ScalarCode::log1p, ScalarCode::tanh, ScalarCode::erf, ScalarCode::sin, ScalarCode::sqrt,
-                                ScalarCode::floor, ScalarCode::round, ScalarCode::sign}) {
+  for (const ScalarCode code :
+       {ScalarCode::expm1, ScalarCode::log1p, ScalarCode::tanh, ScalarCode::erf, ScalarCode::sin,
+        ScalarCode::sqrt, ScalarCode::floor, ScalarCode::round, ScalarCode::sign}) {
     std::vector<float> x(16, -0.f), y(16, 5.f);
     run(compile(function_nest(code, 1, Dtype::f32, Dtype::f32, 16), features()), {x.data()}, y.data());
     EXPECT_TRUE(y[3] == 0 && std::signbit(y[3])) << scalar_code_name(code) << " " << y[3];
@@ -155,7 +166,8 @@ TEST_P(VectorMathTest, pow_within_ulp) {
   while (x.size() < 40003) x.push_back(base(rng)), y.push_back(exponent(rng));
   std::vector<float> z(x.size());
   const auto n = static_cast<int64_t>(x.size());
-  run(compile(function_nest(ScalarCode::pow, 2, Dtype::f32, Dtype::f32, n), features()), {x.data(), y.data()}, z.data());
+  run(compile(function_nest(ScalarCode::pow, 2, Dtype::f32, Dtype::f32, n), features()), {x.data(), y.data()},
+      z.data());
   for (size_t i = 0; i < x.size(); ++i)
     ASSERT_LE(ulp_error(z[i], powl(x[i], y[i])), 1.0) << x[i] << " ^ " << y[i] << " = " << z[i];
 }
@@ -171,7 +183,9 @@ TEST_P(VectorMathTest, f64_is_the_library) {
     for (size_t i = 0; i < x.size(); ++i) {
       const long double e = f.exact(x[i]);
       if (std::isnan(e)) EXPECT_TRUE(std::isnan(y[i]));
-      else EXPECT_NEAR(y[i], static_cast<double>(e), 2e-15 * std::max(1.0L, std::fabs(e))) << scalar_code_name(f.code) << x[i];
+      else
+        EXPECT_NEAR(y[i], static_cast<double>(e), 2e-15 * std::max(1.0L, std::fabs(e)))
+            << scalar_code_name(f.code) << x[i];
     }
   }
 }
@@ -188,18 +202,21 @@ TEST_P(VectorMathTest, bf16_results_have_their_digits) {
       const long double exact = f.exact(static_cast<float>(x[i]));
       if (std::isnan(exact)) EXPECT_TRUE(std::isnan(got));
       else if (std::fabs(exact) > 3e38L || std::fabs(exact) < 1e-37L) continue;
-      else EXPECT_NEAR(got, static_cast<double>(exact), std::fabs(static_cast<double>(exact)) * 0x1.08p-8)
-          << scalar_code_name(f.code) << " of " << static_cast<float>(x[i]);
+      else
+        EXPECT_NEAR(got, static_cast<double>(exact), std::fabs(static_cast<double>(exact)) * 0x1.08p-8)
+            << scalar_code_name(f.code) << " of " << static_cast<float>(x[i]);
     }
   }
 }
 
 std::vector<const char*> levels() {
   const CpuFeatures host = detect_cpu();
-  return host.avx512 ? std::vector<const char*>{"native", "avx512", "avx2"} : std::vector<const char*>{"avx2"};
+  return host.avx512 ? std::vector<const char*>{"native", "avx512", "avx2"}
+                     : std::vector<const char*>{"avx2"};
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, VectorMathTest, testing::ValuesIn(levels()), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Levels, VectorMathTest, testing::ValuesIn(levels()),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace espalier::target::cpu

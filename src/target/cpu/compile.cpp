@@ -14,12 +14,13 @@ namespace espalier::target::cpu {
 namespace {
 
 std::string cache_key(const kernel::LoopNest& nest, const CpuFeatures& features) {
-  return "espalier kernel " + std::to_string(emitter_version) + ", LLVM " + std::to_string(llvm_version) + ", " + features.text() +
-         "\n" + nest.text();
+  return "espalier kernel " + std::to_string(emitter_version) + ", LLVM " + std::to_string(llvm_version) +
+         ", " + features.text() + "\n" + nest.text();
 }
 
 std::shared_ptr<const LoadedObject> load(const std::string& object) {
-  return std::make_shared<const LoadedObject>(LoadedObject::load(std::as_bytes(std::span(object)), kernel_symbols()));
+  return std::make_shared<const LoadedObject>(
+      LoadedObject::load(std::as_bytes(std::span(object)), kernel_symbols()));
 }
 
 /// The object of the cache, or nothing where there is none or it does not load.

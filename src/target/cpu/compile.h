@@ -27,7 +27,8 @@ struct CompiledKernel {
 CompiledKernel compile(const kernel::LoopNest& nest, const CpuFeatures& features = cpu_features());
 
 /// The kernels of all nests, compiled in parallel.
-std::vector<CompiledKernel> compile(std::span<const kernel::LoopNest> nests, const CpuFeatures& features = cpu_features());
+std::vector<CompiledKernel> compile(std::span<const kernel::LoopNest> nests,
+                                    const CpuFeatures& features = cpu_features());
 
 /// The LLVM IR of `nest`, for goldens and people.
 std::string emitted_ir(const kernel::LoopNest& nest, const CpuFeatures& features);

@@ -61,9 +61,11 @@ CpuFeatures detect_cpu() {
   f.amd = vendor.b == 0x68747541u;  // "Auth"
   if (!bit(one.c, 27)) return f;    // OSXSAVE
   const uint64_t state = enabled_state();
-  const bool ymm = (state & 0x6u) == 0x6u, zmm = (state & 0xe6u) == 0xe6u, tiles = (state & 0x60000u) == 0x60000u;
+  const bool ymm = (state & 0x6u) == 0x6u, zmm = (state & 0xe6u) == 0xe6u,
+             tiles = (state & 0x60000u) == 0x60000u;
   f.avx2 = ymm && bit(one.c, 28) && bit(one.c, 12) && bit(one.c, 29) && bit(seven.b, 5);
-  f.avx512 = f.avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 28) && bit(seven.b, 30) && bit(seven.b, 31);
+  f.avx512 = f.avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 28) && bit(seven.b, 30) &&
+             bit(seven.b, 31);
   f.avx512_vnni = f.avx512 && bit(seven.c, 11);
   f.avx512_bf16 = f.avx512 && bit(seven_one.a, 5);
   f.amx_tile = f.avx512 && tiles && bit(seven.d, 24) && may_use_amx();
@@ -75,7 +77,8 @@ CpuFeatures detect_cpu() {
 CpuFeatures masked(CpuFeatures f, std::string_view level) {
   if (level.empty() || level == "native") return f;
   const auto refuse = [&](const char* problem) {
-    throw UserError({"environment variable ESPALIER_CPU", problem, std::string(level), "native, avx512, avx2"});
+    throw UserError(
+        {"environment variable ESPALIER_CPU", problem, std::string(level), "native, avx512, avx2"});
   };
   if (level != "avx512" && level != "avx2") refuse("unknown level");
   if (level == "avx512" ? !f.avx512 : !f.avx2) refuse("this processor does not have it");
@@ -88,7 +91,9 @@ const CpuFeatures& cpu_features() {
   static const CpuFeatures features = [] {
     const char* level = std::getenv("ESPALIER_CPU");
     const CpuFeatures f = masked(detect_cpu(), level ? level : "");
-    if (!f.avx2) throw UserError({"CPU target", "the processor is too old", cpu_name(), "x86-64 with AVX2, FMA and F16C"});
+    if (!f.avx2)
+      throw UserError(
+          {"CPU target", "the processor is too old", cpu_name(), "x86-64 with AVX2, FMA and F16C"});
     return f;
   }();
   return features;

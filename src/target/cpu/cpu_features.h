@@ -7,12 +7,12 @@
 namespace espalier::target::cpu {
 
 struct CpuFeatures {
-  bool avx2 = false;         ///< AVX2, FMA and F16C (with the operating system's support): the least we run on
-  bool avx512 = false;       ///< AVX-512 F, BW, DQ, VL and CD
+  bool avx2 = false;    ///< AVX2, FMA and F16C (with the operating system's support): the least we run on
+  bool avx512 = false;  ///< AVX-512 F, BW, DQ, VL and CD
   bool avx512_bf16 = false;  ///< vcvtneps2bf16, vdpbf16ps
   bool avx512_vnni = false;  ///< vpdpbusd
   bool amx_tile = false, amx_bf16 = false, amx_int8 = false;
-  bool amd = false;          ///< AMD's tuning is used for scheduling
+  bool amd = false;  ///< AMD's tuning is used for scheduling
 
   /// f32 elements of the widest vector: 16 or 8.
   int lanes() const { return avx512 ? 16 : 8; }

@@ -22,8 +22,8 @@ class NestEmitter {
   std::string run() {
     emit_body();
     emit_entry();
-    return module_header() + w_.module_text() + "attributes #0 = { nounwind " + target_attributes(features_) + " }\n" +
-           "attributes #1 = { nounwind willreturn memory(none) }\n";
+    return module_header() + w_.module_text() + "attributes #0 = { nounwind " + target_attributes(features_) +
+           " }\n" + "attributes #1 = { nounwind willreturn memory(none) }\n";
   }
 
  private:
@@ -50,10 +50,13 @@ class NestEmitter {
     std::string arguments;
     for (size_t i = 0; i < s_.nest.buffers.size(); ++i) {
       if (!is_passed(i)) continue;
-      arguments += "ptr " + w_.load(w_.offset(buffers, ir_ptr, number(static_cast<int64_t>(i))), ir_ptr, 8).name + ", ";
+      arguments += "ptr " +
+                   w_.load(w_.offset(buffers, ir_ptr, number(static_cast<int64_t>(i))), ir_ptr, 8).name +
+                   ", ";
     }
     const Val begin = w_.binary("mul", chunk, number(s_.units_per_chunk));
-    const Val end = w_.intrinsic("llvm.smin", {w_.binary("add", begin, number(s_.units_per_chunk)), number(s_.units)});
+    const Val end =
+        w_.intrinsic("llvm.smin", {w_.binary("add", begin, number(s_.units_per_chunk)), number(s_.units)});
     w_.raw("call void @body(" + arguments + "i64 " + begin.name + ", i64 " + end.name + ")");
     w_.end_function();
   }
@@ -64,7 +67,8 @@ class NestEmitter {
     for (size_t i = 0; i < s_.nest.buffers.size(); ++i) {
       const std::string name = "%b" + std::to_string(i);
       buffers.push_back({name, ir_ptr});
-      if (is_passed(i)) parameters += std::string("ptr ") + (may_be_shared(i) ? "" : "noalias ") + name + ", ";
+      if (is_passed(i))
+        parameters += std::string("ptr ") + (may_be_shared(i) ? "" : "noalias ") + name + ", ";
     }
     w_.begin_function("internal void @body(" + parameters + "i64 %begin, i64 %end) #0");
     stages_.set_buffers(std::move(buffers));
@@ -85,7 +89,8 @@ class NestEmitter {
       return d;
     };
     block_ = digit(s_.blocks(), s_.parallel.empty());
-    for (size_t i = s_.parallel.size(); i-- > 0;) set(s_.parallel[i], digit(s_.trips(s_.parallel[i]), i == 0));
+    for (size_t i = s_.parallel.size(); i-- > 0;)
+      set(s_.parallel[i], digit(s_.trips(s_.parallel[i]), i == 0));
   }
 
   void set(int var, const Val& trip) {
@@ -111,12 +116,15 @@ class NestEmitter {
     if (s_.tile_var < 0) return vectors(1);
     const int64_t whole = s_.nest.extent(s_.tile_var) / s_.tile, rest = s_.nest.extent(s_.tile_var) % s_.tile;
     if (rest == 0) return vectors(s_.tile);
-    w_.if_else(w_.icmp("slt", tile_, number(whole)), [&] { vectors(s_.tile); }, [&] { vectors(static_cast<int>(rest)); });
+    w_.if_else(
+        w_.icmp("slt", tile_, number(whole)), [&] { vectors(s_.tile); },
+        [&] { vectors(static_cast<int>(rest)); });
   }
 
   void vectors(int rows) {
     if (s_.vector_var < 0) return stages_.point({rows, 1, 0});
-    const int64_t extent = s_.nest.extent(s_.vector_var), step = int64_t{s_.lanes} * s_.unroll, whole = extent / step * step;
+    const int64_t extent = s_.nest.extent(s_.vector_var), step = int64_t{s_.lanes} * s_.unroll,
+                  whole = extent / step * step;
     Val& at = at_[static_cast<size_t>(s_.vector_var)];
     const auto full = [&](const Val& i) {
       at = i;
@@ -125,7 +133,8 @@ class NestEmitter {
     const auto rest = [&] {
       const int64_t left = extent - whole;
       at = number(whole);
-      stages_.point({rows, static_cast<int>((left + s_.lanes - 1) / s_.lanes), static_cast<int>(left % s_.lanes)});
+      stages_.point(
+          {rows, static_cast<int>((left + s_.lanes - 1) / s_.lanes), static_cast<int>(left % s_.lanes)});
     };
     if (s_.blocks() == 1) {
       if (whole == step) full(number(0));
@@ -134,7 +143,8 @@ class NestEmitter {
       return;
     }
     const Val begin = w_.binary("mul", block_, number(s_.vector_block));
-    const Val end = w_.intrinsic("llvm.smin", {w_.binary("add", begin, number(s_.vector_block)), number(whole)});
+    const Val end =
+        w_.intrinsic("llvm.smin", {w_.binary("add", begin, number(s_.vector_block)), number(whole)});
     w_.loop(begin, end, step, false, full);
     if (whole < extent) w_.if_else(w_.icmp("eq", block_, number(s_.blocks() - 1)), rest);
   }
@@ -149,6 +159,8 @@ class NestEmitter {
 
 }  // namespace
 
-std::string emit_ir(const Schedule& schedule, const CpuFeatures& features) { return NestEmitter(schedule, features).run(); }
+std::string emit_ir(const Schedule& schedule, const CpuFeatures& features) {
+  return NestEmitter(schedule, features).run();
+}
 
 }  // namespace espalier::target::cpu

@@ -7,8 +7,8 @@
 namespace espalier::target::cpu {
 
 using ir::Dtype;
-using kernel::Reduction;
 using kernel::ReduceOp;
+using kernel::Reduction;
 
 namespace {
 
@@ -17,8 +17,10 @@ bool is_largest(const Reduction& r) { return r.op == ReduceOp::max || r.op == Re
 
 int64_t integer_limit(Dtype d, bool lowest) {
   switch (d) {
-    case Dtype::i64: return lowest ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
-    case Dtype::i32: return lowest ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
+    case Dtype::i64:
+      return lowest ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+    case Dtype::i32:
+      return lowest ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
     case Dtype::i8: return lowest ? -128 : 127;
     case Dtype::u8: return lowest ? 0 : -1;  // 255 as i8
     default: return lowest ? 0 : 1;
@@ -43,15 +45,18 @@ IrType StageEmitter::position_type(const Reduction& r) const {
 
 Val StageEmitter::last_position(const Reduction& r) const {
   const IrType type = position_type(r);
-  return IrWriter::integer(type, type.bits == 32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max());
+  return IrWriter::integer(
+      type, type.bits == 32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max());
 }
 
 /// A maximum beside an arg-maximum of the same values is that one's value.
 int StageEmitter::shared_extreme(size_t r) const {
   const auto& all = current().reductions;
   for (size_t other = 0; other < all.size(); ++other) {
-    const bool pair = (all[r].op == ReduceOp::max && all[other].op == ReduceOp::argmax) || (all[r].op == ReduceOp::min && all[other].op == ReduceOp::argmin);
-    if (pair && all[r].value == all[other].value && all[r].dtype == all[other].dtype) return static_cast<int>(other);
+    const bool pair = (all[r].op == ReduceOp::max && all[other].op == ReduceOp::argmax) ||
+                      (all[r].op == ReduceOp::min && all[other].op == ReduceOp::argmin);
+    if (pair && all[r].value == all[other].value && all[r].dtype == all[other].dtype)
+      return static_cast<int>(other);
   }
   return -1;
 }
@@ -84,7 +89,8 @@ void StageEmitter::accumulate(size_t r, int row, int vector) {
   const Accumulator& a = accumulator(r, row, vector);
   const IrType type = register_type(red.dtype).with_lanes(lanes_);
   const Dtype from = current().body[static_cast<size_t>(red.value)].dtype;
-  std::array<Val, 2> now{w_.load_slot(a.value, type), {}}, next{w_.splat(ops_.cast(eval(red.value, row, vector), from, red.dtype), lanes_), {}};
+  std::array<Val, 2> now{w_.load_slot(a.value, type), {}},
+      next{w_.splat(ops_.cast(eval(red.value, row, vector), from, red.dtype), lanes_), {}};
   if (has_position(red)) {
     now[1] = w_.load_slot(a.position, position_type(red));
     next[1] = w_.splat(eval(red.position, row, vector), lanes_);
@@ -98,7 +104,8 @@ void StageEmitter::accumulate(size_t r, int row, int vector) {
   if (sum[1]) w_.store_slot(a.position, sum[1]);
 }
 
-std::array<Val, 2> StageEmitter::combine(const Reduction& r, const std::array<Val, 2>& a, const std::array<Val, 2>& b) {
+std::array<Val, 2> StageEmitter::combine(const Reduction& r, const std::array<Val, 2>& a,
+                                         const std::array<Val, 2>& b) {
   const bool real = ir::is_float(r.dtype), boolean = r.dtype == Dtype::boolean;
   if (r.op == ReduceOp::sum) return {w_.binary(real ? "fadd" : boolean ? "or" : "add", a[0], b[0]), {}};
   if (r.op == ReduceOp::prod) return {w_.binary(real ? "fmul" : boolean ? "and" : "mul", a[0], b[0]), {}};

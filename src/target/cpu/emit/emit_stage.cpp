@@ -42,7 +42,8 @@ void StageEmitter::stage(size_t index) {
   find_dependencies();
   find_brief();
   start_reductions();
-  const bool empty = std::any_of(st.loops.begin(), st.loops.end(), [&](int v) { return s_.nest.extent(v) == 0; });
+  const bool empty =
+      std::any_of(st.loops.begin(), st.loops.end(), [&](int v) { return s_.nest.extent(v) == 0; });
   if (!empty) loops(0);
   finish_reductions();
 }
@@ -61,7 +62,8 @@ void StageEmitter::loops(size_t k) {
 /// The stage's last loop in vectors: groups of `unroll`, then what is left, with a mask.
 void StageEmitter::own_vectors() {
   const Grid whole_grid = grid_;
-  const int64_t extent = s_.nest.extent(vector_), step = int64_t{s_.lanes} * grid_.vectors, whole = extent / step * step;
+  const int64_t extent = s_.nest.extent(vector_), step = int64_t{s_.lanes} * grid_.vectors,
+                whole = extent / step * step;
   Val& at = at_[static_cast<size_t>(vector_)];
   const auto full = [&](const Val& i) {
     at = i;
@@ -120,13 +122,17 @@ void StageEmitter::find_brief() {
   const Stage& st = current();
   constexpr char unused = 0, brief = 1, full = 2;
   std::vector<char> use(st.body.size(), unused);
-  const auto mark = [&](int t, char u) { use[static_cast<size_t>(t)] = std::max(use[static_cast<size_t>(t)], u); };
+  const auto mark = [&](int t, char u) {
+    use[static_cast<size_t>(t)] = std::max(use[static_cast<size_t>(t)], u);
+  };
   const auto narrow = [](Dtype d) { return d == Dtype::bf16 || d == Dtype::f16; };
   for (const Reduction& r : st.reductions) mark(r.value, full);
-  for (const Store& s : st.stores) mark(s.value, narrow(s_.nest.buffers[static_cast<size_t>(s.buffer)].dtype) ? brief : full);
+  for (const Store& s : st.stores)
+    mark(s.value, narrow(s_.nest.buffers[static_cast<size_t>(s.buffer)].dtype) ? brief : full);
   for (size_t i = st.body.size(); i-- > 0;) {
     const Instr& in = st.body[i];
-    const bool passes = in.kind == Instr::Kind::scalar && (in.code == ir::ScalarCode::mul || in.code == ir::ScalarCode::neg);
+    const bool passes =
+        in.kind == Instr::Kind::scalar && (in.code == ir::ScalarCode::mul || in.code == ir::ScalarCode::neg);
     const char u = in.kind == Instr::Kind::cast && narrow(in.dtype) ? brief : passes ? use[i] : full;
     for (int t : in.operand)
       if (in.kind != Instr::Kind::reduced && t >= 0) mark(t, u);
@@ -167,9 +173,11 @@ Val StageEmitter::eval_new(const Instr& in, int row, int vector) {
       const IrType type = register_type(in.dtype);
       return type.kind == 'f' ? IrWriter::real(type, in.value) : IrWriter::integer(type, in.integer);
     }
-    case Instr::Kind::index: return ops_.cast(index_value(in.address, row, vector, true), Dtype::i64, in.dtype);
+    case Instr::Kind::index:
+      return ops_.cast(index_value(in.address, row, vector, true), Dtype::i64, in.dtype);
     case Instr::Kind::inside: {
-      const bool on_vector = std::any_of(in.guards.begin(), in.guards.end(), [&](const Guard& g) { return moves(g.index); });
+      const bool on_vector =
+          std::any_of(in.guards.begin(), in.guards.end(), [&](const Guard& g) { return moves(g.index); });
       const Val all = guarded(in.guards, row, vector, false, {});
       return on_vector ? guarded(in.guards, row, vector, true, all) : all;
     }
@@ -237,7 +245,8 @@ Val StageEmitter::guarded(const std::vector<Guard>& guards, int row, int vector,
 Val StageEmitter::lane_mask(int vector) {
   if (vector_ < 0 || grid_.last == 0 || vector + 1 != grid_.vectors) return {};
   std::string s = "<";
-  for (int i = 0; i < s_.lanes; ++i) s += std::string(i ? ", " : "") + "i1 " + (i < grid_.last ? "true" : "false");
+  for (int i = 0; i < s_.lanes; ++i)
+    s += std::string(i ? ", " : "") + "i1 " + (i < grid_.last ? "true" : "false");
   return {s + ">", ir_i1.with_lanes(s_.lanes)};
 }
 
@@ -255,7 +264,8 @@ Val StageEmitter::indirect_offset(const Instr& in, int row, int vector) {
   for (const kernel::Indirect& i : in.indirect) {
     Val v = eval(i.value, row, vector);
     v = ops_.cast(v, current().body[static_cast<size_t>(i.value)].dtype, Dtype::i64);
-    v = w_.intrinsic("llvm.smax", {w_.intrinsic("llvm.smin", {v, IrWriter::integer(v.type, i.bound - 1)}), IrWriter::zero(v.type)});
+    v = w_.intrinsic("llvm.smax", {w_.intrinsic("llvm.smin", {v, IrWriter::integer(v.type, i.bound - 1)}),
+                                   IrWriter::zero(v.type)});
     v = w_.binary("mul", v, IrWriter::integer(v.type, i.stride));
     sum = sum ? w_.binary("add", sum, v) : v;
   }
@@ -266,7 +276,8 @@ Val StageEmitter::load(const Instr& in, int row, int vector) {
   const Dtype dtype = s_.nest.buffers[static_cast<size_t>(in.buffer)].dtype;
   const IrType element = memory_type(dtype), wide = element.with_lanes(s_.lanes);
   const int64_t c = vector_ < 0 ? 0 : in.address.coef(vector_);
-  const bool guard_moves = std::any_of(in.guards.begin(), in.guards.end(), [&](const Guard& g) { return moves(g.index); });
+  const bool guard_moves =
+      std::any_of(in.guards.begin(), in.guards.end(), [&](const Guard& g) { return moves(g.index); });
   const Val data = indirect_offset(in, row, vector);
   const bool data_moves = data && data.type.lanes > 1;
   const Val outside = guarded(in.guards, row, vector, false, {});  // of all lanes at once
@@ -280,15 +291,19 @@ Val StageEmitter::load(const Instr& in, int row, int vector) {
   if (c == 1 && !data_moves) {
     if (outside) pointer = w_.select(outside, pointer, zeros());
     mask = guarded(in.guards, row, vector, true, mask);
-    return ops_.from_memory(mask ? w_.masked_load(pointer, wide, mask, alignment(element)) : w_.load(pointer, wide, alignment(element)), dtype);
+    return ops_.from_memory(mask ? w_.masked_load(pointer, wide, mask, alignment(element))
+                                 : w_.load(pointer, wide, alignment(element)),
+                            dtype);
   }
-  if (outside) mask = mask ? w_.binary("and", mask, w_.splat(outside, s_.lanes)) : w_.splat(outside, s_.lanes);
+  if (outside)
+    mask = mask ? w_.binary("and", mask, w_.splat(outside, s_.lanes)) : w_.splat(outside, s_.lanes);
   mask = guarded(in.guards, row, vector, true, mask);
   const Val lanes = w_.lane_numbers(ir_i64);
   Val offsets = w_.binary("mul", lanes, IrWriter::integer(lanes.type, c));
   if (data_moves) offsets = w_.binary("add", offsets, data);
   if (!mask) mask = IrWriter::integer(ir_i1.with_lanes(s_.lanes), 1);
-  return ops_.from_memory(w_.gather(w_.offset(pointer, element, offsets), wide, mask, alignment(element)), dtype);
+  return ops_.from_memory(w_.gather(w_.offset(pointer, element, offsets), wide, mask, alignment(element)),
+                          dtype);
 }
 
 /// A cast to the buffer's own bf16 or f16 need not be done before the store does it.
@@ -307,7 +322,8 @@ void StageEmitter::store(const Store& st, int row, int vector) {
   const IrType element = memory_type(dtype);
   const int64_t c = vector_ < 0 ? 0 : st.address.coef(vector_);
   Val value = operand_of_store(st, row, vector);
-  const Val pointer = w_.offset(buffers_[static_cast<size_t>(st.buffer)], element, affine(st.address, row, vector));
+  const Val pointer =
+      w_.offset(buffers_[static_cast<size_t>(st.buffer)], element, affine(st.address, row, vector));
   if (vector_ < 0 || c == 0) {
     ESPALIER_CHECK(value.type.lanes == 1, "many lanes for one element");
     return w_.store(ops_.to_memory(value, dtype), pointer, alignment(element));

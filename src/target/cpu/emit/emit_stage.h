@@ -67,7 +67,8 @@ class StageEmitter {
   int shared_extreme(size_t r) const;
   Val identity(const kernel::Reduction& r, int lanes) const;
   /// (value, position) combined; positions only for argmax and argmin.
-  std::array<Val, 2> combine(const kernel::Reduction& r, const std::array<Val, 2>& a, const std::array<Val, 2>& b);
+  std::array<Val, 2> combine(const kernel::Reduction& r, const std::array<Val, 2>& a,
+                             const std::array<Val, 2>& b);
   std::array<Val, 2> fold_lanes(const kernel::Reduction& r, std::array<Val, 2> v);
 
   const kernel::Stage& current() const { return s_.nest.stages[stage_]; }

@@ -40,7 +40,8 @@ Val IrWriter::integer(IrType type, int64_t value) {
 Val IrWriter::real(IrType type, double value) {
   if (type.bits == 32) value = static_cast<float>(value);
   char text[24];
-  std::snprintf(text, sizeof text, "0x%016llX", static_cast<unsigned long long>(std::bit_cast<uint64_t>(value)));
+  std::snprintf(text, sizeof text, "0x%016llX",
+                static_cast<unsigned long long>(std::bit_cast<uint64_t>(value)));
   return {constant(type, text), type};
 }
 
@@ -67,8 +68,8 @@ Val IrWriter::splat(Val a, int lanes) {
   const IrType wide = a.type.with_lanes(lanes);
   if (a.name[0] != '%') return {constant(wide, a.name), wide};
   const Val first = emit(wide, "insertelement " + wide.text() + " poison, " + typed(a) + ", i32 0");
-  return emit(wide, "shufflevector " + typed(first) + ", " + wide.text() + " poison, <" + std::to_string(lanes) +
-                        " x i32> zeroinitializer");
+  return emit(wide, "shufflevector " + typed(first) + ", " + wide.text() + " poison, <" +
+                        std::to_string(lanes) + " x i32> zeroinitializer");
 }
 
 void IrWriter::widen(Val& a, Val& b) {
@@ -78,7 +79,8 @@ void IrWriter::widen(Val& a, Val& b) {
 
 Val IrWriter::binary(std::string_view op, Val a, Val b) {
   widen(a, b);
-  ESPALIER_CHECK(a.type == b.type, "operands of " + std::string(op) + " differ: " + a.type.text() + ", " + b.type.text());
+  ESPALIER_CHECK(a.type == b.type,
+                 "operands of " + std::string(op) + " differ: " + a.type.text() + ", " + b.type.text());
   const std::string flags(op[0] == 'f' ? fast : "");
   return emit(a.type, std::string(op) + " " + flags + typed(a) + ", " + b.name);
 }
@@ -86,12 +88,14 @@ Val IrWriter::binary(std::string_view op, Val a, Val b) {
 Val IrWriter::compare(std::string_view op, std::string_view predicate, Val a, Val b) {
   widen(a, b);
   ESPALIER_CHECK(a.type == b.type, "compared types differ: " + a.type.text() + ", " + b.type.text());
-  return emit(ir_i1.with_lanes(a.type.lanes), std::string(op) + " " + std::string(predicate) + " " + typed(a) + ", " + b.name);
+  return emit(ir_i1.with_lanes(a.type.lanes),
+              std::string(op) + " " + std::string(predicate) + " " + typed(a) + ", " + b.name);
 }
 
 Val IrWriter::select(Val c, Val a, Val b) {
   widen(a, b);
-  if (c.type.lanes > a.type.lanes) a = splat(std::move(a), c.type.lanes), b = splat(std::move(b), c.type.lanes);
+  if (c.type.lanes > a.type.lanes)
+    a = splat(std::move(a), c.type.lanes), b = splat(std::move(b), c.type.lanes);
   ESPALIER_CHECK(a.type == b.type, "selected types differ: " + a.type.text() + ", " + b.type.text());
   return emit(a.type, "select " + typed(c) + ", " + typed(a) + ", " + typed(b));
 }
@@ -149,7 +153,8 @@ Val IrWriter::insert(const Val& v, const Val& element, int lane) {
 }
 
 Val IrWriter::offset(Val pointer, IrType element, Val index) {
-  return emit(ir_ptr.with_lanes(index.type.lanes), "getelementptr " + element.element() + ", " + typed(pointer) + ", " + typed(index));
+  return emit(ir_ptr.with_lanes(index.type.lanes),
+              "getelementptr " + element.element() + ", " + typed(pointer) + ", " + typed(index));
 }
 
 Val IrWriter::load(Val pointer, IrType type, int align) {
@@ -166,7 +171,8 @@ Val IrWriter::masked_load(Val pointer, IrType type, Val mask, int align) {
 }
 
 void IrWriter::masked_store(Val value, Val pointer, Val mask, int align) {
-  call("llvm.masked.store." + value.type.mangled() + ".p0", {'v', 0}, std::vector<Val>{value, pointer, integer(ir_i32, align), mask});
+  call("llvm.masked.store." + value.type.mangled() + ".p0", {'v', 0},
+       std::vector<Val>{value, pointer, integer(ir_i32, align), mask});
 }
 
 Val IrWriter::gather(Val pointers, IrType type, Val mask, int align) {
@@ -183,8 +189,8 @@ Val IrWriter::part(const Val& v, int first, int count) {
   if (count == 1) return extract(v, first);
   std::string order;
   for (int i = 0; i < count; ++i) order += std::string(i ? ", " : "") + "i32 " + std::to_string(first + i);
-  return emit(v.type.with_lanes(count), "shufflevector " + typed(v) + ", " + v.type.text() + " poison, <" + std::to_string(count) +
-                                            " x i32> <" + order + ">");
+  return emit(v.type.with_lanes(count), "shufflevector " + typed(v) + ", " + v.type.text() + " poison, <" +
+                                            std::to_string(count) + " x i32> <" + order + ">");
 }
 
 void IrWriter::entry_store(const Val& value, const Val& pointer, int align) {
@@ -200,14 +206,17 @@ Val IrWriter::slot(IrType type, int64_t count) {
 void IrWriter::store_slot(const Val& slot, Val value) { store(std::move(value), slot, 64); }
 Val IrWriter::load_slot(const Val& slot, IrType type) { return load(slot, type, 64); }
 
-std::string IrWriter::new_label(std::string_view hint) { return std::string(hint) + std::to_string(next_label_++); }
+std::string IrWriter::new_label(std::string_view hint) {
+  return std::string(hint) + std::to_string(next_label_++);
+}
 void IrWriter::begin_block(const std::string& label) { body_ += label + ":\n"; }
 void IrWriter::branch(const std::string& label) { body_ += "  br label %" + label + "\n"; }
 void IrWriter::branch_if(const Val& c, const std::string& if_true, const std::string& if_false) {
   body_ += "  br i1 " + c.name + ", label %" + if_true + ", label %" + if_false + "\n";
 }
 
-void IrWriter::loop(Val begin, Val end, int64_t step, bool at_least_once, const std::function<void(Val)>& body) {
+void IrWriter::loop(Val begin, Val end, int64_t step, bool at_least_once,
+                    const std::function<void(Val)>& body) {
   const Val counter = slot(ir_i64);
   const std::string head = new_label("loop"), done = new_label("done");
   store_slot(counter, begin);
@@ -222,7 +231,8 @@ void IrWriter::loop(Val begin, Val end, int64_t step, bool at_least_once, const 
   begin_block(done);
 }
 
-void IrWriter::if_else(const Val& condition, const std::function<void()>& then, const std::function<void()>& otherwise) {
+void IrWriter::if_else(const Val& condition, const std::function<void()>& then,
+                       const std::function<void()>& otherwise) {
   const std::string yes = new_label("then"), no = new_label("else"), done = new_label("endif");
   branch_if(condition, yes, otherwise ? no : done);
   begin_block(yes);

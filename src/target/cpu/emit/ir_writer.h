@@ -17,13 +17,13 @@ struct IrType {
   int bits = 64;
   int lanes = 1;
   std::string element() const;
-  std::string text() const;      ///< "<16 x float>"
-  std::string mangled() const;   ///< "v16f32", as intrinsics name it
+  std::string text() const;     ///< "<16 x float>"
+  std::string mangled() const;  ///< "v16f32", as intrinsics name it
   IrType with_lanes(int n) const { return {kind, bits, n}; }
   bool operator==(const IrType&) const = default;
 };
-inline constexpr IrType ir_i1{'i', 1}, ir_i8{'i', 8}, ir_i16{'i', 16}, ir_i32{'i', 32}, ir_i64{'i', 64}, ir_f16{'f', 16},
-    ir_f32{'f', 32}, ir_f64{'f', 64}, ir_ptr{'p', 64};
+inline constexpr IrType ir_i1{'i', 1}, ir_i8{'i', 8}, ir_i16{'i', 16}, ir_i32{'i', 32}, ir_i64{'i', 64},
+    ir_f16{'f', 16}, ir_f32{'f', 32}, ir_f64{'f', 64}, ir_ptr{'p', 64};
 
 /// An SSA name or a constant, with its type.
 struct Val {
@@ -48,8 +48,12 @@ class IrWriter {
   // Instructions. Operands are made equally wide.
   Val binary(std::string_view op, Val a, Val b);
   Val compare(std::string_view op, std::string_view predicate, Val a, Val b);
-  Val icmp(std::string_view predicate, Val a, Val b) { return compare("icmp", predicate, std::move(a), std::move(b)); }
-  Val fcmp(std::string_view predicate, Val a, Val b) { return compare("fcmp", predicate, std::move(a), std::move(b)); }
+  Val icmp(std::string_view predicate, Val a, Val b) {
+    return compare("icmp", predicate, std::move(a), std::move(b));
+  }
+  Val fcmp(std::string_view predicate, Val a, Val b) {
+    return compare("fcmp", predicate, std::move(a), std::move(b));
+  }
   Val select(Val condition, Val a, Val b);
   Val fneg(Val a);
   /// trunc, zext, sext, fptosi, sitofp, uitofp, fpext, fptrunc, bitcast to elements of `element`.
@@ -65,7 +69,8 @@ class IrWriter {
   Val insert(const Val& vector, const Val& element, int lane);
 
   // Memory. `align` in bytes.
-  Val offset(Val pointer, IrType element, Val index);  ///< index: a scalar, or a vector for a gather's addresses
+  Val offset(Val pointer, IrType element,
+             Val index);  ///< index: a scalar, or a vector for a gather's addresses
   Val load(Val pointer, IrType type, int align);
   void store(Val value, Val pointer, int align);
   Val masked_load(Val pointer, IrType type, Val mask, int align);
@@ -88,7 +93,8 @@ class IrWriter {
   void branch_if(const Val& condition, const std::string& if_true, const std::string& if_false);
   /// for (i = begin; i < end; i += step) body(i); with `at_least_once`, the first test is left out.
   void loop(Val begin, Val end, int64_t step, bool at_least_once, const std::function<void(Val)>& body);
-  void if_else(const Val& condition, const std::function<void()>& then, const std::function<void()>& otherwise = nullptr);
+  void if_else(const Val& condition, const std::function<void()>& then,
+               const std::function<void()>& otherwise = nullptr);
 
   // Functions.
   void begin_function(const std::string& signature);  ///< "void @f(ptr %a) #0"

@@ -32,7 +32,10 @@ IrType register_type(Dtype d) {
 }
 
 IrType memory_type(Dtype d) {
-  return d == Dtype::bf16 ? ir_i16 : d == Dtype::f16 ? ir_f16 : d == Dtype::boolean ? ir_i8 : register_type(d);
+  return d == Dtype::bf16      ? ir_i16
+         : d == Dtype::f16     ? ir_f16
+         : d == Dtype::boolean ? ir_i8
+                               : register_type(d);
 }
 
 Val ScalarOps::from_memory(const Val& x, Dtype d) {
@@ -49,7 +52,8 @@ Val ScalarOps::round_bf16(const Val& x) {
     const Val y = w_.fresh({'i', 16, 16}), z = w_.fresh({'i', 16, 16});
     const std::string type = "<16 x bfloat>";
     w_.declare("declare " + type + " @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)");
-    w_.raw(y.name + " = call " + type + " @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> " + x.name + ")");
+    w_.raw(y.name + " = call " + type + " @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> " + x.name +
+           ")");
     w_.raw(z.name + " = bitcast " + type + " " + y.name + " to <16 x i16>");
     return z;
   }
@@ -81,7 +85,8 @@ Val ScalarOps::float_to_integer(const Val& x, Dtype to) {
   }
   const Val above = w_.fcmp("oge", y, c(high));  // `high` itself is 2^31 or 2^63
   const Val n = w_.convert("fptosi", w_.select(above, c(0.0), y), register_type(to));
-  const int64_t most = to == Dtype::i32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max();
+  const int64_t most =
+      to == Dtype::i32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max();
   return w_.select(above, IrWriter::integer(n.type, most), n);
 }
 
@@ -89,7 +94,8 @@ Val ScalarOps::cast(const Val& x, Dtype from, Dtype to) {
   const IrType target = register_type(to);
   if (to == Dtype::boolean) {
     if (from == Dtype::boolean) return x;
-    return ir::is_float(from) ? w_.fcmp("une", x, IrWriter::zero(x.type)) : w_.icmp("ne", x, IrWriter::zero(x.type));
+    return ir::is_float(from) ? w_.fcmp("une", x, IrWriter::zero(x.type))
+                              : w_.icmp("ne", x, IrWriter::zero(x.type));
   }
   if (ir::is_float(from)) {
     if (!ir::is_float(to)) return float_to_integer(x, to);
@@ -132,7 +138,8 @@ Val ScalarOps::float_unary(ScalarCode code, const Val& x, bool brief) {
     case ScalarCode::neg: return w_.fneg(x);
     case ScalarCode::abs: return w_.intrinsic("llvm.fabs", {x});
     case ScalarCode::sqrt: return w_.intrinsic("llvm.sqrt", {x});
-    case ScalarCode::rsqrt: return w_.binary("fdiv", IrWriter::real(x.type, 1.0), w_.intrinsic("llvm.sqrt", {x}));
+    case ScalarCode::rsqrt:
+      return w_.binary("fdiv", IrWriter::real(x.type, 1.0), w_.intrinsic("llvm.sqrt", {x}));
     case ScalarCode::floor: return w_.intrinsic("llvm.floor", {x});
     case ScalarCode::ceil: return w_.intrinsic("llvm.ceil", {x});
     case ScalarCode::round: return w_.intrinsic("llvm.roundeven", {x});
@@ -153,7 +160,8 @@ Val ScalarOps::float_unary(ScalarCode code, const Val& x, bool brief) {
       const Val one = w_.intrinsic("llvm.copysign", {IrWriter::real(x.type, 1.0), x});
       return w_.select(w_.fcmp("one", x, IrWriter::zero(x.type)), one, x);
     }
-    default: throw InternalError("scalar operation " + std::string(scalar_code_name(code)) + " takes more operands");
+    default:
+      throw InternalError("scalar operation " + std::string(scalar_code_name(code)) + " takes more operands");
   }
 }
 
@@ -233,11 +241,13 @@ Val ScalarOps::binary(ScalarCode code, Dtype of, const Val& x, const Val& y) {
 /// Division by 0 gives 0; the one overflow wraps; a remainder by 0 or -1 is 0.
 Val ScalarOps::integer_divide(bool remainder, bool sign, const Val& x, const Val& y) {
   const IrType type = x.type.lanes > y.type.lanes ? x.type : y.type;
-  const Val zero = IrWriter::zero(type), one = IrWriter::integer(type, 1), minus_one = IrWriter::integer(type, -1);
+  const Val zero = IrWriter::zero(type), one = IrWriter::integer(type, 1),
+            minus_one = IrWriter::integer(type, -1);
   Val unsafe = w_.icmp("eq", y, zero);
   const Val by_zero = unsafe;
   if (sign) unsafe = w_.binary("or", unsafe, w_.icmp("eq", y, minus_one));
-  const Val q = w_.binary(std::string(sign ? "s" : "u") + (remainder ? "rem" : "div"), x, w_.select(unsafe, one, y));
+  const Val q =
+      w_.binary(std::string(sign ? "s" : "u") + (remainder ? "rem" : "div"), x, w_.select(unsafe, one, y));
   if (remainder) return w_.select(unsafe, zero, q);
   const Val negated = sign ? w_.select(w_.icmp("eq", y, minus_one), w_.binary("sub", zero, x), q) : q;
   return w_.select(by_zero, zero, negated);

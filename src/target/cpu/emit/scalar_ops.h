@@ -12,7 +12,8 @@ IrType memory_type(ir::Dtype dtype);
 
 class ScalarOps {
  public:
-  ScalarOps(IrWriter& writer, const CpuFeatures& features) : w_(writer), features_(features), math_(writer, features) {}
+  ScalarOps(IrWriter& writer, const CpuFeatures& features)
+      : w_(writer), features_(features), math_(writer, features) {}
 
   /// `code` over operands of dtype `of` (select: of the choices; bools among them are converted where numbers are expected).
   /// `brief`: the result is rounded to bf16 or f16 at once.

@@ -56,12 +56,22 @@ double weight(const Instr& in) {
   if (in.kind == Instr::Kind::constant || in.kind == Instr::Kind::reduced) return 0;
   if (in.kind != Instr::Kind::scalar) return 1;
   switch (in.code) {
-    case exp: case expm1: case tanh: case log: return 14;
-    case erf: case log1p: return 25;
-    case sin: case cos: return 40;
+    case exp:
+    case expm1:
+    case tanh:
+    case log: return 14;
+    case erf:
+    case log1p: return 25;
+    case sin:
+    case cos: return 40;
     case pow: return 120;
-    case tan: case atan: case rem: case atan2: return 400;
-    case div: case sqrt: case rsqrt: return 6;
+    case tan:
+    case atan:
+    case rem:
+    case atan2: return 400;
+    case div:
+    case sqrt:
+    case rsqrt: return 6;
     default: return 1;
   }
 }
@@ -97,7 +107,8 @@ double stage_cost(const LoopNest& nest, const Stage& stage, int vector, int lane
 
 /// Extra cost of folding lanes at the end of a stage that is reduced across them.
 double fold_cost(const LoopNest& nest, const Stage& stage, int lanes) {
-  return static_cast<double>(points(nest, nest.outer)) * static_cast<double>(stage.reductions.size()) * std::log2(lanes) * 2.5;
+  return static_cast<double>(points(nest, nest.outer)) * static_cast<double>(stage.reductions.size()) *
+         std::log2(lanes) * 2.5;
 }
 
 /// Put the variable along which a stage's accesses are contiguous last among its loops.
@@ -114,13 +125,15 @@ void order_own_loops(const LoopNest& nest, Stage& stage, int lanes) {
 /// Choose the vector: an outer variable for all stages, or each stage's own last loop.
 void choose_vector(Schedule& s) {
   LoopNest& nest = s.nest;
-  const bool has_loops = std::any_of(nest.stages.begin(), nest.stages.end(), [](const Stage& st) { return !st.loops.empty(); });
+  const bool has_loops =
+      std::any_of(nest.stages.begin(), nest.stages.end(), [](const Stage& st) { return !st.loops.empty(); });
   double best = 0;
   s.vector_var = -1;
   for (Stage& stage : nest.stages) {
     Stage own = stage;
     order_own_loops(nest, own, s.lanes);
-    best += stage_cost(nest, own, own.loops.empty() ? -1 : own.loops.back(), s.lanes) + fold_cost(nest, own, s.lanes);
+    best += stage_cost(nest, own, own.loops.empty() ? -1 : own.loops.back(), s.lanes) +
+            fold_cost(nest, own, s.lanes);
   }
   if (!has_loops) best = 1e300;
   for (size_t i = nest.outer.size(); i-- > 0;) {
@@ -138,7 +151,8 @@ void choose_vector(Schedule& s) {
 }
 
 bool reduces(const LoopNest& nest) {
-  return std::any_of(nest.stages.begin(), nest.stages.end(), [](const Stage& s) { return !s.reductions.empty(); });
+  return std::any_of(nest.stages.begin(), nest.stages.end(),
+                     [](const Stage& s) { return !s.reductions.empty(); });
 }
 
 /// Loads in stages with loops that do not move with `var`: what a tile along it would share.
@@ -196,7 +210,8 @@ void choose_chunks(Schedule& s) {
   }
   const double wanted = std::clamp(s.cost_ns / chunk_ns, 1.0, static_cast<double>(max_chunks));
   if (s.vector_var >= 0) {
-    const int64_t extent = s.nest.extent(s.vector_var), step = int64_t{s.lanes} * s.unroll * (reduces(s.nest) ? 1 : 16);
+    const int64_t extent = s.nest.extent(s.vector_var),
+                  step = int64_t{s.lanes} * s.unroll * (reduces(s.nest) ? 1 : 16);
     s.vector_block = extent;
     if (static_cast<double>(s.units) < wanted && extent >= 2 * step) {
       const auto parts = static_cast<int64_t>(wanted / static_cast<double>(std::max<int64_t>(1, s.units)));
@@ -206,7 +221,8 @@ void choose_chunks(Schedule& s) {
     s.units *= s.blocks();
   }
   const auto chunks = std::min(s.units, static_cast<int64_t>(wanted));
-  s.units_per_chunk = std::max<int64_t>(1, (s.units + std::max<int64_t>(1, chunks) - 1) / std::max<int64_t>(1, chunks));
+  s.units_per_chunk =
+      std::max<int64_t>(1, (s.units + std::max<int64_t>(1, chunks) - 1) / std::max<int64_t>(1, chunks));
   s.chunks = (s.units + s.units_per_chunk - 1) / s.units_per_chunk;
 }
 

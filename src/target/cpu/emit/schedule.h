@@ -18,10 +18,11 @@ struct Schedule {
   int tile_var = -1;  ///< an outer variable of which `tile` values are computed together, sharing loads
   int tile = 1;
 
-  std::vector<int> parallel;    ///< outer variables whose product (times blocks of vector_var) numbers the units
+  std::vector<int>
+      parallel;  ///< outer variables whose product (times blocks of vector_var) numbers the units
   std::vector<int> sequential;  ///< the other outer variables, loops inside a unit
   int64_t units = 1, units_per_chunk = 1, chunks = 1;
-  double cost_ns = 0;           ///< of everything on one thread, roughly
+  double cost_ns = 0;  ///< of everything on one thread, roughly
 
   /// Loop trips of an outer variable: tiles of tile_var, else its extent.
   int64_t trips(int var) const;

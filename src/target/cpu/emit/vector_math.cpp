@@ -6,20 +6,25 @@
 namespace espalier::target::cpu {
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity(), nan_value = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity(),
+                 nan_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double log2_e = 1.44269504088896340736, ln2 = 0.693147180559945309417;
-constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;  // high: few bits, so n*high is exact
+constexpr double ln2_high = 0.693145751953125,
+                 ln2_low = 1.42860682030941723212e-6;  // high: few bits, so n*high is exact
 
 // (e^r - 1 - r) / r^2 on |r| <= ln2/2, highest power first; errors in e^r: 3e-9, 1e-7, 6e-6.
-constexpr double exp_full[] = {1.388251796e-03, 8.366538161e-03, 4.166720043e-02, 1.666654349e-01, 4.999999815e-01};
+constexpr double exp_full[] = {1.388251796e-03, 8.366538161e-03, 4.166720043e-02, 1.666654349e-01,
+                               4.999999815e-01};
 constexpr double exp_middle[] = {8.374670290e-03, 4.189844627e-02, 1.666645694e-01, 4.999914576e-01};
 constexpr double exp_brief[] = {4.192134834e-02, 1.675394746e-01, 4.999894971e-01};
 // The same on ln2 * [-1/4, 3/4]; relative error in expm1 1.4e-8.
-constexpr double exp_shifted[] = {1.602721798e-03, 8.282150506e-03, 4.166171013e-02, 1.666683978e-01, 5.000000314e-01};
+constexpr double exp_shifted[] = {1.602721798e-03, 8.282150506e-03, 4.166171013e-02, 1.666683978e-01,
+                                  5.000000314e-01};
 // (log(1+f) - f + f^2/2) / f^3 on [sqrt(1/2), sqrt(2)] - 1; relative errors in log: 6e-9, 2e-6.
-constexpr double log_full[] = {-7.634493024e-02, 1.276157564e-01,  -1.316018306e-01, 1.420175823e-01,
+constexpr double log_full[] = {-7.634493024e-02, 1.276157564e-01, -1.316018306e-01, 1.420175823e-01,
                                -1.662335730e-01, 2.000122687e-01, -2.500082104e-01, 3.333333171e-01};
-constexpr double log_brief[] = {1.178189021e-01, -1.840718918e-01, 2.044218901e-01, -2.494383277e-01, 3.332086084e-01};
+constexpr double log_brief[] = {1.178189021e-01, -1.840718918e-01, 2.044218901e-01, -2.494383277e-01,
+                                3.332086084e-01};
 // erf(x)/x - 1 in x^2 for |x| <= 0.9277; relative errors 2e-8, 1.6e-5.
 constexpr double erf_near_full[] = {-5.964252464e-04, 4.988003945e-03,  -2.676312415e-02,
                                     1.128172111e-01,  -3.761248476e-01, 1.283791482e-01};
@@ -41,7 +46,9 @@ Val VectorMath::horner(const Val& x, std::span<const double> k) {
   return r;
 }
 
-Val VectorMath::at_most(Val x, double high) { return w_.select(w_.fcmp("ogt", x, c(x, high)), c(x, high), x); }
+Val VectorMath::at_most(Val x, double high) {
+  return w_.select(w_.fcmp("ogt", x, c(x, high)), c(x, high), x);
+}
 Val VectorMath::at_least(Val x, double low) { return w_.select(w_.fcmp("olt", x, c(x, low)), c(x, low), x); }
 
 /// The integer n comes from the low bits after adding a number whose unit in the last place is 1, so NaN needs no care.
@@ -54,13 +61,15 @@ VectorMath::Reduced VectorMath::reduce_exp(const Val& x, double shift) {
 }
 
 Val VectorMath::exp_minus_one_of(const Val& r, int degree) {
-  const std::span<const double> k = degree >= 6 ? std::span<const double>(exp_full)
-                                    : degree == 5 ? std::span<const double>(exp_middle) : std::span<const double>(exp_brief);
+  const std::span<const double> k = degree >= 6   ? std::span<const double>(exp_full)
+                                    : degree == 5 ? std::span<const double>(exp_middle)
+                                                  : std::span<const double>(exp_brief);
   return fma(horner(r, k), mul(r, r), r);
 }
 
 Val VectorMath::power_of_two(const Val& n, int bias, int shift) {
-  return real_of_bits(w_.binary("shl", w_.binary("add", n, IrWriter::integer(n.type, bias)), IrWriter::integer(n.type, shift)));
+  return real_of_bits(w_.binary("shl", w_.binary("add", n, IrWriter::integer(n.type, bias)),
+                                IrWriter::integer(n.type, shift)));
 }
 
 /// p * 2^n for n in [-151, 129], rounded once: in one instruction, or by two factors, the first of which is exact.
@@ -68,7 +77,8 @@ Val VectorMath::scale(const Val& p, const Reduced& k) {
   if (features_.avx512 && p.type.lanes == 16) {
     const IrType mask{'i', 16};
     return w_.call("llvm.x86.avx512.mask.scalef.ps.512", p.type,
-                   std::vector<Val>{p, k.n, IrWriter::zero(p.type), IrWriter::integer(mask, -1), IrWriter::integer(ir_i32, 4)});
+                   std::vector<Val>{p, k.n, IrWriter::zero(p.type), IrWriter::integer(mask, -1),
+                                    IrWriter::integer(ir_i32, 4)});
   }
   const Val half = w_.binary("ashr", k.n_int, IrWriter::integer(k.n_int.type, 1));
   const Val rest = w_.binary("sub", k.n_int, half);
@@ -146,7 +156,8 @@ Val VectorMath::sine_near(const Val& x, int quarter) {
   const Val n = sub(t, magic);
   const Val r64 = fma(n, c(wide, -6.123233995736766e-17), fma(n, c(wide, -1.5707963267948966), wide));
   const Val r = w_.convert("fptrunc", r64, ir_f32);
-  const Val turns = w_.binary("add", w_.convert("trunc", bits(t), ir_i32), IrWriter::integer({'i', 32, x.type.lanes}, quarter));
+  const Val turns = w_.binary("add", w_.convert("trunc", bits(t), ir_i32),
+                              IrWriter::integer({'i', 32, x.type.lanes}, quarter));
   const auto i = [&](int64_t v) { return IrWriter::integer(turns.type, v); };
   const Val z = mul(r, r);
   const Val s = fma(mul(horner(z, sine_near_zero), z), r, r);
@@ -162,7 +173,8 @@ Val VectorMath::sine(Val x, int quarter) {
   const Val slot = w_.slot(x.type);
   w_.store_slot(slot, quarter == 0 ? w_.select(w_.fcmp("oeq", x, c(x, 0.0)), x, near) : near);
   Val any = far;
-  if (x.type.lanes > 1) any = w_.call("llvm.vector.reduce.or." + far.type.mangled(), ir_i1, std::vector<Val>{far});
+  if (x.type.lanes > 1)
+    any = w_.call("llvm.vector.reduce.or." + far.type.mangled(), ir_i1, std::vector<Val>{far});
   w_.if_else(any, [&] {
     const Val slow = w_.call_lanes(quarter == 0 ? "esp_f32_sin" : "esp_f32_cos", ir_f32, std::vector<Val>{x});
     w_.store_slot(slot, w_.select(far, slow, near));
@@ -207,11 +219,13 @@ Val VectorMath::pow(Val x, Val y) {
   const Val negative = w_.icmp("slt", bits(x), IrWriter::zero(int_type(x)));
   Val r = w_.select(w_.binary("and", negative, odd), w_.fneg(size), size);
   const Val finite = w_.fcmp("olt", a, c(x, infinity));
-  const Val invalid = w_.binary("and", w_.binary("and", w_.fcmp("olt", x, zero), finite), w_.fcmp("une", w_.intrinsic("llvm.trunc", {y}), y));
+  const Val invalid = w_.binary("and", w_.binary("and", w_.fcmp("olt", x, zero), finite),
+                                w_.fcmp("une", w_.intrinsic("llvm.trunc", {y}), y));
   r = w_.select(invalid, c(x, nan_value), r);
   r = w_.select(w_.fcmp("uno", x, y), c(x, nan_value), r);
   const Val infinite = w_.binary("and", w_.fcmp("oeq", a, one), w_.fcmp("oeq", abs(y), c(x, infinity)));
-  const Val unit = w_.binary("or", w_.binary("or", w_.fcmp("oeq", x, one), w_.fcmp("oeq", y, zero)), infinite);
+  const Val unit =
+      w_.binary("or", w_.binary("or", w_.fcmp("oeq", x, one), w_.fcmp("oeq", y, zero)), infinite);
   return w_.select(unit, one, r);
 }
 

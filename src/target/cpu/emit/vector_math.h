@@ -34,16 +34,20 @@ class VectorMath {
   Val exp2_wide(const Val& x);
 
   Val c(const Val& like, double value) const { return IrWriter::real(like.type, value); }
-  Val fma(Val a, Val b, Val d) { return w_.intrinsic("llvm.fma", {std::move(a), std::move(b), std::move(d)}); }
+  Val fma(Val a, Val b, Val d) {
+    return w_.intrinsic("llvm.fma", {std::move(a), std::move(b), std::move(d)});
+  }
   Val add(Val a, Val b) { return w_.binary("fadd", std::move(a), std::move(b)); }
   Val sub(Val a, Val b) { return w_.binary("fsub", std::move(a), std::move(b)); }
   Val mul(Val a, Val b) { return w_.binary("fmul", std::move(a), std::move(b)); }
   Val div(Val a, Val b) { return w_.binary("fdiv", std::move(a), std::move(b)); }
   Val horner(const Val& x, std::span<const double> coefficients);
-  Val at_most(Val x, double high);   ///< NaN stays
-  Val at_least(Val x, double low);   ///< NaN stays
+  Val at_most(Val x, double high);  ///< NaN stays
+  Val at_least(Val x, double low);  ///< NaN stays
   Val abs(Val x) { return w_.intrinsic("llvm.fabs", {std::move(x)}); }
-  Val with_sign(Val magnitude, Val sign) { return w_.intrinsic("llvm.copysign", {std::move(magnitude), std::move(sign)}); }
+  Val with_sign(Val magnitude, Val sign) {
+    return w_.intrinsic("llvm.copysign", {std::move(magnitude), std::move(sign)});
+  }
   IrType int_type(const Val& x) const { return IrType{'i', x.type.bits, x.type.lanes}; }
   Val bits(const Val& x) { return w_.convert("bitcast", x, {'i', x.type.bits}); }
   Val real_of_bits(const Val& i) { return w_.convert("bitcast", i, {'f', i.type.bits}); }

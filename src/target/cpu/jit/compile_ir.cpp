@@ -9,7 +9,8 @@ namespace {
 constexpr const char* triple = "x86_64-unknown-linux-gnu";
 // Explicit vectors need no vectoriser: registers out of the emitter's stack slots, tidy, hoist. It compiles in half the time of O3.
 constexpr const char* passes =
-    "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),early-cse<memssa>,"
+    "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),early-cse<"
+    "memssa>,"
     "instcombine<no-verify-fixpoint>,simplifycfg)";
 constexpr int aggressive = 3, relocation_pic = 2, model_small = 3, return_status = 2;
 
@@ -53,16 +54,19 @@ std::string emit(const std::string& ir, const CpuFeatures& features, int file_ty
   const Owned context(api.ContextCreate(), api.ContextDispose);
   LlvmApi::Handle buffer = api.CreateMemoryBufferWithMemoryRangeCopy(ir.data(), ir.size(), "kernel");
   LlvmApi::Handle raw_module = nullptr;
-  if (api.ParseIRInContext(context.get(), buffer, &raw_module, &message)) fail(api, "emitted IR does not parse", message, ir);
+  if (api.ParseIRInContext(context.get(), buffer, &raw_module, &message))
+    fail(api, "emitted IR does not parse", message, ir);
   const Owned module(raw_module, api.DisposeModule);
-  if (api.VerifyModule(module.get(), return_status, &message)) fail(api, "emitted IR does not verify", message, ir);
+  if (api.VerifyModule(module.get(), return_status, &message))
+    fail(api, "emitted IR does not verify", message, ir);
   if (message) api.DisposeMessage(message), message = nullptr;
 
   LlvmApi::Handle target = nullptr;
   if (api.GetTargetFromTriple(triple, &target, &message)) fail(api, "LLVM has no x86-64 target", message, "");
-  const Owned machine(api.CreateTargetMachine(target, triple, base_cpu(features), feature_list(features).c_str(), aggressive,
-                                              relocation_pic, model_small),
-                      api.DisposeTargetMachine);
+  const Owned machine(
+      api.CreateTargetMachine(target, triple, base_cpu(features), feature_list(features).c_str(), aggressive,
+                              relocation_pic, model_small),
+      api.DisposeTargetMachine);
   const Owned options(api.CreatePassBuilderOptions(), api.DisposePassBuilderOptions);
   if (LlvmApi::Handle error = api.RunPasses(module.get(), passes, machine.get(), options.get())) {
     char* text = api.GetErrorMessage(error);
@@ -81,16 +85,22 @@ std::string emit(const std::string& ir, const CpuFeatures& features, int file_ty
 
 std::string compile_ir(const std::string& ir, const CpuFeatures& features) { return emit(ir, features, 1); }
 
-std::string assembly_of_ir(const std::string& ir, const CpuFeatures& features) { return emit(ir, features, 0); }
+std::string assembly_of_ir(const std::string& ir, const CpuFeatures& features) {
+  return emit(ir, features, 0);
+}
 
 std::string module_header() {
-  return "target datalayout = \"e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128\"\n"
-         "target triple = \"" + std::string(triple) + "\"\n";
+  return "target datalayout = "
+         "\"e-m:e-p270:32:32-p271:32:32-p272:64:64-i64:64-i128:128-f80:128-n8:16:32:64-S128\"\n"
+         "target triple = \"" +
+         std::string(triple) + "\"\n";
 }
 
 std::string target_attributes(const CpuFeatures& f) {
-  std::string s = "\"target-cpu\"=\"" + std::string(base_cpu(f)) + "\" \"target-features\"=\"" + feature_list(f) + "\"";
-  s += std::string(" \"tune-cpu\"=\"") + (f.avx512 ? (f.amd ? "znver4" : "sapphirerapids") : (f.amd ? "znver3" : "haswell")) + "\"";
+  std::string s =
+      "\"target-cpu\"=\"" + std::string(base_cpu(f)) + "\" \"target-features\"=\"" + feature_list(f) + "\"";
+  s += std::string(" \"tune-cpu\"=\"") +
+       (f.avx512 ? (f.amd ? "znver4" : "sapphirerapids") : (f.amd ? "znver3" : "haswell")) + "\"";
   const char* width = f.avx512 ? "512" : "256";
   return s + " \"prefer-vector-width\"=\"" + width + "\" \"min-legal-vector-width\"=\"" + width + "\"";
 }

@@ -18,7 +18,8 @@ namespace {
 constexpr size_t max_object = size_t{256} << 20, stub_bytes = 16;
 
 [[noreturn]] void refuse(std::string problem, std::string got = "") {
-  throw UserError({"object file", std::move(problem), std::move(got), "a relocatable x86-64 ELF object of code and constants"});
+  throw UserError({"object file", std::move(problem), std::move(got),
+                   "a relocatable x86-64 ELF object of code and constants"});
 }
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -50,14 +51,16 @@ class ObjectReader {
  private:
   template <class T>
   T at(uint64_t offset) const {
-    if (offset > bytes_.size() || bytes_.size() - offset < sizeof(T)) refuse("a record lies beyond the end of the file");
+    if (offset > bytes_.size() || bytes_.size() - offset < sizeof(T))
+      refuse("a record lies beyond the end of the file");
     T value;
     std::memcpy(&value, bytes_.data() + offset, sizeof(T));
     return value;
   }
 
   void check_range(uint64_t offset, uint64_t size) const {
-    if (offset > bytes_.size() || bytes_.size() - offset < size) refuse("a section lies beyond the end of the file");
+    if (offset > bytes_.size() || bytes_.size() - offset < size)
+      refuse("a section lies beyond the end of the file");
   }
 
   void read_headers() {
@@ -69,7 +72,8 @@ class ObjectReader {
     if (h.e_type != ET_REL) refuse("not relocatable");
     if (h.e_shentsize != sizeof(Elf64_Shdr) || h.e_shnum == 0) refuse("has no section table");
     check_range(h.e_shoff, uint64_t{h.e_shnum} * sizeof(Elf64_Shdr));
-    for (size_t i = 0; i < h.e_shnum; ++i) sections_.push_back(at<Elf64_Shdr>(h.e_shoff + i * sizeof(Elf64_Shdr)));
+    for (size_t i = 0; i < h.e_shnum; ++i)
+      sections_.push_back(at<Elf64_Shdr>(h.e_shoff + i * sizeof(Elf64_Shdr)));
     for (const Elf64_Shdr& s : sections_)
       if (s.sh_type != SHT_NOBITS && s.sh_type != SHT_NULL) check_range(s.sh_offset, s.sh_size);
   }
@@ -113,11 +117,13 @@ class ObjectReader {
     if (p == MAP_FAILED) refuse("no memory for it", std::to_string(size_) + " bytes");
     base_ = static_cast<std::byte*>(p);
     for (size_t i = 0; i < sections_.size(); ++i)
-      if (is_loaded(i)) std::memcpy(base_ + place_[i], bytes_.data() + sections_[i].sh_offset, sections_[i].sh_size);
+      if (is_loaded(i))
+        std::memcpy(base_ + place_[i], bytes_.data() + sections_[i].sh_offset, sections_[i].sh_size);
   }
 
   std::string_view name_at(const Elf64_Shdr& strings, uint64_t offset) const {
-    if (strings.sh_type != SHT_STRTAB || offset >= strings.sh_size) refuse("a name lies outside the string table");
+    if (strings.sh_type != SHT_STRTAB || offset >= strings.sh_size)
+      refuse("a name lies outside the string table");
     const char* text = reinterpret_cast<const char*>(bytes_.data()) + strings.sh_offset + offset;
     const size_t room = strings.sh_size - offset, length = strnlen(text, room);
     if (length == room) refuse("a name has no end");
@@ -136,10 +142,12 @@ class ObjectReader {
       const Elf64_Shdr& table = sections_[t];
       if (table.sh_type != SHT_SYMTAB) continue;
       if (symbol_table_ != 0) refuse("has two symbol tables");
-      if (table.sh_entsize != sizeof(Elf64_Sym) || table.sh_link >= sections_.size()) refuse("has a broken symbol table");
+      if (table.sh_entsize != sizeof(Elf64_Sym) || table.sh_link >= sections_.size())
+        refuse("has a broken symbol table");
       symbol_table_ = t;
       for (uint64_t i = 0; i < table.sh_size / sizeof(Elf64_Sym); ++i)
-        symbols_.push_back(read_symbol(at<Elf64_Sym>(table.sh_offset + i * sizeof(Elf64_Sym)), sections_[table.sh_link], i));
+        symbols_.push_back(
+            read_symbol(at<Elf64_Sym>(table.sh_offset + i * sizeof(Elf64_Sym)), sections_[table.sh_link], i));
     }
   }
 
@@ -152,7 +160,8 @@ class ObjectReader {
     if (s.st_shndx == SHN_UNDEF || s.st_shndx >= SHN_LORESERVE) return out;
     if (s.st_shndx >= sections_.size()) refuse("a symbol is in no section", std::string(out.name));
     if (!is_loaded(s.st_shndx)) return out;
-    if (s.st_value > sections_[s.st_shndx].sh_size) refuse("a symbol lies outside its section", std::string(out.name));
+    if (s.st_value > sections_[s.st_shndx].sh_size)
+      refuse("a symbol lies outside its section", std::string(out.name));
     out.address = reinterpret_cast<uint64_t>(base_) + place_[s.st_shndx] + s.st_value;
     return out;
   }
@@ -186,7 +195,8 @@ class ObjectReader {
     const Elf64_Shdr& s = sections_[i];
     if (s.sh_type == SHT_REL) refuse("has relocations without addends");
     if (s.sh_type != SHT_RELA || s.sh_info >= sections_.size() || !is_loaded(s.sh_info)) return;
-    if (s.sh_entsize != sizeof(Elf64_Rela) || s.sh_link != symbol_table_ || symbol_table_ == 0) refuse("has broken relocations");
+    if (s.sh_entsize != sizeof(Elf64_Rela) || s.sh_link != symbol_table_ || symbol_table_ == 0)
+      refuse("has broken relocations");
     for (uint64_t k = 0; k < s.sh_size / sizeof(Elf64_Rela); ++k)
       apply(at<Elf64_Rela>(s.sh_offset + k * sizeof(Elf64_Rela)), s.sh_info);
   }
@@ -195,7 +205,8 @@ class ObjectReader {
     const uint64_t kind = ELF64_R_TYPE(r.r_info), index = ELF64_R_SYM(r.r_info);
     if (kind == R_X86_64_NONE) return;
     if (index >= symbols_.size()) refuse("a relocation names no symbol");
-    const size_t width = kind == R_X86_64_64 || kind == R_X86_64_PC64 ? 8 : 4, room = sections_[section].sh_size;
+    const size_t width = kind == R_X86_64_64 || kind == R_X86_64_PC64 ? 8 : 4,
+                 room = sections_[section].sh_size;
     if (r.r_offset > room || room - r.r_offset < width) refuse("a relocation lies outside its section");
     std::byte* where = base_ + place_[section] + r.r_offset;
     const auto here = reinterpret_cast<uint64_t>(where), addend = static_cast<uint64_t>(r.r_addend);
@@ -203,7 +214,9 @@ class ObjectReader {
     switch (kind) {
       case R_X86_64_64: return store64(where, address_of(s) + addend);
       case R_X86_64_PC64: return store64(where, address_of(s) + addend - here);
-      case R_X86_64_PC32: return store32(where, static_cast<int64_t>((s.function || !s.address ? callable(s) : s.address) + addend - here));
+      case R_X86_64_PC32:
+        return store32(where, static_cast<int64_t>((s.function || !s.address ? callable(s) : s.address) +
+                                                   addend - here));
       case R_X86_64_PLT32: return store32(where, static_cast<int64_t>(callable(s) + addend - here));
       case R_X86_64_GOTPCREL:
       case R_X86_64_GOTPCRELX:
@@ -245,12 +258,15 @@ class ObjectReader {
   std::byte* base_ = nullptr;
 };
 
-LoadedObject LoadedObject::load(std::span<const std::byte> object, std::span<const ExternalSymbol> externals) {
+LoadedObject LoadedObject::load(std::span<const std::byte> object,
+                                std::span<const ExternalSymbol> externals) {
   return ObjectReader(object, externals).read();
 }
 
 LoadedObject::LoadedObject(LoadedObject&& other) noexcept
-    : base_(std::exchange(other.base_, nullptr)), size_(std::exchange(other.size_, 0)), symbols_(std::move(other.symbols_)) {}
+    : base_(std::exchange(other.base_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      symbols_(std::move(other.symbols_)) {}
 
 LoadedObject& LoadedObject::operator=(LoadedObject&& other) noexcept {
   std::swap(base_, other.base_);

@@ -14,13 +14,15 @@ std::atomic<bool> loaded{false};
 
 void* open_library() {
   static constexpr const char* names[] = {"libLLVM.so.19.1", "libLLVM-19.so.1", "libLLVM-19.so",
-                                          "/usr/lib/llvm-19/lib/libLLVM.so.19.1", "/usr/lib/llvm-19/lib/libLLVM-19.so"};
+                                          "/usr/lib/llvm-19/lib/libLLVM.so.19.1",
+                                          "/usr/lib/llvm-19/lib/libLLVM-19.so"};
   std::string tried;
   for (const char* name : names) {
     if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
     tried += (tried.empty() ? "" : ", ") + std::string(name);
   }
-  throw UserError({"CPU code generator", "LLVM 19 is not installed, and this kernel is not in the object cache",
+  throw UserError({"CPU code generator",
+                   "LLVM 19 is not installed, and this kernel is not in the object cache",
                    "looked for " + tried, "the Debian package libllvm19"});
 }
 
@@ -60,7 +62,8 @@ LlvmApi load() {
   unsigned major = 0, minor = 0, patch = 0;
   a.GetVersion(&major, &minor, &patch);
   if (major != llvm_version)
-    throw UserError({"CPU code generator", "the LLVM found is of another version", std::to_string(major), "19"});
+    throw UserError(
+        {"CPU code generator", "the LLVM found is of another version", std::to_string(major), "19"});
   a.InitializeX86TargetInfo();
   a.InitializeX86Target();
   a.InitializeX86TargetMC();

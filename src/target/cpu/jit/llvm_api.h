@@ -21,15 +21,16 @@ struct LlvmApi {
   Bool (*VerifyModule)(Handle module, int action, char** message);
   void (*DisposeModule)(Handle module);
   Bool (*GetTargetFromTriple)(const char* triple, Handle* target, char** message);
-  Handle (*CreateTargetMachine)(Handle target, const char* triple, const char* cpu, const char* features, int level,
-                                int relocation, int code_model);
+  Handle (*CreateTargetMachine)(Handle target, const char* triple, const char* cpu, const char* features,
+                                int level, int relocation, int code_model);
   void (*DisposeTargetMachine)(Handle machine);
   Handle (*CreatePassBuilderOptions)();
   void (*DisposePassBuilderOptions)(Handle options);
   Handle (*RunPasses)(Handle module, const char* passes, Handle machine, Handle options);
   char* (*GetErrorMessage)(Handle error);
   void (*DisposeErrorMessage)(char* message);
-  Bool (*TargetMachineEmitToMemoryBuffer)(Handle machine, Handle module, int file_type, char** message, Handle* buffer);
+  Bool (*TargetMachineEmitToMemoryBuffer)(Handle machine, Handle module, int file_type, char** message,
+                                          Handle* buffer);
   const char* (*GetBufferStart)(Handle buffer);
   size_t (*GetBufferSize)(Handle buffer);
   void (*DisposeMemoryBuffer)(Handle buffer);

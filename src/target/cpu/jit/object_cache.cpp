@@ -38,7 +38,9 @@ uint64_t hash_bytes(std::string_view bytes, uint64_t seed) {
   return mix(h ^ rest);
 }
 
-void put(std::string& out, uint64_t value) { out.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void put(std::string& out, uint64_t value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 class Descriptor {
  public:
@@ -88,7 +90,8 @@ std::string entry_bytes(std::string_view key, std::string_view object) {
 /// The object of an entry whose frame, key and checksum hold.
 std::optional<std::string> object_of(const std::string& entry, std::string_view key) {
   constexpr size_t frame = magic.size() + 16;
-  if (entry.size() < frame + 8 || std::string_view(entry).substr(0, magic.size()) != magic) return std::nullopt;
+  if (entry.size() < frame + 8 || std::string_view(entry).substr(0, magic.size()) != magic)
+    return std::nullopt;
   uint64_t key_size, object_size, sum;
   std::memcpy(&key_size, entry.data() + magic.size(), 8);
   std::memcpy(&object_size, entry.data() + magic.size() + 8, 8);
@@ -115,7 +118,8 @@ void count(int64_t& counter) { std::atomic_ref<int64_t>(counter).fetch_add(1, st
 std::string untrusted(const std::filesystem::path& directory) {
   std::error_code ignored;
   if (directory.has_parent_path()) std::filesystem::create_directories(directory.parent_path(), ignored);
-  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return "cannot be made: " + std::string(std::strerror(errno));
+  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
+    return "cannot be made: " + std::string(std::strerror(errno));
   struct stat st {};
   if (lstat(directory.c_str(), &st) != 0) return "cannot be read: " + std::string(std::strerror(errno));
   if (!S_ISDIR(st.st_mode)) return "is not a directory";
@@ -126,8 +130,10 @@ std::string untrusted(const std::filesystem::path& directory) {
 
 std::filesystem::path default_directory() {
   if (const char* dir = std::getenv("ESPALIER_CACHE_DIR")) return std::string_view(dir) == "off" ? "" : dir;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return std::filesystem::path(cache) / "espalier";
-  if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".cache" / "espalier";
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache)
+    return std::filesystem::path(cache) / "espalier";
+  if (const char* home = std::getenv("HOME"); home && *home)
+    return std::filesystem::path(home) / ".cache" / "espalier";
   return "";
 }
 
@@ -161,7 +167,8 @@ void ObjectCache::store(std::string_view key, std::string_view object) {
   if (!is_on()) return;
   static std::atomic<uint64_t> serial{0};
   const std::filesystem::path path = path_of(key);
-  const std::string temporary = path.string() + "." + std::to_string(getpid()) + "." + std::to_string(serial++) + ".tmp";
+  const std::string temporary =
+      path.string() + "." + std::to_string(getpid()) + "." + std::to_string(serial++) + ".tmp";
   Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   const bool written = file.get() >= 0 && write_whole(file.get(), entry_bytes(key, object)) && file.close();
   if (written && rename(temporary.c_str(), path.c_str()) == 0) return count(counts_.stored);
@@ -177,7 +184,8 @@ void ObjectCache::reject(std::string_view key) {
 
 CacheCounts ObjectCache::counts() const {
   const auto read = [](const int64_t& c) { return std::atomic_ref<int64_t>(const_cast<int64_t&>(c)).load(); };
-  return {read(counts_.hits), read(counts_.misses), read(counts_.stored), read(counts_.corrupt), read(counts_.failed)};
+  return {read(counts_.hits), read(counts_.misses), read(counts_.stored), read(counts_.corrupt),
+          read(counts_.failed)};
 }
 
 ObjectCache& object_cache() {
