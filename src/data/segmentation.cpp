@@ -28,10 +28,9 @@ struct RegionGroup {
 
 const std::vector<RegionGroup>& brain_groups() {
   static const std::vector<RegionGroup> groups{
-      {"frontal", {{1, 28}}},
-      {"temporal", {{37, 42}, {55, 56}, {79, 90}}},
-      {"posterior", {{43, 54}, {57, 70}}},  // occipital and parietal
-      {"cerebellum", {{91, 116}}},
+      {"cerebrum", {{1, 90}}},
+      {"front", {{1, 36}}},            // frontal lobe, insula, cingulum
+      {"back", {{37, 70}, {79, 90}}},  // temporal, occipital and parietal lobes, hippocampus, amygdala
   };
   return groups;
 }
@@ -135,8 +134,9 @@ SegmentationTask brain_task(const fs::path& folder) {
 
   const auto volumes = std::make_shared<LabelledVolumes>(outputs);
   volumes->add("ch2", head.values(), sets);
-  constexpr SliceRange slabs[] = {{33, 38}, {75, 80}, {102, 107}};
-  return {volumes, split_by_slabs(*volumes, 0, slabs, guard)};
+  constexpr SliceRange slabs[] = {{34, 38}, {74, 78}, {104, 108}, {122, 126}};
+  constexpr int64_t brain_guard = 2;  // a slice's input is itself and its two neighbours
+  return {volumes, split_by_slabs(*volumes, 0, slabs, brain_guard)};
 }
 
 SegmentationTask folder_task(const fs::path& folder, uint64_t seed) {

@@ -101,6 +101,15 @@ void ResNet::each(const ParameterVisitor& visit, const std::string& prefix) {
   if (head.weight) head.each(visit, join_path(prefix, "fc"));
 }
 
+void ResNet::set_norm_momentum(double momentum) {
+  stem.norm.momentum = momentum;
+  for (auto& stage : stages)
+    for (ResidualBlock& block : stage) {
+      for (ConvNorm& c : block.body) c.norm.momentum = momentum;
+      if (block.shortcut) block.shortcut->norm.momentum = momentum;
+    }
+}
+
 ResNet resnet18(Init& init, int64_t classes, int64_t in_channels) {
   return ResNet({.in_channels = in_channels, .classes = classes}, init);
 }
@@ -140,6 +149,10 @@ Tensor UNet::operator()(const Tensor& x, Mode mode) const {
   Tensor y = f[4];
   for (size_t i = 0; i < decoder.size(); ++i) y = decoder[i](y, i < 4 ? f[3 - i] : Tensor(), mode);
   return head(y);
+}
+void UNet::set_norm_momentum(double momentum) {
+  encoder.set_norm_momentum(momentum);
+  for (Up& up : decoder) up.first.norm.momentum = up.second.norm.momentum = momentum;
 }
 void UNet::each(const ParameterVisitor& visit, const std::string& prefix) {
   encoder.each(visit, join_path(prefix, "encoder"));

@@ -63,6 +63,8 @@ struct ESPALIER_API ResNet {
   ResNet() = default;
   ResNet(const ResNetOptions& options, Init& init);
   Tensor operator()(const Tensor& x, Mode mode) const;
+  /// The momentum of every batch norm's running statistics.
+  void set_norm_momentum(double momentum);
   /// Outputs of the stem (before pooling) and of each stage.
   std::vector<Tensor> features(const Tensor& x, Mode mode) const;
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
@@ -88,6 +90,8 @@ struct ESPALIER_API UNet {
   UNet() = default;
   UNet(int64_t in_channels, int64_t classes, Init& init, int64_t width = 64);
   Tensor operator()(const Tensor& x, Mode mode) const;
+  /// The momentum of every batch norm's running statistics.
+  void set_norm_momentum(double momentum);
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 

@@ -18,7 +18,11 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   tool::add_demo(app, exit_code);
   tool::add_devices(app, exit_code);
+  tool::add_train(app, exit_code);
+  tool::add_optimise(app, exit_code);
+  tool::add_run(app, exit_code);
   tool::add_bench(app, exit_code);
+  tool::add_inspect(app, exit_code);
   tool::add_profile(app, exit_code);
   try {
     app.parse(argc, argv);

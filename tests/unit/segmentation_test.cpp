@@ -229,7 +229,7 @@ TEST(BrainReal, IsTheRecipe) {
   EXPECT_NEAR(v.std, 36.302, 1e-3);
   EXPECT_EQ(v.labelled, (SliceRange{4, 155}));
   EXPECT_EQ(t.split.train.size(), 116u);
-  EXPECT_EQ(t.split.held_out.size(), 18u);
+  EXPECT_EQ(t.split.held_out.size(), 20u);
   EXPECT_EQ(SliceDataset::augmented(t.volumes, t.split.train).sample_size(), (Size2{192, 160}));
   const SliceDataset whole = SliceDataset::whole(t.volumes, t.split.held_out);
   EXPECT_EQ(whole.sample_size(), (Size2{224, 192}));

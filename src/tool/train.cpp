@@ -1,0 +1,146 @@
+// espalier train: a network built in, on Fashion-MNIST or on random data, saved as ONNX.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/threads.h"
+#include "data/fashion_mnist.h"
+#include "format/onnx.h"
+#include "nn/losses.h"
+#include "tool/commands.h"
+#include "tool/networks.h"
+#include "train/callbacks.h"
+
+namespace espalier::tool {
+
+namespace {
+
+struct Options {
+  std::string net = "lenet", data = "fashion-mnist", folder, output, checkpoint, log, precision = "f32";
+  int64_t epochs = 1, batch = 64, fake_size = 256;
+  double rate = 1e-3;
+  uint64_t seed = 0;
+  int threads = 0;
+  bool json = false;
+};
+
+/// Training data, and what held-out accuracy is measured on (null: none).
+struct Data {
+  std::shared_ptr<const data::Dataset> train, test;
+};
+
+Data make_data(const Options& o, const Network& net) {
+  const auto sample = [](ir::Type t) {
+    t.dims.erase(t.dims.begin());
+    return t;
+  };
+  if (o.data == "fake") {
+    const ir::Type target = sample(net.target);
+    std::vector<data::FakeField> fields{{"x", sample(net.input), -1, 1},
+                                        {"y", target, 0, net.classes ? static_cast<double>(net.classes - 1) : 1.0}};
+    return {std::make_shared<data::FakeData>(o.fake_size, fields, o.seed), nullptr};
+  }
+  if (o.data != "fashion-mnist") throw UserError({"--data", "unknown", o.data, "fashion-mnist or fake"});
+  const std::filesystem::path folder = o.folder.empty() ? "/usr/share/datasets/fashion-mnist" : o.folder;
+  const auto as_net = [&](std::shared_ptr<const data::Dataset> images) -> std::shared_ptr<const data::Dataset> {
+    const std::vector<int64_t> dims = ir::static_dims(sample(net.input).dims);
+    if (ir::count(std::span<const int64_t>(dims)) != 28 * 28 || net.classes != 10)
+      throw UserError({"--net", "does not fit Fashion-MNIST", net.name, "lenet or mlp"});
+    return std::make_shared<data::Mapped>(images, [dims](data::Sample s, data::Rng&) {
+      s[0].value = s[0].value.reshaped(dims);
+      s[1].value = s[1].value.cast(Dtype::i64);
+      return s;
+    });
+  };
+  return {as_net(std::make_shared<data::FashionMnist>(data::Part::train, folder)),
+          as_net(std::make_shared<data::FashionMnist>(data::Part::test, folder))};
+}
+
+double test_accuracy(const Network& net, const std::shared_ptr<const data::Dataset>& test, int64_t batch) {
+  data::DataLoader loader(test, {.batch_size = batch, .workers = 1});
+  Compiled score = compile([&](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{nn::accuracy(net.forward(in[0], nn::Mode::eval), in[1])};
+  });
+  double right = 0;
+  int64_t seen = 0;
+  for (int64_t b = 0; b < loader.batches_per_epoch(); ++b) {
+    const data::Batch batch_now = loader.next();
+    const double a = score({Tensor(batch_now.arrays[0]), Tensor(batch_now.arrays[1])})[0].item();
+    right += a * static_cast<double>(batch_now.size);
+    seen += batch_now.size;
+  }
+  return right / static_cast<double>(seen);
+}
+
+void save_model(const Options& o, const Network& net) {
+  ir::Type input = net.input;
+  input.dims[0] = Dim::symbol("batch");
+  CompileOptions names;
+  names.name = net.name;
+  names.argument_names = {"x"};
+  names.result_names = {"y"};
+  const Model model = Model::traced(
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.forward(in[0], nn::Mode::eval)}; }, std::vector{input}, names);
+  format::save_onnx(o.output, model.frozen(), {});
+}
+
+void run_train(const Options& o, int& exit_code) {
+  if (o.threads != 0) set_threads(o.threads);
+  Network net = make_network(o.net, o.batch, o.seed);
+  const Data data = make_data(o, net);
+  data::DataLoader loader(data.train, {.batch_size = o.batch, .shuffle = true, .drop_last = true, .workers = 1, .seed = o.seed});
+  train::TrainerOptions t;
+  t.epochs = o.epochs;
+  t.precision = o.precision;
+  t.checkpoint = o.checkpoint;
+  if (net.classes) t.argument_ranges[1] = {0, net.classes};
+  const int64_t steps = o.epochs * loader.batches_per_epoch();
+  t.rate = nn::cosine_rate(o.rate, std::max<int64_t>(steps, 1), std::min<int64_t>(steps / 10, 100));
+  train::Trainer trainer(
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.loss(net.forward(in[0], nn::Mode::train), in[1])}; },
+      net.parameters, *net.optimiser, loader, t);
+  trainer.add(std::make_shared<train::ProgressBar>());
+  if (!o.log.empty()) trainer.add(std::make_shared<train::CsvLog>(o.log));
+  train::interrupt_on_signals();
+  const train::Ending ending = trainer.fit();
+  if (ending == train::Ending::interrupted) {
+    fmt::print(stderr, "interrupted after step {}{}\n", trainer.steps_done(),
+               o.checkpoint.empty() ? "" : "; the same command goes on from " + o.checkpoint);
+    exit_code = exit_interrupted;
+    return;
+  }
+  nlohmann::json out{{"net", net.name}, {"steps", trainer.steps_done()}};
+  if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch);
+  if (!o.output.empty()) {
+    save_model(o, net);
+    out["model"] = o.output;
+  }
+  if (o.json) fmt::print("{}\n", out.dump());
+  else if (out.contains("test_accuracy")) fmt::print("test accuracy {:.2f}%\n", 100 * out["test_accuracy"].get<double>());
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& exit_code) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("train", "Train a network built in and save it as ONNX");
+  c->add_option("--net", o->net, "the network")->capture_default_str();
+  c->add_option("--data", o->data, "fashion-mnist (package dataset-fashion-mnist) or fake")->capture_default_str();
+  c->add_option("--folder", o->folder, "where the data lies, if elsewhere than its package puts it");
+  c->add_option("--epochs", o->epochs, "passes over the data")->capture_default_str();
+  c->add_option("--batch", o->batch, "examples per step")->capture_default_str();
+  c->add_option("--rate", o->rate, "highest learning rate")->capture_default_str();
+  c->add_option("--precision", o->precision, "f32 or bf16")->capture_default_str();
+  c->add_option("--seed", o->seed, "of the initial weights and the order")->capture_default_str();
+  c->add_option("--threads", o->threads, "threads to use (default: all available)");
+  c->add_option("--checkpoint", o->checkpoint, "file written every epoch; training goes on from it when it exists");
+  c->add_option("--log", o->log, "CSV file with one row per step");
+  c->add_option("--output,-o", o->output, "the trained model");
+  c->add_flag("--json", o->json, "the result as one JSON object");
+  c->footer("Examples:\n  espalier train --net lenet --epochs 3 -o lenet.onnx\n"
+            "  espalier train --net unet-r18 --data fake --batch 4 --checkpoint unet.safetensors");
+  c->callback([o, &exit_code] { run_train(*o, exit_code); });
+}
+
+}  // namespace espalier::tool
