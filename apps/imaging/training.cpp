@@ -14,6 +14,7 @@ namespace {
 constexpr uint64_t seed = 1;
 constexpr double peak_rate = 2e-3;
 constexpr int64_t warmup_steps = 20;
+constexpr double norm_momentum = 0.03;
 constexpr float head_bias = -2;  // most voxels belong to no output
 
 double seconds_since(int64_t start) { return static_cast<double>(now_ns() - start) * 1e-9; }
@@ -36,6 +37,7 @@ nn::UNet make_network(int64_t outputs) {
   nn::Init init(seed);
   nn::UNet net(input_channels, outputs, init);
   std::fill_n(static_cast<float*>(net.head.bias.data()), outputs, head_bias);
+  net.set_norm_momentum(norm_momentum);
   return net;
 }
 

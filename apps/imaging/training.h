@@ -6,7 +6,7 @@
 
 namespace espalier::imaging {
 
-inline constexpr int64_t input_channels = 3, batch_size = 4, recipe_steps = 580;
+inline constexpr int64_t input_channels = 3, batch_size = 4, recipe_steps = 638;
 
 /// A U-Net for these outputs with the recipe's initial values.
 nn::UNet make_network(int64_t outputs);

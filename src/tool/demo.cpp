@@ -39,7 +39,7 @@ void add_demo(CLI::App& app, int& exit_code) {
       ->type_name("DIR");
   c->add_option("--out", o->out, "where everything is written (demo; with --data demo/NAME)")->type_name("DIR");
   c->add_flag("--again", o->again, "train again, even if there is a finished report");
-  c->add_option("--steps", o->steps, "training steps, for a quick look (default: the recipe's 580)")->type_name("N")->check(CLI::Range(1, 1000000));
+  c->add_option("--steps", o->steps, "training steps, for a quick look (default: the recipe's 638)")->type_name("N")->check(CLI::Range(1, 1000000));
   c->footer("Examples:\n  espalier demo\n  espalier demo --again\n  espalier demo --data scans/   # scans/images/a.nii.gz, scans/masks/a.nii.gz ...");
   c->callback([o, &exit_code] { run_demo(*o, exit_code); });
 }
