@@ -5,6 +5,8 @@
 #include <fstream>
 #include <regex>
 
+#include "format/onnx.h"
+#include "nn/models.h"
 #include "support/process.h"
 
 namespace espalier {
@@ -26,7 +28,7 @@ std::vector<double> numbers_after(const std::string& text, const std::string& wo
 }
 
 TEST(Examples, AreShort) {
-  for (const char* name : {"devices_and_matmul", "train_linear", "unet_fake_data"}) {
+  for (const char* name : {"devices_and_matmul", "train_linear", "half_precision", "unet_fake_data"}) {
     std::ifstream in(std::string(ESPALIER_SOURCE_DIR) + "/examples/" + name + ".cpp");
     int lines = 0;
     for (std::string line; std::getline(in, line);) ++lines;
@@ -50,6 +52,29 @@ TEST(Examples, TrainLinear) {
   EXPECT_GT(loss.front(), 1);
   EXPECT_LT(loss.back(), 0.02);
   EXPECT_EQ(test::run_command(example("train_linear")).output, o.output) << "another run trained otherwise";
+}
+
+TEST(Examples, HalfPrecision) {
+  const test::TemporaryFolder folder;
+  nn::Init init(1);
+  nn::LeNet net(init);
+  parameters_of(net);
+  const ir::Type image{Dtype::f32, {Dim::symbol("batch"), 28, 28, 1}};
+  const Model model =
+      Model::traced([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net(in[0])}; }, std::vector{image});
+  format::save_onnx(folder / "lenet.onnx", model.frozen());
+  const std::string from = (folder / "lenet.onnx").string(), to = (folder / "half.onnx").string();
+  const Outcome o = test::run_command(example("half_precision") + " " + from + " " + to);
+  EXPECT_EQ(o.code, 0) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("f32[1,10] [["));
+  EXPECT_THAT(o.output, HasSubstr("difference: 0 from before saving"));
+  const std::vector<double> off = numbers_after(o.output, "saving,");
+  ASSERT_EQ(off.size(), 1u) << o.output;
+  EXPECT_TRUE(off[0] > 0 && off[0] < 0.01) << o.output;
+  EXPECT_EQ(test::run_command(example("half_precision")).code, 2);
+  const Outcome absent = test::run_command(example("half_precision") + " " + to + ".absent " + to);
+  EXPECT_EQ(absent.code, 1);
+  EXPECT_THAT(absent.output, HasSubstr("half.onnx.absent"));
 }
 
 TEST(Examples, UnetOnFakeData) {
