@@ -8,6 +8,7 @@
 #include "apps/imaging/engine.h"
 #include "apps/imaging/overlay.h"
 #include "apps/imaging/report.h"
+#include "apps/imaging/saved_model.h"
 #include "apps/imaging/training.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -119,7 +120,7 @@ class Demo {
     clear_folder(options_.folder, options_.again || before.key != key_);
     write_folder(options_.folder, {key_, ""});
     train::interrupt_on_signals();
-    return train() && optimise_and_run() && finish();
+    return train() && optimise_and_run() && save() && finish();
   }
 
  private:
@@ -185,6 +186,12 @@ class Demo {
       write_file(options_.folder / "overlays" / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
       report_.pictures.push_back(std::move(p));
     }
+  }
+
+  bool save() {
+    report_.saved = save_and_compare(graph_, *held_out_, chosen_slices(held_out_->size()), options_.folder, options_.program);
+    say("save      " + report_.saved);
+    return !stopped("save");
   }
 
   bool finish() {
