@@ -1,5 +1,5 @@
 #pragma once
-// Models as ONNX files (opset 17 written; opsets 7 to 18 read). Safe from any thread.
+// Models as ONNX files (opset 17 written; opsets up to 18 read, each op from where it broadcasts as today). Safe from any thread.
 //
 // Saving is exact: a saved graph loads as a graph with bit-identical results. Ops that ONNX has are written as standard
 // nodes, all others as nodes of the domain "espalier" whose attributes are their text. Graph inputs and outputs keep

@@ -213,7 +213,7 @@ using Rows = std::map<std::string_view, std::vector<const ReadRow*>>;
 const Rows& all_rows() {
   static const Rows rows = [] {
     Rows all;
-    for (const auto& family : {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows()})
+    for (const auto& family : {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows(), loss_rows()})
       for (const ReadRow& r : family) all[r.op].push_back(&r);
     return all;
   }();

@@ -85,12 +85,13 @@ struct ReadRow {
   int min_inputs, max_inputs;
   ReadFn read;
 };
-inline constexpr int64_t oldest_opset = 7, newest_opset = 18;
+inline constexpr int64_t oldest_opset = 1, newest_opset = 18;
 
 std::span<const ReadRow> math_rows();
 std::span<const ReadRow> shape_rows();
 std::span<const ReadRow> network_rows();
 std::span<const ReadRow> reduce_rows();
+std::span<const ReadRow> loss_rows();
 std::span<const ReadRow> resize_rows();
 
 /// A node of our domain.

@@ -111,7 +111,7 @@ Results read_conv_transpose(Use& u) {
     if (shaped) wanted = per_axis(u, "output_shape", n, 0, 0);
     for (size_t d = 0; d < n; ++d) {
       const int64_t all = out[d] + s.low[d] + s.high[d] - wanted[d];
-      s.low[d] = mode == "SAME_UPPER" ? all / 2 : all - all / 2;
+      s.low[d] = all < 0 ? 0 : mode == "SAME_UPPER" ? all / 2 : all - all / 2;  // what is missing stands at the end
       s.high[d] = all - s.low[d];
       out[d] = wanted[d];
     }
@@ -120,25 +120,28 @@ Results read_conv_transpose(Use& u) {
   } else if (mode != "NOTSET") {
     u.fail("auto_pad is not supported", mode, "NOTSET VALID SAME_UPPER SAME_LOWER");
   }
-  // Ours is the gradient of a convolution of `out`; what its last positions do not reach is no part of it.
+  Ints head(n, 0), tail(n, 0);  // zeros around what the convolution reaches: negative pads, and more output_padding than a stride
+  for (size_t d = 0; d < n; ++d) {
+    head[d] = std::max<int64_t>(-s.low[d], 0), tail[d] = std::max<int64_t>(-s.high[d], 0);
+    out[d] -= head[d] + tail[d];
+    s.low[d] = std::max<int64_t>(s.low[d], 0), s.high[d] = std::max<int64_t>(s.high[d], 0);
+  }
   const Value x = u.last(0);
   op::ConvAttrs a{.stride = s.stride, .pad_low = s.low, .pad_high = s.high, .dilation = s.dilation,
                   .groups = u.integer("group", 1), .spatial = out, .out = x.dtype()};
-  Ints tail(n, 0);
-  for (size_t d = 0; d < n; ++d) {
-    // conv(out) must give `in` positions: pad where output_padding reaches a stride or more.
+  for (size_t d = 0; d < n; ++d) {  // ours is the gradient of a convolution that gives `in` positions
     const int64_t reach = out[d] + a.pad_low[d] + a.pad_high[d] - (s.dilation[d] * (s.kernel[d] - 1) + 1);
     if (reach / s.stride[d] + 1 > s.in[d]) {
-      tail[d] = (reach / s.stride[d] + 1 - s.in[d]) * s.stride[d];
-      a.spatial[d] -= tail[d];
+      const int64_t beyond = (reach / s.stride[d] + 1 - s.in[d]) * s.stride[d];
+      tail[d] += beyond;
+      a.spatial[d] -= beyond;
     }
   }
   Value y = op::conv_data_grad(x, u.last(1), a);
-  if (std::any_of(tail.begin(), tail.end(), [](int64_t t) { return t > 0; })) {
-    Ints low(n + 2, 0), high(n + 2, 0);
-    std::copy(tail.begin(), tail.end(), high.begin() + 1);
-    y = op::pad(y, ir::constant(y.dtype(), 0), low, high);
-  }
+  Ints low(n + 2, 0), high(n + 2, 0);
+  std::copy(head.begin(), head.end(), low.begin() + 1);
+  std::copy(tail.begin(), tail.end(), high.begin() + 1);
+  y = op::pad(y, ir::constant(y.dtype(), 0), low, high);
   return {held_last(u.has(2) ? biased(y, u.value(2)) : y)};
 }
 
