@@ -189,7 +189,12 @@ class Demo {
   }
 
   bool save() {
-    report_.saved = save_and_compare(graph_, *held_out_, chosen_slices(held_out_->size()), options_.folder, options_.program);
+    try {
+      report_.saved = save_and_compare(graph_, *held_out_, chosen_slices(held_out_->size()), options_.folder, options_.program);
+    } catch (const UserError&) {  // Ctrl-C ends the fresh process as well
+      if (stopped("save")) return false;
+      throw;
+    }
     say("save      " + report_.saved);
     return !stopped("save");
   }
