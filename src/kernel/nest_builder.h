@@ -176,10 +176,13 @@ class NestBuilder {
                                Guards guards);
   struct Neighbours {  ///< of an element of a resized axis
     Position low, high;
-    int weight = -1;  ///< of high; -1: nearest
+    int low_index = -1, high_index = -1;  ///< as i64 instructions
+    int weight = -1;                      ///< of high; -1: nearest
   };
-  Neighbours neighbours_of(StageDraft& d, const op::ResizeAttrs& a, size_t axis, int64_t in,
-                           const Affine& element, Dtype dtype);
+  Neighbours neighbours_of(StageDraft& d, const op::ResizeAttrs& a, int64_t in, int64_t out, int at,
+                           Dtype dtype);
+  int eval_resize_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                               const Guards& guards);
   int eval_resize(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards);
   int divided_by_count(StageDraft& d, const ir::Node& n, int sum, const std::vector<int>& windows);
   struct Tap {  ///< of one axis: which window covers an element, and where in that window the element is

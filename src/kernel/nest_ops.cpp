@@ -70,6 +70,7 @@ std::optional<Fold> fold_of(const Value& v) {
   for (const ir::OpDef* window :
        {&op::max_pool_op, &op::avg_pool_op, &op::max_pool_grad_op, &op::avg_pool_grad_op})
     if (op == window) return fold_of_window(v);
+  if (op == &op::resize_grad_op) return fold_of_resize_grad(v);
   if (op == &op::reduce_sum_op) f.op = ReduceOp::sum;
   else if (op == &op::reduce_prod_op) f.op = ReduceOp::prod;
   else if (op == &op::reduce_max_op) f.op = ReduceOp::max;
@@ -469,6 +470,7 @@ NestBuilder::Element NestBuilder::eval_fold_element(StageDraft& d, const Request
   const ir::Node& n = r.value.node();
   const ir::OpDef* op = &n.op();
   if (op == &op::dot_op) return {eval_dot_element(d, r, folded, guards)};
+  if (op == &op::resize_grad_op) return {eval_resize_grad_element(d, r, folded, guards)};
   if (op == &op::max_pool_op || op == &op::avg_pool_op) return eval_window_element(d, r, folded, guards);
   if (op == &op::max_pool_grad_op || op == &op::avg_pool_grad_op)
     return {eval_window_grad_element(d, r, folded, guards)};

@@ -209,23 +209,23 @@ int NestBuilder::eval_window_grad_element(StageDraft& d, const Request& r, const
   return scalar(d, ScalarCode::select, dtype, {condition, value, constant(d, dtype, 0)});
 }
 
-/// Where element `at` of a resized axis reads (op::resize_taps in instructions); the positions are data.
-NestBuilder::Neighbours NestBuilder::neighbours_of(StageDraft& d, const op::ResizeAttrs& a, size_t axis,
-                                                   int64_t in, const Affine& element, Dtype dtype) {
-  const int64_t out = a.spatial[axis], last = in - 1, span = std::max<int64_t>(out - 1, 1);
+/// Where element `at` (an i64 instruction) of an axis of `in` elements resized to `out` reads: op::resize_taps in instructions.
+NestBuilder::Neighbours NestBuilder::neighbours_of(StageDraft& d, const op::ResizeAttrs& a, int64_t in,
+                                                   int64_t out, int at, Dtype dtype) {
+  const int64_t last = in - 1, span = std::max<int64_t>(out - 1, 1);
   const auto whole = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
   const auto real = [&](int64_t v) { return constant(d, Dtype::f64, static_cast<double>(v)); };
   const auto ints = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
   const auto reals = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::f64, {x, y, -1}); };
   const auto position = [&](int at) { return Position{{}, {{at, std::max<int64_t>(1, in), 1}}}; };
-  const int at = index(d, element);
   Neighbours n;
   if (a.mode == op::ResizeMode::nearest) {
     const int twice = ints(ScalarCode::mul, at, whole(2));
     const int above = a.align_corners
                           ? ints(ScalarCode::add, ints(ScalarCode::mul, twice, whole(last)), whole(span))
                           : ints(ScalarCode::mul, ints(ScalarCode::add, twice, whole(1)), whole(in));
-    n.low = n.high = position(ints(ScalarCode::div, above, whole(a.align_corners ? 2 * span : 2 * out)));
+    n.low_index = n.high_index = ints(ScalarCode::div, above, whole(a.align_corners ? 2 * span : 2 * out));
+    n.low = n.high = position(n.low_index);
     return n;
   }
   const int p = cast(d, at, Dtype::f64), half = constant(d, Dtype::f64, 0.5);
@@ -239,7 +239,9 @@ NestBuilder::Neighbours NestBuilder::neighbours_of(StageDraft& d, const op::Resi
   const int held = reals(ScalarCode::min, reals(ScalarCode::max, centre, real(0)), real(last));
   const int low = cast(d, held, Dtype::i64);
   n.low = position(low);
-  n.high = position(ints(ScalarCode::add, low, whole(1)));  // clamped to the last by the access
+  n.low_index = low;
+  n.high_index = ints(ScalarCode::min, ints(ScalarCode::add, low, whole(1)), whole(last));
+  n.high = position(n.high_index);
   n.weight = cast(d, reals(ScalarCode::sub, held, cast(d, low, Dtype::f64)), dtype);
   return n;
 }
@@ -252,7 +254,7 @@ int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& inde
   std::vector<Neighbours> axes;
   for (size_t i = 0; i < in.size(); ++i) {
     if (!index[i + 1].data.empty()) throw MustStore{n.value()};
-    axes.push_back(neighbours_of(d, a, i, in[i], index[i + 1].affine, dtype));
+    axes.push_back(neighbours_of(d, a, in[i], a.spatial[i], this->index(d, index[i + 1].affine), dtype));
   }
   const bool linear = a.mode == op::ResizeMode::linear;
   const auto make = [&](ScalarCode c, int x, int y) { return scalar(d, c, dtype, {x, y, -1}); };
@@ -273,6 +275,87 @@ int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& inde
     sum = sum < 0 ? value : make(ScalarCode::add, sum, value);
   }
   return sum;
+}
+
+namespace {
+
+/// The candidates that may read one element of an axis: `count` of them from (numerator * j + offset) / denominator on, rounded down.
+struct Candidates {
+  int64_t count, numerator = 0, offset = 0, denominator = 1;
+};
+
+Candidates candidates_of(const op::ResizeAttrs& a, int64_t in, int64_t out) {
+  const int64_t last = in - 1, span = std::max<int64_t>(out - 1, 1);
+  if (in == 0 || (a.align_corners && last == 0)) return {out};
+  const bool linear = a.mode == op::ResizeMode::linear;
+  if (a.align_corners) {
+    const Candidates c{ceil_div((linear ? 2 : 1) * span, last) + 1, 2 * span, linear ? -2 * span : -span,
+                       2 * last};
+    return c.count < out ? c : Candidates{out};
+  }
+  const Candidates c{ceil_div((linear ? 2 : 1) * out, in) + 1, 2 * out, linear ? -out - in : -in, 2 * in};
+  return c.count < out ? c : Candidates{out};
+}
+
+}  // namespace
+
+Fold fold_of_resize_grad(const Value& v) {
+  const ir::Node& n = v.node();
+  const auto& a = n.attrs<op::ResizeAttrs>();
+  const std::vector<int64_t> out = spatial_of(n.input(0));
+  Fold f;
+  f.accumulator = widened(v.dtype());
+  f.last_axis_kept = true;
+  for (size_t i = 0; i < out.size(); ++i) f.extents.push_back(candidates_of(a, a.spatial[i], out[i]).count);
+  return f;
+}
+
+/// What candidate `folded` gives back to the element at r.index: its gradient times the weight with which it read the element.
+int NestBuilder::eval_resize_grad_element(StageDraft& d, const Request& r, const std::vector<Affine>& folded,
+                                          const Guards& guards) {
+  const ir::Node& n = r.value.node();
+  const auto& a = n.attrs<op::ResizeAttrs>();
+  const std::vector<int64_t> outs = spatial_of(n.input(0));
+  const Dtype dtype = widened(r.value.dtype());
+  const bool linear = a.mode == op::ResizeMode::linear;
+  const auto whole = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
+  const auto ints = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
+  const auto is = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::boolean, {x, y, -1}); };
+  Index at{{r.index.front(), {}}};
+  int condition = -1, weight = -1;
+  for (size_t i = 0; i < outs.size(); ++i) {
+    const int64_t in = a.spatial[i], out = outs[i];
+    const Candidates c = candidates_of(a, in, out);
+    const int element = index(d, r.index[i + 1]);
+    Affine first = Affine::constant(c.offset);
+    first.add(r.index[i + 1], c.numerator);
+    // Truncation instead of rounding down only skips candidates below 0.
+    const int o = ints(ScalarCode::add, ints(ScalarCode::div, index(d, first), whole(c.denominator)),
+                       index(d, folded[i]));
+    const Neighbours near = neighbours_of(d, a, in, out, o, dtype);
+    condition =
+        both(d, condition, both(d, is(ScalarCode::ge, o, whole(0)), is(ScalarCode::lt, o, whole(out))));
+    if (linear) {
+      const auto pick = [&](int reads, int w) {
+        return scalar(d, ScalarCode::select, dtype,
+                      {is(ScalarCode::eq, reads, element), w, constant(d, dtype, 0)});
+      };
+      const int low = scalar(d, ScalarCode::sub, dtype, {constant(d, dtype, 1), near.weight, -1});
+      const int w = scalar(d, ScalarCode::add, dtype,
+                           {pick(near.low_index, low), pick(near.high_index, near.weight), -1});
+      weight = weight < 0 ? w : scalar(d, ScalarCode::mul, dtype, {weight, w, -1});
+    } else {
+      condition = both(d, condition, is(ScalarCode::eq, near.low_index, element));
+    }
+    at.push_back({Affine{}, {{o, std::max<int64_t>(1, out), 1}}});
+  }
+  at.push_back({r.index.back(), {}});
+  int value = cast(d, eval(d, n.input(0), at, guards), dtype);
+  if (linear) {
+    condition = both(d, condition, is(ScalarCode::ne, weight, constant(d, dtype, 0)));
+    value = scalar(d, ScalarCode::mul, dtype, {value, weight, -1});
+  }
+  return scalar(d, ScalarCode::select, dtype, {condition, value, constant(d, dtype, 0)});
 }
 
 }  // namespace espalier::kernel

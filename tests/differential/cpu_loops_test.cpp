@@ -37,11 +37,11 @@ struct Case {
 bool must_lower(const ir::OpDef& op) {
   if (op.kind == ir::Kind::elementwise || op.kind == ir::Kind::reduction) return true;
   for (const ir::OpDef* o :
-       {&reshape_op,       &transpose_op,      &broadcast_to_op,  &slice_op,    &concat_op,
-        &reverse_op,       &gather_op,         &gather_along_op,  &one_hot_op,  &iota_op,
-        &dot_op,           &random_uniform_op, &random_normal_op, &max_pool_op, &avg_pool_op,
-        &max_pool_grad_op, &avg_pool_grad_op,  &resize_op,        &softmax_op,  &log_softmax_op,
-        &gelu_op,          &silu_op,           &layer_norm_op})
+       {&reshape_op,       &transpose_op,      &broadcast_to_op,  &slice_op,       &concat_op,
+        &reverse_op,       &gather_op,         &gather_along_op,  &one_hot_op,     &iota_op,
+        &dot_op,           &random_uniform_op, &random_normal_op, &max_pool_op,    &avg_pool_op,
+        &max_pool_grad_op, &avg_pool_grad_op,  &resize_op,        &resize_grad_op, &softmax_op,
+        &log_softmax_op,   &gelu_op,           &silu_op,          &layer_norm_op})
     if (o == &op) return true;
   return false;
 }
@@ -217,6 +217,17 @@ TEST(Loops, a_whole_small_step) {
   const Value loss = reduce_mean(square(e), {0, 1});
   const Value d = mul(e, 2.0 / 32);
   c.check({loss, sub(w, mul(matmul(transpose(x, {1, 0}), d), 0.1)), sub(b, mul(reduce_sum(d, {0}), 0.1))}, 8);
+}
+
+TEST(Loops, resizing_both_ways) {
+  for (const auto& [in, out] :
+       {std::array<int64_t, 2>{7, 14}, {5, 13}, {12, 5}, {1, 9}, {9, 1}, {4, 4}, {6, 24}})
+    for (const ResizeMode mode : {ResizeMode::nearest, ResizeMode::linear})
+      for (const bool align : {false, true}) {
+        Case c;
+        const Value x = c.in({2, in, 3, 20}), dy = c.in({2, out, 6, 20});
+        c.check({resize(x, {{out, 6}, mode, align}), resize_grad(dy, {{in, 3}, mode, align})}, 2);
+      }
 }
 
 TEST(Loops, empty_and_single_dims) {
