@@ -126,7 +126,7 @@ Array from_bits(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, co
 int32_t onnx_dtype(Dtype dtype) {
   for (const DtypeRow& r : dtype_rows)
     if (r.ours == dtype) return r.onnx;
-  ESPALIER_CHECK(false, "a dtype without an ONNX number");
+  throw InternalError("a dtype without an ONNX number");
 }
 
 Dtype dtype_of_onnx(int32_t dtype, const std::string& where) {
