@@ -40,8 +40,10 @@ std::map<Key, std::shared_ptr<Entry>>& store() {
 /// The entry of `key`. Entries whose packing is gone and that nobody fills are dropped.
 std::shared_ptr<Entry> entry_of(const Key& key) {
   const std::lock_guard lock(store_mutex);
-  std::erase_if(store(),
-                [](const auto& e) { return e.second.use_count() == 1 && e.second->packed.expired(); });
+  std::erase_if(store(), [](const auto& e) {
+    const std::unique_lock filling(e.second->filling, std::try_to_lock);
+    return filling && e.second.use_count() == 1 && e.second->packed.expired();
+  });
   std::shared_ptr<Entry>& entry = store()[key];
   if (!entry) entry = std::make_shared<Entry>();
   return entry;
@@ -64,7 +66,10 @@ std::shared_ptr<const Packed> packed(const ir::Array& constant, std::string_view
 int64_t live_packings() {
   const std::lock_guard lock(store_mutex);
   int64_t alive = 0;
-  for (const auto& [_, entry] : store()) alive += entry->packed.expired() ? 0 : 1;
+  for (const auto& [_, entry] : store()) {
+    const std::lock_guard filling(entry->filling);
+    alive += entry->packed.expired() ? 0 : 1;
+  }
   return alive;
 }
 
