@@ -95,7 +95,7 @@ TEST(Training, Bf16IsCloseToF32) {
   }
 }
 
-TEST(Training, SameBitsOnAnyNumberOfThreads) {
+TEST(Training, SameBitsOnAnyNumberOfTeams) {
   const int before = pool_threads();
   for (const char* precision : {"f32", "bf16"})
     for (const auto& run : {train_unet, train_resnet}) {
