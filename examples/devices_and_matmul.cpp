@@ -16,5 +16,6 @@ int main() {
   std::cout << "a b = " << matmul(a, b) << '\n';
 
   const Tensor c = Tensor::randn({512, 256}, 1), d = Tensor::randn({256, 512}, 2);
-  std::cout << "mean square of a 512 x 512 product: " << matmul(c, d).square().mean().item() << " (256 expected)\n";
+  std::cout << "mean square of a 512 x 512 product: " << matmul(c, d).square().mean().item()
+            << " (256 expected)\n";
 }

@@ -19,7 +19,9 @@ struct Net {
   nn::ConvNorm conv1, conv2, conv3;
   nn::Linear head;
   explicit Net(nn::Init& init)
-      : conv1(1, 32, 3, 1, true, init), conv2(32, 64, 3, 1, true, init), conv3(64, 128, 3, 1, true, init),
+      : conv1(1, 32, 3, 1, true, init),
+        conv2(32, 64, 3, 1, true, init),
+        conv3(64, 128, 3, 1, true, init),
         head(7 * 7 * 128, 10, init) {}
   Tensor operator()(const Tensor& images, nn::Mode mode) const {
     Tensor y = nn::max_pool2d(conv1(images, mode), 2);  // 14 x 14

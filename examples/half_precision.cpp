@@ -12,7 +12,8 @@ namespace {
 
 /// The model's results at a precision; its weights are constants, folded and packed once.
 Compiled compiled(const Model& model, const std::string& precision) {
-  return compile([&model](const std::vector<Tensor>& in) { return model(in); }, {.precision = precision, .freeze = true});
+  return compile([&model](const std::vector<Tensor>& in) { return model(in); },
+                 {.precision = precision, .freeze = true});
 }
 
 void convert_and_run(const std::string& from, const std::string& to) {

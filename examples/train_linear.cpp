@@ -12,8 +12,8 @@ int main() {
   const Tensor x = Tensor::randn({1024, 10}, 1);
   const Tensor w = Tensor::of({1, -2, 3, -4, 5, -4, 3, -2, 1, 0}).reshape({10, 1});
   const Tensor y = matmul(x, w) + 3 + Tensor::randn({1024, 1}, 2) * 0.1;
-  const auto samples = std::make_shared<data::ArrayDataset>(
-      std::vector<data::NamedArray>{{"x", x.array()}, {"y", y.array()}});
+  const auto samples =
+      std::make_shared<data::ArrayDataset>(std::vector<data::NamedArray>{{"x", x.array()}, {"y", y.array()}});
   data::DataLoader loader(samples, {.batch_size = 32, .shuffle = true});
 
   nn::Init init(0);

@@ -11,7 +11,8 @@ using namespace espalier;
 
 int main(int argc, char** argv) {
   const auto argument = [&](int i, int64_t otherwise) { return argc > i ? std::atoll(argv[i]) : otherwise; };
-  const int64_t steps = argument(1, 20), size = argument(2, 128), batch_size = argument(3, 16), width = argument(4, 64);
+  const int64_t steps = argument(1, 20), size = argument(2, 128), batch_size = argument(3, 16),
+                width = argument(4, 64);
   try {
     const auto pictures = std::make_shared<data::FakeData>(
         steps * batch_size, std::vector<data::FakeField>{{"image", {Dtype::f32, {size, size, 3}}, -1, 1},

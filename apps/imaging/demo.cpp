@@ -58,8 +58,11 @@ void write_folder(const fs::path& folder, const Folder& state) {
 /// Remove what an earlier run left: all of it, or only unfinished files of a process that was killed.
 void clear_folder(const fs::path& folder, bool all) {
   if (all)
-    for (const fs::path& p : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder)}) fs::remove(p);
-  for (const fs::path& name : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder), folder / "model.onnx"})
+    for (const fs::path& p :
+         {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder)})
+      fs::remove(p);
+  for (const fs::path& name : {run_path(folder), checkpoint_path(folder), log_path(folder),
+                               report_path(folder), folder / "model.onnx"})
     for (const fs::directory_entry& e : fs::directory_iterator(folder))
       if (e.path().filename().string().starts_with(name.filename().string() + ".tmp-")) fs::remove(e.path());
 }
@@ -79,7 +82,8 @@ int64_t count_weights(nn::UNet& network) {
 
 std::string dice_text(const Report& r, const std::vector<double>& dice) {
   std::string out;
-  for (size_t i = 0; i < dice.size(); ++i) out += fmt::format("{}{} {:.4f}", i ? ", " : "", r.outputs[i], dice[i]);
+  for (size_t i = 0; i < dice.size(); ++i)
+    out += fmt::format("{}{} {:.4f}", i ? ", " : "", r.outputs[i], dice[i]);
   return out;
 }
 
@@ -94,8 +98,12 @@ std::vector<int64_t> chosen_slices(int64_t count) {
 class Demo {
  public:
   explicit Demo(const DemoOptions& options)
-      : options_(options), study_(load_study(options.data)), held_out_(study_.held_out()),
-        training_{.folder = options.folder, .steps = options.steps > 0 ? options.steps : recipe_steps, .precision = fast_precision()} {
+      : options_(options),
+        study_(load_study(options.data)),
+        held_out_(study_.held_out()),
+        training_{.folder = options.folder,
+                  .steps = options.steps > 0 ? options.steps : recipe_steps,
+                  .precision = fast_precision()} {
     report_.title = study_.title;
     report_.caution = study_.caution;
     report_.split = study_.task.split.text;
@@ -108,13 +116,15 @@ class Demo {
   }
 
   bool run() {
-    say(fmt::format("data      {}: {} slices to train on, {} held out ({})", study_.title, report_.training_slices, report_.held_out_slices,
-                    report_.split));
+    say(fmt::format("data      {}: {} slices to train on, {} held out ({})", study_.title,
+                    report_.training_slices, report_.held_out_slices, report_.split));
     make_folder(options_.folder);
     const Folder before = read_folder(options_.folder);
-    if (!options_.again && before.key == key_ && !before.summary.empty() && fs::exists(report_path(options_.folder))) {
+    if (!options_.again && before.key == key_ && !before.summary.empty() &&
+        fs::exists(report_path(options_.folder))) {
       say(before.summary);
-      say(fmt::format("report    {} (finished earlier; --again trains again)", fs::absolute(report_path(options_.folder)).string()));
+      say(fmt::format("report    {} (finished earlier; --again trains again)",
+                      fs::absolute(report_path(options_.folder)).string()));
       return true;
     }
     clear_folder(options_.folder, options_.again || before.key != key_);
@@ -126,18 +136,20 @@ class Demo {
  private:
   bool stopped(const char* stage) const {
     if (!train::interrupted()) return false;
-    say(fmt::format("{:<10}interrupted; the same call goes on from {}", stage, checkpoint_path(options_.folder).string()));
+    say(fmt::format("{:<10}interrupted; the same call goes on from {}", stage,
+                    checkpoint_path(options_.folder).string()));
     return true;
   }
 
   bool train() {
     const data::Size2 size = study_.training()->sample_size();
-    say(fmt::format("train     U-Net/ResNet-18, {} steps of {} views {}x{} in {}{}", training_.steps, batch_size, size.height, size.width,
-                    training_.precision, fs::exists(checkpoint_path(options_.folder)) ? ", going on from the checkpoint" : ""));
+    say(fmt::format("train     U-Net/ResNet-18, {} steps of {} views {}x{} in {}{}", training_.steps,
+                    batch_size, size.height, size.width, training_.precision,
+                    fs::exists(checkpoint_path(options_.folder)) ? ", going on from the checkpoint" : ""));
     run_ = train_network(study_, training_);
     if (run_.ending == train::Ending::interrupted) {
-      say(fmt::format("train     interrupted after step {} of {}; the same call goes on from {}", run_.steps, training_.steps,
-                      checkpoint_path(options_.folder).string()));
+      say(fmt::format("train     interrupted after step {} of {}; the same call goes on from {}", run_.steps,
+                      training_.steps, checkpoint_path(options_.folder).string()));
       return false;
     }
     report_.history = parse_history(read_file(log_path(options_.folder)));
@@ -147,8 +159,11 @@ class Demo {
     report_.training_seconds = run_.seconds;
     report_.resumed = run_.resumed_at > 0;
     const TrainingPoint last = report_.history.empty() ? TrainingPoint{} : report_.history.back();
-    say(fmt::format("train     {} steps in {:.1f} s (compiled in {:.1f} s), loss {:.4f}, Dice {:.4f}; {} planned before step one", run_.steps,
-                    run_.seconds, run_.compile_seconds, last.loss, last.dice, bytes_text(run_.planned_bytes)));
+    say(
+        fmt::format("train     {} steps in {:.1f} s (compiled in {:.1f} s), loss {:.4f}, Dice {:.4f}; {} "
+                    "planned before step one",
+                    run_.steps, run_.seconds, run_.compile_seconds, last.loss, last.dice,
+                    bytes_text(run_.planned_bytes)));
     return !stopped("train");
   }
 
@@ -160,16 +175,28 @@ class Demo {
     for (const std::string& precision : precisions) {
       const Engine e = compile_engine(graph_, precision);
       const auto kernels = static_cast<int64_t>(e.program->steps().size());
-      say(fmt::format("optimise  {:<4} {} of {} batch norms folded, {} ops -> {} kernels, {} planned; {:.1f} s", precision, e.folded, e.norms,
-                      e.nodes, kernels, bytes_text(e.program->planned_bytes()), e.compile_seconds));
-      Measurement m = measure(e, *held_out_, timed_runs, options_.steps > 0 ? quick_timing_seconds : timing_seconds);
-      EngineFigures f{.precision = precision, .nodes = e.nodes, .kernels = kernels, .norms = e.norms, .folded = e.folded,
-                      .planned_bytes = e.program->planned_bytes(), .peak_bytes = m.peak_bytes, .compile_seconds = e.compile_seconds,
-                      .dice = m.dice, .p50 = percentile(m.milliseconds, 0.5), .p90 = percentile(m.milliseconds, 0.9),
-                      .p99 = percentile(m.milliseconds, 0.99), .slices_per_second = m.slices_per_second,
+      say(fmt::format(
+          "optimise  {:<4} {} of {} batch norms folded, {} ops -> {} kernels, {} planned; {:.1f} s",
+          precision, e.folded, e.norms, e.nodes, kernels, bytes_text(e.program->planned_bytes()),
+          e.compile_seconds));
+      Measurement m =
+          measure(e, *held_out_, timed_runs, options_.steps > 0 ? quick_timing_seconds : timing_seconds);
+      EngineFigures f{.precision = precision,
+                      .nodes = e.nodes,
+                      .kernels = kernels,
+                      .norms = e.norms,
+                      .folded = e.folded,
+                      .planned_bytes = e.program->planned_bytes(),
+                      .peak_bytes = m.peak_bytes,
+                      .compile_seconds = e.compile_seconds,
+                      .dice = m.dice,
+                      .p50 = percentile(m.milliseconds, 0.5),
+                      .p90 = percentile(m.milliseconds, 0.9),
+                      .p99 = percentile(m.milliseconds, 0.99),
+                      .slices_per_second = m.slices_per_second,
                       .runs = static_cast<int64_t>(m.milliseconds.size())};
-      say(fmt::format("run       {:<4} Dice {}; p50 {:.1f} ms, p99 {:.1f} ms, {:.1f} slices/s", precision, dice_text(report_, f.dice), f.p50,
-                      f.p99, f.slices_per_second));
+      say(fmt::format("run       {:<4} Dice {}; p50 {:.1f} ms, p99 {:.1f} ms, {:.1f} slices/s", precision,
+                      dice_text(report_, f.dice), f.p50, f.p99, f.slices_per_second));
       report_.engines.push_back(std::move(f));
       if (report_.pictures.empty()) draw(m);
       if (stopped("run")) return false;
@@ -182,7 +209,8 @@ class Demo {
     for (const int64_t i : chosen_slices(held_out_->size())) {
       const data::SliceRef ref = held_out_->slices()[static_cast<size_t>(i)];
       const std::string& volume = study_.volumes().volumes()[static_cast<size_t>(ref.volume)].name;
-      Picture p{fmt::format("{}, slice {}", volume, ref.z), data::png_bytes(draw_overlay(*held_out_, i, m.logits[static_cast<size_t>(i)].data()))};
+      Picture p{fmt::format("{}, slice {}", volume, ref.z),
+                data::png_bytes(draw_overlay(*held_out_, i, m.logits[static_cast<size_t>(i)].data()))};
       write_file(options_.folder / "overlays" / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
       report_.pictures.push_back(std::move(p));
     }
@@ -190,7 +218,8 @@ class Demo {
 
   bool save() {
     try {
-      report_.saved = save_and_compare(graph_, *held_out_, chosen_slices(held_out_->size()), options_.folder, options_.program);
+      report_.saved = save_and_compare(graph_, *held_out_, chosen_slices(held_out_->size()), options_.folder,
+                                       options_.program);
     } catch (const UserError&) {  // Ctrl-C ends the fresh process as well
       if (stopped("save")) return false;
       throw;

@@ -34,18 +34,23 @@ bool reset_peak() {
 
 int64_t count_norms(const ir::Graph& graph) {
   const auto nodes = graph.nodes();
-  return std::count_if(nodes.begin(), nodes.end(), [](const ir::Node* n) { return &n->op() == &op::batch_norm_op; });
+  return std::count_if(nodes.begin(), nodes.end(),
+                       [](const ir::Node* n) { return &n->op() == &op::batch_norm_op; });
 }
 
 }  // namespace
 
 ir::Graph freeze(const nn::UNet& network, data::Size2 size) {
-  const ir::Type image{ir::Dtype::f32, {ir::Dim::symbol("batch"), size.height, size.width, network.encoder.options.in_channels}};
+  const ir::Type image{
+      ir::Dtype::f32,
+      {ir::Dim::symbol("batch"), size.height, size.width, network.encoder.options.in_channels}};
   CompileOptions options;
   options.argument_names = {"image"};
   options.result_names = {"logits"};
   options.name = "unet_resnet18";
-  const auto forward = [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{network(x[0], nn::Mode::eval)}; };
+  const auto forward = [&](const std::vector<Tensor>& x) {
+    return std::vector<Tensor>{network(x[0], nn::Mode::eval)};
+  };
   return Model::traced(forward, std::span(&image, 1), options).frozen();
 }
 
@@ -60,7 +65,8 @@ Engine compile_engine(const ir::Graph& graph, const std::string& precision, int6
   for (const ir::Node* n : graph.nodes()) e.nodes += n->op().kind != ir::Kind::leaf;
   const int64_t start = now_ns();
   e.program = run::Program::compile(
-      graph, {.target = &target, .precision = pass::precision_of_name(precision), .symbols = {{"batch", batch}}});
+      graph,
+      {.target = &target, .precision = pass::precision_of_name(precision), .symbols = {{"batch", batch}}});
   e.compile_seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return e;
 }
@@ -96,7 +102,8 @@ Measurement measure(const Engine& engine, const data::SliceDataset& slices, int6
       count_slice(slices, static_cast<int64_t>(i), out, counts);
       logits[i].assign(out, out + size.height * size.width * outputs);
     }
-  if (peak_known && engine.resident_before > 0) m.peak_bytes = process_bytes("VmHWM") - engine.resident_before;
+  if (peak_known && engine.resident_before > 0)
+    m.peak_bytes = process_bytes("VmHWM") - engine.resident_before;
   m.slices_per_second = static_cast<double>(m.milliseconds.size()) / (static_cast<double>(spent) * 1e-9);
   std::sort(m.milliseconds.begin(), m.milliseconds.end());
   m.dice = dice_of(counts);

@@ -19,20 +19,21 @@ struct Engine {
   std::string precision;
   std::shared_ptr<const run::Program> program;
   double compile_seconds = 0;
-  int64_t norms = 0, folded = 0;   ///< batch norms of the graph, and those folded into weights
-  int64_t nodes = 0;               ///< ops of the graph before the passes
-  int64_t resident_before = 0;     ///< bytes the process held before compiling
+  int64_t norms = 0, folded = 0;  ///< batch norms of the graph, and those folded into weights
+  int64_t nodes = 0;              ///< ops of the graph before the passes
+  int64_t resident_before = 0;    ///< bytes the process held before compiling
 };
 
 /// Compile for `batch` slices at once.
 Engine compile_engine(const ir::Graph& graph, const std::string& precision, int64_t batch = 1);
 
 struct Measurement {
-  std::vector<double> dice;             ///< per output, over all held-out slices together
+  std::vector<double> dice;                ///< per output, over all held-out slices together
   std::vector<std::vector<float>> logits;  ///< of each slice, padding included
-  std::vector<double> milliseconds;     ///< of every timed run, sorted
+  std::vector<double> milliseconds;        ///< of every timed run, sorted
   double slices_per_second = 0;
-  int64_t peak_bytes = -1;              ///< by which the process grew for this engine, by VmHWM; -1 where Linux does not tell
+  int64_t peak_bytes =
+      -1;  ///< by which the process grew for this engine, by VmHWM; -1 where Linux does not tell
 };
 
 /// Run every held-out slice, one at a time, and again until there are at least `runs` timed runs (within about `seconds`).

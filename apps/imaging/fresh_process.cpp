@@ -12,7 +12,8 @@
 
 namespace espalier::imaging {
 
-int run_process(const std::filesystem::path& program, const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+int run_process(const std::filesystem::path& program, const std::vector<std::string>& arguments,
+                const std::filesystem::path& log) {
   std::string name = program.string();
   std::vector<std::string> copies = arguments;
   std::vector<char*> argv{name.data()};
@@ -20,14 +21,16 @@ int run_process(const std::filesystem::path& program, const std::vector<std::str
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                     0644);
   pid_t child = 0;
   const int error = ::posix_spawn(&child, name.c_str(), &actions, nullptr, argv.data(), environ);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw UserError({"program " + name, "cannot be started", std::strerror(error), ""});
   int status = 0;
   while (::waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) throw UserError({"program " + name, "cannot be waited for", std::strerror(errno), ""});
+    if (errno != EINTR)
+      throw UserError({"program " + name, "cannot be waited for", std::strerror(errno), ""});
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -16,10 +16,12 @@ constexpr int64_t zoom = 2, gap = 8;
 /// One slice, padding cut off: grey values and the set of outputs of every voxel.
 struct Layer {
   int64_t height, width;
-  std::vector<float> grey;    ///< 0..255
+  std::vector<float> grey;  ///< 0..255
   std::vector<uint64_t> sets;
 
-  uint64_t at(int64_t y, int64_t x) const { return y < 0 || x < 0 || y >= height || x >= width ? 0 : sets[static_cast<size_t>(y * width + x)]; }
+  uint64_t at(int64_t y, int64_t x) const {
+    return y < 0 || x < 0 || y >= height || x >= width ? 0 : sets[static_cast<size_t>(y * width + x)];
+  }
   /// The outputs whose border runs through a voxel: it belongs to them and a neighbour does not.
   uint64_t border(int64_t y, int64_t x) const {
     return at(y, x) & ~(at(y - 1, x) & at(y + 1, x) & at(y, x - 1) & at(y, x + 1));
@@ -31,7 +33,8 @@ std::vector<float> grey_of(const data::LabelledVolumes::Volume& v, int64_t z) {
   const float* from = v.voxels.data<float>() + z * plane;
   const float white = static_cast<float>(v.mean + 2.2 * v.std), scale = 255.0f / (white - v.background);
   std::vector<float> out(static_cast<size_t>(plane));
-  std::transform(from, from + plane, out.begin(), [&](float x) { return std::clamp((x - v.background) * scale, 0.0f, 255.0f); });
+  std::transform(from, from + plane, out.begin(),
+                 [&](float x) { return std::clamp((x - v.background) * scale, 0.0f, 255.0f); });
   return out;
 }
 
@@ -45,14 +48,15 @@ void paint(const Layer& layer, uint8_t* picture, int64_t row_bytes, int64_t left
       const Colour colour = shown ? colour_of(static_cast<size_t>(std::bit_width(shown)) - 1) : Colour{};
       uint8_t* pixel = picture + row * row_bytes + (left + column) * 3;
       for (size_t c = 0; c < 3; ++c)
-        pixel[c] = static_cast<uint8_t>(std::lround(grey * (1 - strength) + static_cast<float>(colour[c]) * strength));
+        pixel[c] = static_cast<uint8_t>(
+            std::lround(grey * (1 - strength) + static_cast<float>(colour[c]) * strength));
     }
 }
 
 }  // namespace
 
 Colour colour_of(size_t k) {
-  constexpr Colour colours[] = {{64, 196, 255}, {255, 112, 67}, {255, 213, 79}, {129, 199, 132},
+  constexpr Colour colours[] = {{64, 196, 255},  {255, 112, 67}, {255, 213, 79}, {129, 199, 132},
                                 {206, 147, 216}, {240, 98, 146}, {77, 208, 225}, {174, 213, 129}};
   return colours[k % std::size(colours)];
 }

@@ -61,7 +61,8 @@ figure { margin: 1rem 0; } figure img { width: 100%; height: auto; border-radius
 )";
 
 /// A line chart of one value over the steps: every step faintly, and a running mean.
-std::string chart(const std::string& title, const std::vector<TrainingPoint>& points, const std::function<double(const TrainingPoint&)>& value) {
+std::string chart(const std::string& title, const std::vector<TrainingPoint>& points,
+                  const std::function<double(const TrainingPoint&)>& value) {
   constexpr double width = 560, height = 300, left = 48, right = 12, top = 34, bottom = 30;
   if (points.size() < 2) return "";
   double low = 0, high = 0;
@@ -72,13 +73,17 @@ std::string chart(const std::string& title, const std::vector<TrainingPoint>& po
   const double first = points.front().step, last = points.back().step;
   const auto x = [&](double step) { return left + (step - first) / (last - first) * (width - left - right); };
   const auto y = [&](double v) { return top + (high - v) / (high - low) * (height - top - bottom); };
-  std::string out = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\"><text x=\"{}\" y=\"20\">{}</text>", width, height,
-                                title, left, title);
+  std::string out = fmt::format(
+      "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\"><text x=\"{}\" y=\"20\">{}</text>", width,
+      height, title, left, title);
   for (double v = low; v <= high + tick / 2; v += tick)
-    out += fmt::format("<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/><text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.4g}</text>",
-                       left, width - right, y(v), left - 6, y(v) + 4, v);
-  out += fmt::format("<text x=\"{}\" y=\"{}\">step {}</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">step {}</text>", left, height - 10,
-                     first, width - right, height - 10, last);
+    out += fmt::format(
+        "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/><text x=\"{3}\" "
+        "y=\"{4:.1f}\" text-anchor=\"end\">{5:.4g}</text>",
+        left, width - right, y(v), left - 6, y(v) + 4, v);
+  out += fmt::format(
+      "<text x=\"{}\" y=\"{}\">step {}</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">step {}</text>",
+      left, height - 10, first, width - right, height - 10, last);
   std::string raw, smooth;
   const double keep = 1 - 1 / std::max(2.0, static_cast<double>(points.size()) / 40);
   double mean = value(points.front());
@@ -87,7 +92,9 @@ std::string chart(const std::string& title, const std::vector<TrainingPoint>& po
     raw += fmt::format("{:.1f},{:.1f} ", x(p.step), y(value(p)));
     smooth += fmt::format("{:.1f},{:.1f} ", x(p.step), y(mean));
   }
-  return out + fmt::format("<polyline class=\"raw\" points=\"{}\"/><polyline class=\"smooth\" points=\"{}\"/></svg>", raw, smooth);
+  return out + fmt::format(
+                   "<polyline class=\"raw\" points=\"{}\"/><polyline class=\"smooth\" points=\"{}\"/></svg>",
+                   raw, smooth);
 }
 
 using Cells = std::vector<std::string>;
@@ -98,14 +105,17 @@ std::string row(const Cells& cells, const char* tag = "td") {
   return out + "</tr>\n";
 }
 
-std::string peak_text(const EngineFigures& e) { return e.peak_bytes < 0 ? "not measured" : bytes_text(e.peak_bytes); }
+std::string peak_text(const EngineFigures& e) {
+  return e.peak_bytes < 0 ? "not measured" : bytes_text(e.peak_bytes);
+}
 
 /// A row per figure, a column per precision.
 std::string engine_table(const Report& r) {
   Cells head{""};
   for (const EngineFigures& e : r.engines) head.push_back(e.precision);
   std::string out = "<div class=\"scroll\"><table>" + row(head, "th");
-  const auto add = [&](const std::string& name, const std::function<std::string(const EngineFigures&)>& text) {
+  const auto add = [&](const std::string& name,
+                       const std::function<std::string(const EngineFigures&)>& text) {
     Cells cells{name};
     for (const EngineFigures& e : r.engines) cells.push_back(text(e));
     out += row(cells);
@@ -115,13 +125,16 @@ std::string engine_table(const Report& r) {
   add("latency p50, one slice", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p50); });
   add("latency p90", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p90); });
   add("latency p99", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p99); });
-  add("throughput", [](const EngineFigures& e) { return fmt::format("{:.1f} slices/s", e.slices_per_second); });
-  add("memory, planned before the first run", [](const EngineFigures& e) { return bytes_text(e.planned_bytes); });
+  add("throughput",
+      [](const EngineFigures& e) { return fmt::format("{:.1f} slices/s", e.slices_per_second); });
+  add("memory, planned before the first run",
+      [](const EngineFigures& e) { return bytes_text(e.planned_bytes); });
   add("memory, growth of the process at its peak (VmHWM)", peak_text);
   add("timed runs", [](const EngineFigures& e) { return std::to_string(e.runs); });
   add("ops of the model", [](const EngineFigures& e) { return std::to_string(e.nodes); });
   add("kernels after fusion", [](const EngineFigures& e) { return std::to_string(e.kernels); });
-  add("batch norms folded into weights", [](const EngineFigures& e) { return fmt::format("{} of {}", e.folded, e.norms); });
+  add("batch norms folded into weights",
+      [](const EngineFigures& e) { return fmt::format("{} of {}", e.folded, e.norms); });
   add("time to compile", [](const EngineFigures& e) { return fmt::format("{:.2f} s", e.compile_seconds); });
   return out + "</table></div>\n";
 }
@@ -130,15 +143,18 @@ std::string legend(const Report& r) {
   std::string out = "<p>Left: the slice. Middle: truth. Right: what the network found.";
   for (size_t k = 0; k < r.outputs.size(); ++k) {
     const Colour c = colour_of(k);
-    out += fmt::format("<span class=\"chip\" style=\"background:rgb({},{},{})\"></span>{}", c[0], c[1], c[2], escape(r.outputs[k]));
+    out += fmt::format("<span class=\"chip\" style=\"background:rgb({},{},{})\"></span>{}", c[0], c[1], c[2],
+                       escape(r.outputs[k]));
   }
   return out + "</p>\n";
 }
 
 std::string training_text(const Report& r) {
-  return fmt::format("U-Net with a ResNet-18 encoder, {:.1f} M weights: {} steps of Adam in {}, {:.0f} s{}; {} planned before step one.",
-                     static_cast<double>(r.weights) * 1e-6, r.steps, r.precision, r.training_seconds,
-                     r.resumed ? " in the last part of a resumed training" : "", bytes_text(r.training_planned_bytes));
+  return fmt::format(
+      "U-Net with a ResNet-18 encoder, {:.1f} M weights: {} steps of Adam in {}, {:.0f} s{}; {} planned "
+      "before step one.",
+      static_cast<double>(r.weights) * 1e-6, r.steps, r.precision, r.training_seconds,
+      r.resumed ? " in the last part of a resumed training" : "", bytes_text(r.training_planned_bytes));
 }
 
 }  // namespace
@@ -156,14 +172,17 @@ std::vector<TrainingPoint> parse_history(const std::string& csv) {
   const Cells head = cells_of(line);
   const auto column = [&](const char* name) {
     const auto it = std::find(head.begin(), head.end(), name);
-    if (it == head.end()) throw UserError({"training log", "has no column " + std::string(name), quote(line), "step, loss and Dice"});
+    if (it == head.end())
+      throw UserError(
+          {"training log", "has no column " + std::string(name), quote(line), "step, loss and Dice"});
     return static_cast<size_t>(it - head.begin());
   };
   const size_t step = column("step"), loss = column("loss"), dice = column("Dice");
   std::vector<TrainingPoint> out;
   while (std::getline(in, line)) {
     const Cells c = cells_of(line);
-    if (c.size() != head.size()) throw UserError({"training log", "row has another number of cells", quote(line), ""});
+    if (c.size() != head.size())
+      throw UserError({"training log", "row has another number of cells", quote(line), ""});
     const auto number = [&](size_t i) { return std::strtod(c[i].c_str(), nullptr); };
     out.push_back({number(step), number(loss), number(dice)});
   }
@@ -172,22 +191,27 @@ std::vector<TrainingPoint> parse_history(const std::string& csv) {
 
 std::string to_html(const Report& r) {
   std::string out = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-      "<title>Espalier: {0}</title><style>{1}</style></head><body>\n<h1>Segmentation of {0}</h1>\n<p class=\"soft\">{2}</p>\n"
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">"
+      "<title>Espalier: {0}</title><style>{1}</style></head><body>\n<h1>Segmentation of {0}</h1>\n<p "
+      "class=\"soft\">{2}</p>\n"
       "<p class=\"caution\">{3}</p>\n",
       escape(r.title), style, escape(r.processor), escape(r.caution));
-  out += fmt::format("<h2>Data</h2>\n<p>{} slices to train on, {} held out and scored: {}.</p>\n", r.training_slices, r.held_out_slices,
-                     escape(r.split));
-  out += fmt::format("<h2>Training</h2>\n<p>{}</p>\n<div class=\"charts\">{}{}</div>\n", escape(training_text(r)),
+  out += fmt::format("<h2>Data</h2>\n<p>{} slices to train on, {} held out and scored: {}.</p>\n",
+                     r.training_slices, r.held_out_slices, escape(r.split));
+  out += fmt::format("<h2>Training</h2>\n<p>{}</p>\n<div class=\"charts\">{}{}</div>\n",
+                     escape(training_text(r)),
                      chart("loss (BCE + 1 - Dice)", r.history, [](const TrainingPoint& p) { return p.loss; }),
-                     chart("Dice of the training batch, mean over outputs", r.history, [](const TrainingPoint& p) { return p.dice; }));
+                     chart("Dice of the training batch, mean over outputs", r.history,
+                           [](const TrainingPoint& p) { return p.dice; }));
   out += "<h2>The held-out slices</h2>\n" + engine_table(r);
   for (const std::string& note : r.notes) out += fmt::format("<p class=\"soft\">{}</p>\n", escape(note));
   if (!r.saved.empty()) out += fmt::format("<h2>The saved model</h2>\n<p>{}</p>\n", escape(r.saved));
   out += "<h2>Pictures</h2>\n" + legend(r);
   for (const Picture& p : r.pictures)
-    out += fmt::format("<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\"><figcaption>{0}</figcaption></figure>\n", escape(p.caption),
-                       base64(p.png));
+    out += fmt::format(
+        "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\"><figcaption>{0}</figcaption></figure>\n",
+        escape(p.caption), base64(p.png));
   return out + "</body></html>\n";
 }
 
@@ -195,7 +219,8 @@ std::string to_summary(const Report& r) {
   std::string out = fmt::format("{:<24}", "held-out slices");
   for (const EngineFigures& e : r.engines) out += fmt::format("{:>14}", e.precision);
   out += "\n";
-  const auto add = [&](const std::string& name, const std::function<std::string(const EngineFigures&)>& text) {
+  const auto add = [&](const std::string& name,
+                       const std::function<std::string(const EngineFigures&)>& text) {
     out += fmt::format("  {:<22}", name);
     for (const EngineFigures& e : r.engines) out += fmt::format("{:>14}", text(e));
     out += "\n";

@@ -14,7 +14,7 @@ struct EngineFigures {
   int64_t nodes = 0, kernels = 0, norms = 0, folded = 0;
   int64_t planned_bytes = 0, peak_bytes = -1;  ///< peak -1: not measured
   double compile_seconds = 0;
-  std::vector<double> dice;  ///< per output
+  std::vector<double> dice;                                 ///< per output
   double p50 = 0, p90 = 0, p99 = 0, slices_per_second = 0;  ///< milliseconds
   int64_t runs = 0;
 };
@@ -30,7 +30,7 @@ struct Report {
   int64_t training_slices = 0, held_out_slices = 0;
   std::string precision;  ///< of the training
   double training_seconds = 0;
-  bool resumed = false;   ///< training_seconds are of the last part alone
+  bool resumed = false;  ///< training_seconds are of the last part alone
   std::vector<TrainingPoint> history;
   std::vector<EngineFigures> engines;
   std::vector<std::string> notes;  ///< what was not done, and why

@@ -35,9 +35,11 @@ Array batch_of(const data::SliceDataset& slices, const std::vector<int64_t>& ind
 
 }  // namespace
 
-std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& slices, const std::vector<int64_t>& indices,
-                             const fs::path& folder, const fs::path& program) {
-  const fs::path model = folder / "model.onnx", input = folder / "slices.npy", here = folder / "outputs", fresh = folder / "outputs_fresh";
+std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& slices,
+                             const std::vector<int64_t>& indices, const fs::path& folder,
+                             const fs::path& program) {
+  const fs::path model = folder / "model.onnx", input = folder / "slices.npy", here = folder / "outputs",
+                 fresh = folder / "outputs_fresh";
   fs::create_directories(here);
   fs::create_directories(fresh);
   format::save_onnx(model, graph);
@@ -51,18 +53,24 @@ std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& s
   for (size_t o = 0; o < engine.program->outputs().size(); ++o) {
     const run::Port& port = engine.program->outputs()[o];
     names.push_back(port.name + ".npy");
-    format::save_npy(here / names.back(), Array::borrow(port.type.dtype, ir::static_dims(port.type.dims), executor.output(o), nullptr));
+    format::save_npy(here / names.back(), Array::borrow(port.type.dtype, ir::static_dims(port.type.dims),
+                                                        executor.output(o), nullptr));
     fs::remove(fresh / names.back());
   }
-  const int code = run_process(program, {"run", model.string(), "--input", "image=" + input.string(), "--output", fresh.string()},
-                               folder / "fresh_process.log");
+  const int code = run_process(
+      program, {"run", model.string(), "--input", "image=" + input.string(), "--output", fresh.string()},
+      folder / "fresh_process.log");
   if (code != 0)
-    throw UserError({"the fresh process", "could not run " + model.string(), fmt::format("exit code {}", code), "its own message stands above"});
+    throw UserError({"the fresh process", "could not run " + model.string(),
+                     fmt::format("exit code {}", code), "its own message stands above"});
   for (const std::string& name : names)
     if (read_file(here / name) != read_file(fresh / name))
-      throw InternalError("the saved model's " + name + " in a fresh process differs from that of the engine in memory");
-  return fmt::format("model.onnx ({}), loaded and run in a fresh process on {} slices: {} equal those in memory, bit for bit",
-                     bytes_text(static_cast<int64_t>(fs::file_size(model))), indices.size(), join(names, ", "));
+      throw InternalError("the saved model's " + name +
+                          " in a fresh process differs from that of the engine in memory");
+  return fmt::format(
+      "model.onnx ({}), loaded and run in a fresh process on {} slices: {} equal those in memory, bit for "
+      "bit",
+      bytes_text(static_cast<int64_t>(fs::file_size(model))), indices.size(), join(names, ", "));
 }
 
 }  // namespace espalier::imaging

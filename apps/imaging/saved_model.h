@@ -11,7 +11,8 @@ namespace espalier::imaging {
 /// Save `graph` (imaging::freeze) as folder/model.onnx with the slices `indices` as folder/slices.npy; run these with the engine in
 /// memory (folder/outputs) and, by `program run`, in a fresh process that loads the file (folder/outputs_fresh), both in f32. Returns
 /// a sentence for people. UserError when files cannot be written or the process fails; InternalError when the outputs differ.
-std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& slices, const std::vector<int64_t>& indices,
-                             const std::filesystem::path& folder, const std::filesystem::path& program);
+std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& slices,
+                             const std::vector<int64_t>& indices, const std::filesystem::path& folder,
+                             const std::filesystem::path& program);
 
 }  // namespace espalier::imaging

@@ -9,7 +9,8 @@ double DiceCount::dice() const {
   return found + truth == 0 ? 1.0 : 2.0 * static_cast<double>(both) / static_cast<double>(found + truth);
 }
 
-void count_slice(const data::SliceDataset& slices, int64_t index, const float* logits, std::span<DiceCount> counts) {
+void count_slice(const data::SliceDataset& slices, int64_t index, const float* logits,
+                 std::span<DiceCount> counts) {
   const data::SliceRef ref = slices.slices()[static_cast<size_t>(index)];
   const data::SliceDataset::Window w = slices.window(index);
   const int64_t width = slices.sample_size().width;

@@ -17,7 +17,8 @@ struct DiceCount {
 
 /// Add whole slice `index` to `counts` (one per output). `logits` are [rows, columns, outputs] of the padded slice: a voxel is found
 /// where its logit is above 0, and the padding does not count.
-void count_slice(const data::SliceDataset& slices, int64_t index, const float* logits, std::span<DiceCount> counts);
+void count_slice(const data::SliceDataset& slices, int64_t index, const float* logits,
+                 std::span<DiceCount> counts);
 
 std::vector<double> dice_of(std::span<const DiceCount> counts);
 

@@ -27,17 +27,21 @@ std::string Study::key() const {
 Study load_study(const std::optional<std::filesystem::path>& folder) {
   if (!folder)
     return {data::brain_task(), "one brain (Colin27)",
-            "This is ONE brain, trained on and scored on different slices of the same head. It says nothing about other people, other "
+            "This is ONE brain, trained on and scored on different slices of the same head. It says nothing "
+            "about other people, other "
             "scanners or patients, and it is not a medical device."};
   data::SegmentationTask task = data::folder_task(*folder);
   const size_t n = task.volumes->volumes().size();
   if (n == 1)
     return {std::move(task), "one volume (" + folder->filename().string() + ")",
-            "This is ONE volume, trained on and scored on different slices of the same subject. It says nothing about other subjects, "
+            "This is ONE volume, trained on and scored on different slices of the same subject. It says "
+            "nothing about other subjects, "
             "and it is not a medical device."};
   return {std::move(task), fmt::format("{} volumes of {}", n, folder->string()),
-          fmt::format("These figures come from {} volumes, scored on those held out. They say little about other people or other "
-                      "scanners, and this is not a medical device.", n)};
+          fmt::format("These figures come from {} volumes, scored on those held out. They say little about "
+                      "other people or other "
+                      "scanners, and this is not a medical device.",
+                      n)};
 }
 
 }  // namespace espalier::imaging

@@ -28,10 +28,14 @@ class StepCounter final : public train::Callback {
 
 }  // namespace
 
-std::filesystem::path checkpoint_path(const std::filesystem::path& folder) { return folder / "checkpoint.safetensors"; }
+std::filesystem::path checkpoint_path(const std::filesystem::path& folder) {
+  return folder / "checkpoint.safetensors";
+}
 std::filesystem::path log_path(const std::filesystem::path& folder) { return folder / "training.csv"; }
 
-std::string fast_precision() { return run::default_target().spec().fast_dtype() == ir::Dtype::bf16 ? "bf16" : "f32"; }
+std::string fast_precision() {
+  return run::default_target().spec().fast_dtype() == ir::Dtype::bf16 ? "bf16" : "f32";
+}
 
 nn::UNet make_network(int64_t outputs) {
   nn::Init init(seed);
@@ -47,8 +51,12 @@ TrainingRun train_network(const Study& study, const TrainingOptions& options) {
   const std::vector<Parameter> cells = parameters_of(run.network);
   nn::Adam adam(cells, {.rate = peak_rate});
   const auto samples = study.training();
-  data::DataLoader loader(samples, {.batch_size = std::min(batch_size, samples->size()), .shuffle = true, .drop_last = true,
-                                    .workers = 1, .prefetch = 3, .seed = seed});
+  data::DataLoader loader(samples, {.batch_size = std::min(batch_size, samples->size()),
+                                    .shuffle = true,
+                                    .drop_last = true,
+                                    .workers = 1,
+                                    .prefetch = 3,
+                                    .seed = seed});
   const int64_t per_epoch = loader.batches_per_epoch();
   const auto loss = [&net = run.network](const std::vector<Tensor>& batch) -> std::vector<Tensor> {
     const Tensor logits = net(batch[0], nn::Mode::train);
@@ -56,13 +64,14 @@ TrainingRun train_network(const Study& study, const TrainingOptions& options) {
     return {nn::bce_with_logits(logits, batch[1]) + overlap, 1 - overlap};
   };
   const std::vector<std::string> names{"loss", "Dice"};
-  train::Trainer trainer(loss, cells, adam, loader,
-                         {.epochs = (options.steps + per_epoch - 1) / per_epoch,
-                          .steps = options.steps,
-                          .precision = options.precision,
-                          .rate = nn::cosine_rate(peak_rate, options.steps, std::min(warmup_steps, options.steps / 2)),
-                          .checkpoint = checkpoint_path(options.folder),
-                          .value_names = names});
+  train::Trainer trainer(
+      loss, cells, adam, loader,
+      {.epochs = (options.steps + per_epoch - 1) / per_epoch,
+       .steps = options.steps,
+       .precision = options.precision,
+       .rate = nn::cosine_rate(peak_rate, options.steps, std::min(warmup_steps, options.steps / 2)),
+       .checkpoint = checkpoint_path(options.folder),
+       .value_names = names});
   const auto counter = std::make_shared<StepCounter>();
   trainer.add(std::make_shared<train::ProgressBar>(names));
   trainer.add(std::make_shared<train::CsvLog>(log_path(options.folder), names));

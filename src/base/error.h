@@ -41,8 +41,8 @@ namespace detail {
 }  // namespace espalier
 
 /// Throw InternalError when `condition` is false; the optional second argument is a std::string that says more.
-#define ESPALIER_CHECK(condition, ...)                                                                 \
-  do {                                                                                                 \
-    if (!(condition)) [[unlikely]]                                                                     \
-      ::espalier::detail::check_failed(#condition, __FILE__, __LINE__, ::std::string{__VA_ARGS__});    \
+#define ESPALIER_CHECK(condition, ...)                                                              \
+  do {                                                                                              \
+    if (!(condition)) [[unlikely]]                                                                  \
+      ::espalier::detail::check_failed(#condition, __FILE__, __LINE__, ::std::string{__VA_ARGS__}); \
   } while (false)

@@ -55,7 +55,8 @@ void TextReader::skip_space() {
   while (at_ < text_.size()) {
     const char c = text_[at_];
     if (c == ' ' || c == '\t' || c == '\n' || c == '\r') ++at_;
-    else if (c == '#') while (at_ < text_.size() && text_[at_] != '\n') ++at_;
+    else if (c == '#')
+      while (at_ < text_.size() && text_[at_] != '\n') ++at_;
     else return;
   }
 }

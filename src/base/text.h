@@ -28,17 +28,17 @@ class TextReader {
  public:
   TextReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {}
 
-  void skip_space();                        ///< also skips comments from '#' to the end of line
-  bool at_end();                            ///< nothing but space is left
-  bool accept(std::string_view token);      ///< consume `token` if it is next (after space)
-  void expect(std::string_view token);      ///< consume `token` or throw UserError
-  bool next_is(std::string_view token);     ///< is `token` next (after space)?
-  std::string_view word();                  ///< [A-Za-z_][A-Za-z0-9_.]* or throw
-  std::string string();                     ///< a quote()d string or throw
-  int64_t integer();                        ///< decimal integer or throw
-  double number();                          ///< anything number_text() prints, or throw
+  void skip_space();                     ///< also skips comments from '#' to the end of line
+  bool at_end();                         ///< nothing but space is left
+  bool accept(std::string_view token);   ///< consume `token` if it is next (after space)
+  void expect(std::string_view token);   ///< consume `token` or throw UserError
+  bool next_is(std::string_view token);  ///< is `token` next (after space)?
+  std::string_view word();               ///< [A-Za-z_][A-Za-z0-9_.]* or throw
+  std::string string();                  ///< a quote()d string or throw
+  int64_t integer();                     ///< decimal integer or throw
+  double number();                       ///< anything number_text() prints, or throw
   [[noreturn]] void fail(std::string problem, std::string allowed = "");
-  size_t line() const;                      ///< 1-based line of the position
+  size_t line() const;  ///< 1-based line of the position
   size_t position() const { return at_; }
 
  private:

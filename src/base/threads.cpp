@@ -125,7 +125,8 @@ struct Job {
 
   void work() {
     inside_pool = true;
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks; i = next.fetch_add(1, std::memory_order_relaxed))
+    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks;
+         i = next.fetch_add(1, std::memory_order_relaxed))
       run_guarded(fn, context, i, failure);
     inside_pool = false;
   }

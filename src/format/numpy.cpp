@@ -55,14 +55,10 @@ class HeaderReader {
     while (!accept('}')) {
       const std::string key = string("a key");
       expect(':');
-      if (key == "descr")
-        set(seen_descr_, key), descr();
-      else if (key == "fortran_order")
-        set(seen_order_, key), header_.fortran_order = boolean();
-      else if (key == "shape")
-        set(seen_shape_, key), shape();
-      else
-        fail(name_, "header", "unknown key", quote(key), "descr, fortran_order, shape");
+      if (key == "descr") set(seen_descr_, key), descr();
+      else if (key == "fortran_order") set(seen_order_, key), header_.fortran_order = boolean();
+      else if (key == "shape") set(seen_shape_, key), shape();
+      else fail(name_, "header", "unknown key", quote(key), "descr, fortran_order, shape");
       if (!accept(',')) {
         expect('}');
         break;
@@ -237,10 +233,8 @@ Array parse_npy(std::string_view bytes, const std::string& name) {
   Array out(header.dtype, header.shape);
   auto* to = static_cast<char*>(out.write());
   if (data.empty()) return out;
-  if (header.fortran_order && header.shape.size() > 1)
-    reorder(data.data(), to, header.shape, size);
-  else
-    std::memcpy(to, data.data(), data.size());
+  if (header.fortran_order && header.shape.size() > 1) reorder(data.data(), to, header.shape, size);
+  else std::memcpy(to, data.data(), data.size());
   if (header.big_endian) swap_bytes(to, data.size() / size, size);
   return out;
 }
@@ -257,10 +251,8 @@ std::string npy_header(const Array& array) {
     if (row.dtype == array.dtype()) descr = row.written;
   std::string shape = "(";
   for (const int64_t dim : array.dims()) shape += fmt::format("{}, ", dim);
-  if (array.rank() > 1)
-    shape.resize(shape.size() - 2);
-  else if (array.rank() == 1)
-    shape.resize(shape.size() - 1);
+  if (array.rank() > 1) shape.resize(shape.size() - 2);
+  else if (array.rank() == 1) shape.resize(shape.size() - 1);
   std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}), }}", descr, shape);
   text.append(63 - (10 + text.size()) % 64, ' ');
   text += '\n';

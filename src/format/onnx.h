@@ -17,7 +17,8 @@
 namespace espalier::format {
 
 struct OnnxSaveOptions {
-  std::map<std::string, std::string> metadata = {};  ///< of the model; keys that begin with "espalier." are ours
+  std::map<std::string, std::string> metadata =
+      {};  ///< of the model; keys that begin with "espalier." are ours
   /// More bytes of weights than this go beside the model, as FILE.safetensors that the model names as external data.
   int64_t weights_beside_above = 1'500'000'000;
 };
@@ -33,17 +34,20 @@ struct OnnxLoadOptions {
 
 /// Write a graph of the tensor level, atomically. Constants that have a name in graph.info become initializers of that
 /// name. UserError when it cannot be written.
-ESPALIER_API void save_onnx(const std::filesystem::path& path, const ir::Graph& graph, const OnnxSaveOptions& options = {});
+ESPALIER_API void save_onnx(const std::filesystem::path& path, const ir::Graph& graph,
+                            const OnnxSaveOptions& options = {});
 
 /// The bytes of that file, weights inside.
-ESPALIER_API std::string onnx_bytes(const ir::Graph& graph, const std::map<std::string, std::string>& metadata = {});
+ESPALIER_API std::string onnx_bytes(const ir::Graph& graph,
+                                    const std::map<std::string, std::string>& metadata = {});
 
 /// The graph in an ONNX file, ours or another tool's. Initializers become constants named in graph.info; symbolic dims become
 /// symbols. UserError names file, node, op, opset and what is allowed, for malformed files and for what is not supported.
 ESPALIER_API ir::Graph load_onnx(const std::filesystem::path& path, const OnnxLoadOptions& options = {});
 
 /// The same from bytes in memory; `name` is what errors call them. External data is refused.
-ESPALIER_API ir::Graph parse_onnx(std::string_view bytes, const std::string& name, const OnnxLoadOptions& options = {});
+ESPALIER_API ir::Graph parse_onnx(std::string_view bytes, const std::string& name,
+                                  const OnnxLoadOptions& options = {});
 
 /// The names of a file's inputs, without those that have initializers.
 ESPALIER_API std::vector<std::string> onnx_input_names(const std::filesystem::path& path);
@@ -51,7 +55,8 @@ ESPALIER_API std::vector<std::string> onnx_input_names(const std::filesystem::pa
 /// The metadata of an ONNX file (metadata_props), keys that begin with "espalier." included.
 ESPALIER_API std::map<std::string, std::string> onnx_metadata(const std::filesystem::path& path);
 /// Set these keys of an ONNX file's metadata (an empty value removes the key); the rest of the file stays as it is.
-ESPALIER_API void set_onnx_metadata(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata);
+ESPALIER_API void set_onnx_metadata(const std::filesystem::path& path,
+                                    const std::map<std::string, std::string>& metadata);
 
 /// The array in a file that holds one TensorProto, as ONNX test data does.
 ESPALIER_API ir::Array load_onnx_tensor(const std::filesystem::path& path);

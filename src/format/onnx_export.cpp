@@ -77,7 +77,9 @@ const Node* Writer::bias_of(const Node& conv) const {
 std::string Writer::fresh(const std::string& base) {
   if (!base.empty() && taken_.insert(base).second) return base;
   for (;;)
-    if (std::string name = fmt::format("#{}{}{}", base, base.empty() ? "" : ":", ++next_); taken_.insert(name).second) return name;
+    if (std::string name = fmt::format("#{}{}{}", base, base.empty() ? "" : ":", ++next_);
+        taken_.insert(name).second)
+      return name;
 }
 
 std::string Writer::name_of(const Value& v, bool channels_first) {
@@ -128,7 +130,8 @@ void Writer::write_deferred(const Value& v) {
   const Ints& axes = v->attrs<op::BroadcastAttrs>().axes;
   if (!fixed) return write_in_our_domain(v.node());
   std::string name = plain(x);
-  if (axes.empty() || axes.back() - axes.front() + 1 != static_cast<int64_t>(axes.size()) || axes.back() != v.rank() - 1) {
+  if (axes.empty() || axes.back() - axes.front() + 1 != static_cast<int64_t>(axes.size()) ||
+      axes.back() != v.rank() - 1) {
     Ints missing;
     for (int64_t i = axes.empty() ? v.rank() : 0; i < v.rank(); ++i)
       if (std::find(axes.begin(), axes.end(), i) == axes.end()) missing.push_back(i);
@@ -151,11 +154,13 @@ std::string Writer::operand(const Value& v, bool channels_first) {
   if (axes.empty()) return plain(x);
   if (!channels_first && axes.front() == v.rank() - static_cast<int64_t>(axes.size())) return plain(x);
   Ints positions;  // as ONNX numbers the axes
-  for (const int64_t a : axes) positions.push_back(!channels_first ? a : a == 0 ? 0 : a == v.rank() - 1 ? 1 : a + 1);
+  for (const int64_t a : axes)
+    positions.push_back(!channels_first ? a : a == 0 ? 0 : a == v.rank() - 1 ? 1 : a + 1);
   if (!std::is_sorted(positions.begin(), positions.end())) return form(v, channels_first);
   Ints missing;  // after the first axis of x, ones
   for (int64_t p = positions.front() + 1; p < v.rank(); ++p)
-    if (std::find(positions.begin(), positions.end(), p) == positions.end()) missing.push_back(p - positions.front());
+    if (std::find(positions.begin(), positions.end(), p) == positions.end())
+      missing.push_back(p - positions.front());
   if (missing.empty()) return plain(x);
   const std::string key = fmt::format("unsqueeze {} {} {}", x->id(), x.result(), join(missing));
   std::string& name = shared_[key];
@@ -185,10 +190,12 @@ std::string Writer::initializer(const Array& array) {
 }
 
 std::string Writer::integers(const Ints& values) {
-  return initializer(Array::of<int64_t>({static_cast<int64_t>(values.size())}, std::span<const int64_t>(values)));
+  return initializer(
+      Array::of<int64_t>({static_cast<int64_t>(values.size())}, std::span<const int64_t>(values)));
 }
 
-onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> inputs, const Value& result, bool channels_first) {
+onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> inputs, const Value& result,
+                              bool channels_first) {
   const std::string name = name_of(result, channels_first);
   onnx::NodeProto& n = *g_.add_node();
   n.set_op_type(op);
@@ -200,13 +207,16 @@ onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> in
   return n;
 }
 
-static onnx::AttributeProto& add_attr(onnx::NodeProto& n, const std::string& name, onnx::AttributeProto::AttributeType type) {
+static onnx::AttributeProto& add_attr(onnx::NodeProto& n, const std::string& name,
+                                      onnx::AttributeProto::AttributeType type) {
   onnx::AttributeProto& a = *n.add_attribute();
   a.set_name(name);
   a.set_type(type);
   return a;
 }
-void Writer::attr(onnx::NodeProto& n, const std::string& name, int64_t v) { add_attr(n, name, onnx::AttributeProto::INT).set_i(v); }
+void Writer::attr(onnx::NodeProto& n, const std::string& name, int64_t v) {
+  add_attr(n, name, onnx::AttributeProto::INT).set_i(v);
+}
 void Writer::attr(onnx::NodeProto& n, const std::string& name, double v) {
   add_attr(n, name, onnx::AttributeProto::FLOAT).set_f(static_cast<float>(v));
 }
@@ -268,7 +278,8 @@ onnx::ModelProto Writer::write() {
     n.add_input(value);
     n.add_output(name);
   }
-  if (std::any_of(g_.node().begin(), g_.node().end(), [](const auto& n) { return n.domain() == our_domain; })) {
+  if (std::any_of(g_.node().begin(), g_.node().end(),
+                  [](const auto& n) { return n.domain() == our_domain; })) {
     auto* ours = model_.add_opset_import();
     ours->set_domain(std::string(our_domain));
     ours->set_version(1);
@@ -306,10 +317,12 @@ void put_weights_beside(onnx::ModelProto& model, const std::filesystem::path& pa
   uint64_t header = 0;
   for (size_t i = 8; i-- > 0;) header = header << 8 | static_cast<unsigned char>(head[i]);
   uint64_t offset = 8 + header;
-  for (const NamedTensor& t : load_safetensors(beside).tensors) {  // in the order of their bytes, without gaps
+  for (const NamedTensor& t :
+       load_safetensors(beside).tensors) {  // in the order of their bytes, without gaps
     onnx::TensorProto& proto = *moved.at(t.name);
     proto.set_data_location(onnx::TensorProto::EXTERNAL);
-    for (const auto& [key, value] : {std::pair{"location", beside.filename().string()}, {"offset", std::to_string(offset)},
+    for (const auto& [key, value] : {std::pair{"location", beside.filename().string()},
+                                     {"offset", std::to_string(offset)},
                                      {"length", std::to_string(t.value.bytes())}}) {
       auto* entry = proto.add_external_data();
       entry->set_key(key);
@@ -323,7 +336,8 @@ void put_weights_beside(onnx::ModelProto& model, const std::filesystem::path& pa
 
 static onnx::ModelProto model_of(const ir::Graph& graph, const std::map<std::string, std::string>& metadata) {
   if (graph.level != ir::Level::tensor)
-    throw UserError({"save_onnx, graph " + graph.name, "the graph is of another level", std::string(level_name(graph.level)), "tensor"});
+    throw UserError({"save_onnx, graph " + graph.name, "the graph is of another level",
+                     std::string(level_name(graph.level)), "tensor"});
   onnx::ModelProto model = Writer(graph).write();
   std::string state;
   for (const ir::StatePair& s : graph.state) state += quote(s.input) + " " + quote(s.output) + "\n";
@@ -339,7 +353,8 @@ std::string onnx_bytes(const ir::Graph& graph, const std::map<std::string, std::
 void save_onnx(const std::filesystem::path& path, const ir::Graph& graph, const OnnxSaveOptions& options) {
   onnx::ModelProto model = model_of(graph, options.metadata);
   int64_t bytes = 0;
-  for (const onnx::TensorProto& t : model.graph().initializer()) bytes += static_cast<int64_t>(t.raw_data().size());
+  for (const onnx::TensorProto& t : model.graph().initializer())
+    bytes += static_cast<int64_t>(t.raw_data().size());
   if (bytes > options.weights_beside_above) put_weights_beside(model, path);
   write_file(path, model.SerializeAsString());
 }

@@ -60,7 +60,8 @@ class Writer {
   onnx::ModelProto model_;
   onnx::GraphProto& g_;
   std::unordered_map<ir::Value, Forms, ir::ValueHash> forms_;
-  std::unordered_map<ir::Value, std::string, ir::ValueHash> outputs_;  ///< the name of the first output of a value
+  std::unordered_map<ir::Value, std::string, ir::ValueHash>
+      outputs_;  ///< the name of the first output of a value
   std::unordered_map<ir::Value, int64_t, ir::ValueHash> uses_;
   std::unordered_map<const ir::Node*, const ir::Node*> bias_, biased_;  ///< convolution to addition, and back
   std::set<std::string> taken_;

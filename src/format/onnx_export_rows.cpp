@@ -60,13 +60,15 @@ bool same_on_floats(Writer& w, const Node& n) {
   return is_float(n.input(0).dtype()) && same<Name>(w, n);
 }
 
-constexpr char neg[] = "Neg", abs_[] = "Abs", sign[] = "Sign", exp_[] = "Exp", log_[] = "Log", sqrt_[] = "Sqrt",
-               reciprocal[] = "Reciprocal", sin_[] = "Sin", cos_[] = "Cos", tan_[] = "Tan", atan_[] = "Atan", tanh_[] = "Tanh",
-               erf_[] = "Erf", sigmoid[] = "Sigmoid", softplus[] = "Softplus", relu[] = "Relu", floor_[] = "Floor",
-               ceil_[] = "Ceil", round_[] = "Round", not_[] = "Not", is_nan[] = "IsNaN", add[] = "Add", sub[] = "Sub",
-               mul[] = "Mul", div_[] = "Div", pow_[] = "Pow", max_[] = "Max", min_[] = "Min", equal[] = "Equal",
-               less[] = "Less", less_equal[] = "LessOrEqual", greater[] = "Greater", greater_equal[] = "GreaterOrEqual",
-               and_[] = "And", or_[] = "Or", xor_[] = "Xor", where[] = "Where";
+constexpr char neg[] = "Neg", abs_[] = "Abs", sign[] = "Sign", exp_[] = "Exp", log_[] = "Log",
+               sqrt_[] = "Sqrt", reciprocal[] = "Reciprocal", sin_[] = "Sin", cos_[] = "Cos", tan_[] = "Tan",
+               atan_[] = "Atan", tanh_[] = "Tanh", erf_[] = "Erf", sigmoid[] = "Sigmoid",
+               softplus[] = "Softplus", relu[] = "Relu", floor_[] = "Floor", ceil_[] = "Ceil",
+               round_[] = "Round", not_[] = "Not", is_nan[] = "IsNaN", add[] = "Add", sub[] = "Sub",
+               mul[] = "Mul", div_[] = "Div", pow_[] = "Pow", max_[] = "Max", min_[] = "Min",
+               equal[] = "Equal", less[] = "Less", less_equal[] = "LessOrEqual", greater[] = "Greater",
+               greater_equal[] = "GreaterOrEqual", and_[] = "And", or_[] = "Or", xor_[] = "Xor",
+               where[] = "Where";
 
 bool write_rem(Writer& w, const Node& n) {
   w.attr(*elementwise_node(w, n, "Mod"), "fmod", int64_t{1});
@@ -80,10 +82,13 @@ bool write_cast(Writer& w, const Node& n) {
 
 /// Clip, where both bounds are one number.
 bool write_clamp(Writer& w, const Node& n) {
-  const auto scalar = [](const Value& v) { return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0); };
+  const auto scalar = [](const Value& v) {
+    return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0);
+  };
   if (!scalar(n.input(1)) || !scalar(n.input(2)) || is_broadcast(n.input(0))) return false;
   const bool first = n.input(0).rank() >= 3 && w.only_first(n.input(0));
-  const std::string x = w.form(n.input(0), first), low = w.operand(n.input(1), first), high = w.operand(n.input(2), first);
+  const std::string x = w.form(n.input(0), first), low = w.operand(n.input(1), first),
+                    high = w.operand(n.input(2), first);
   w.node("Clip", {x, low, high}, n.value(), first);
   return true;
 }
@@ -119,12 +124,15 @@ bool write_slice(Writer& w, const Node& n) {
     if (a.start[i] == 0 && a.step[i] == 1 && a.size[i] == from[i]) continue;
     if (!a.size[i].is_static() || !from[i].is_static()) return false;
     starts.push_back(a.start[i]);
-    ends.push_back(a.size[i].value() == 0 ? a.start[i] : a.start[i] + (a.size[i].value() - 1) * a.step[i] + 1);
-    axes.push_back(first ? first_axis(static_cast<int64_t>(i), static_cast<int>(from.size())) : static_cast<int64_t>(i));
+    ends.push_back(a.size[i].value() == 0 ? a.start[i]
+                                          : a.start[i] + (a.size[i].value() - 1) * a.step[i] + 1);
+    axes.push_back(first ? first_axis(static_cast<int64_t>(i), static_cast<int>(from.size()))
+                         : static_cast<int64_t>(i));
     steps.push_back(a.step[i]);
   }
   const std::string x = w.form(n.input(0), first);
-  w.node("Slice", {x, w.integers(starts), w.integers(ends), w.integers(axes), w.integers(steps)}, n.value(), first);
+  w.node("Slice", {x, w.integers(starts), w.integers(ends), w.integers(axes), w.integers(steps)}, n.value(),
+         first);
   return true;
 }
 
@@ -154,11 +162,13 @@ bool write_pad(Writer& w, const Node& n) {
 
 bool write_concat(Writer& w, const Node& n) {
   const int rank = n.input(0).rank();
-  const bool first = rank >= 3 && std::any_of(n.inputs().begin(), n.inputs().end(), [&](const Value& v) { return w.only_first(v); });
+  const bool first = rank >= 3 && std::any_of(n.inputs().begin(), n.inputs().end(),
+                                              [&](const Value& v) { return w.only_first(v); });
   const int64_t axis = n.attrs<op::AxisAttrs>().axis;
   std::vector<std::string> inputs;
   for (const Value& v : n.inputs()) inputs.push_back(w.form(v, first));
-  w.attr(w.node("Concat", std::move(inputs), n.value(), first), "axis", first ? first_axis(axis, rank) : axis);
+  w.attr(w.node("Concat", std::move(inputs), n.value(), first), "axis",
+         first ? first_axis(axis, rank) : axis);
   return true;
 }
 
@@ -189,8 +199,8 @@ bool write_reduce(Writer& w, const Node& n) {
   if (AxesAreInput && axes.empty()) w.attr(node, "noop_with_empty_axes", int64_t{1});
   return true;
 }
-constexpr char reduce_sum[] = "ReduceSum", reduce_max[] = "ReduceMax", reduce_min[] = "ReduceMin", reduce_prod[] = "ReduceProd",
-               arg_max[] = "ArgMax", arg_min[] = "ArgMin";
+constexpr char reduce_sum[] = "ReduceSum", reduce_max[] = "ReduceMax", reduce_min[] = "ReduceMin",
+               reduce_prod[] = "ReduceProd", arg_max[] = "ArgMax", arg_min[] = "ArgMin";
 
 template <const char* Name>
 bool write_arg(Writer& w, const Node& n) {
@@ -207,7 +217,8 @@ bool write_softmax(Writer& w, const Node& n) {
   const int rank = n.input(0).rank();
   const bool first = rank >= 3 && w.only_first(n.input(0));
   const int64_t axis = n.attrs<op::AxisAttrs>().axis;
-  w.attr(w.node(Name, {w.form(n.input(0), first)}, n.value(), first), "axis", first ? first_axis(axis, rank) : axis);
+  w.attr(w.node(Name, {w.form(n.input(0), first)}, n.value(), first), "axis",
+         first ? first_axis(axis, rank) : axis);
   return true;
 }
 constexpr char softmax[] = "Softmax", log_softmax[] = "LogSoftmax";
@@ -220,8 +231,8 @@ bool write_dot(Writer& w, const Node& n) {
   const std::string x = w.plain(n.input(0)), y = w.plain(n.input(1));
   Ints leading(at(std::max(rb - 2, 0)));
   for (size_t i = 0; i < leading.size(); ++i) leading[i] = static_cast<int64_t>(i);
-  if (ra >= 2 && rb >= 2 && (rb == 2 || ra == rb) && a.batch_a == leading && a.batch_b == leading && a.contract_a == Ints{ra - 1} &&
-      a.contract_b == Ints{rb - 2}) {
+  if (ra >= 2 && rb >= 2 && (rb == 2 || ra == rb) && a.batch_a == leading && a.batch_b == leading &&
+      a.contract_a == Ints{ra - 1} && a.contract_b == Ints{rb - 2}) {
     w.node("MatMul", {x, y}, n.value());
     return true;
   }
@@ -253,35 +264,40 @@ Ints pads_of(const Ints& low, const Ints& high) {
 /// Conv, or ConvTranspose for the gradient with respect to the input; with the bias that is added to nothing else.
 bool write_conv(Writer& w, const Node& n, bool transposed) {
   const auto& a = n.attrs<op::ConvAttrs>();
-  if (a.out != n.input(0).dtype() || !is_float(a.out) || !all_at_least(a.pad_low, 0) || !all_at_least(a.pad_high, 0)) return false;
+  if (a.out != n.input(0).dtype() || !is_float(a.out) || !all_at_least(a.pad_low, 0) ||
+      !all_at_least(a.pad_high, 0))
+    return false;
   const Dims& kernel = n.input(1).dims();
   Ints window, extra;
   for (size_t d = 0; d < a.stride.size(); ++d) {
     if (!kernel[d + 1].is_static()) return false;
     window.push_back(kernel[d + 1].value());
     if (!transposed) continue;
-    const int64_t least = a.stride[d] * (n.input(0).dims()[d + 1].value() - 1) + a.dilation[d] * (window[d] - 1) + 1 -
-                          a.pad_low[d] - a.pad_high[d];
+    const int64_t least = a.stride[d] * (n.input(0).dims()[d + 1].value() - 1) +
+                          a.dilation[d] * (window[d] - 1) + 1 - a.pad_low[d] - a.pad_high[d];
     extra.push_back(a.spatial[d] - least);
     if (extra[d] < 0 || extra[d] >= std::max(a.stride[d], a.dilation[d])) return false;
   }
   const Node* sum = w.bias_of(n);
   std::vector<std::string> inputs{w.first(n.input(0)), w.first(n.input(1))};
   if (sum) inputs.push_back(w.plain(sum->input(1)->input(0)));
-  onnx::NodeProto& node = w.node(transposed ? "ConvTranspose" : "Conv", std::move(inputs), sum ? sum->value() : n.value(), true);
+  onnx::NodeProto& node =
+      w.node(transposed ? "ConvTranspose" : "Conv", std::move(inputs), sum ? sum->value() : n.value(), true);
   w.attr(node, "kernel_shape", window);
   w.attr(node, "strides", a.stride);
   w.attr(node, "pads", pads_of(a.pad_low, a.pad_high));
   w.attr(node, "dilations", a.dilation);
   w.attr(node, "group", a.groups);
-  if (!all_at_least(Ints(extra.size(), 0), 1) && std::any_of(extra.begin(), extra.end(), [](int64_t e) { return e > 0; }))
+  if (!all_at_least(Ints(extra.size(), 0), 1) &&
+      std::any_of(extra.begin(), extra.end(), [](int64_t e) { return e > 0; }))
     w.attr(node, "output_padding", extra);
   return true;
 }
 
 bool write_pool(Writer& w, const Node& n, bool average) {
   const auto& a = n.attrs<op::PoolAttrs>();
-  if (!all_at_least(a.pad_low, 0) || !all_at_least(a.pad_high, 0) || !is_float(n.input(0).dtype())) return false;
+  if (!all_at_least(a.pad_low, 0) || !all_at_least(a.pad_high, 0) || !is_float(n.input(0).dtype()))
+    return false;
   if (!average && w.uses(n.value(1)) > 0) return false;
   const std::string x = w.first(n.input(0));
   onnx::NodeProto& node = w.node(average ? "AveragePool" : "MaxPool", {x}, n.value(), true);
@@ -307,12 +323,14 @@ bool write_resize(Writer& w, const Node& n) {
     sizes[0] = dims.front().value(), sizes[1] = dims.back().value();
     inputs.insert(inputs.end(), {"", w.integers(sizes)});
   } else {
-    inputs.push_back(w.initializer(Array::of<float>({static_cast<int64_t>(scales.size())}, std::span<const float>(scales))));
+    inputs.push_back(w.initializer(
+        Array::of<float>({static_cast<int64_t>(scales.size())}, std::span<const float>(scales))));
   }
   onnx::NodeProto& node = w.node("Resize", std::move(inputs), n.value(), true);
   const bool nearest = a.mode == op::ResizeMode::nearest;
   w.attr(node, "mode", std::string(nearest ? "nearest" : "linear"));
-  w.attr(node, "coordinate_transformation_mode", std::string(a.align_corners ? "align_corners" : "half_pixel"));
+  w.attr(node, "coordinate_transformation_mode",
+         std::string(a.align_corners ? "align_corners" : "half_pixel"));
   if (nearest) w.attr(node, "nearest_mode", std::string("round_prefer_ceil"));
   return true;
 }

@@ -39,12 +39,15 @@ ir::Dtype Use::dtype(size_t i) const { return held(i).value ? held(i).value.dtyp
 
 Value Use::value(size_t i) const {
   const Held& h = held(i);
-  if (!h.value) fail(fmt::format("input {} is a symbolic size", i), dims_text(*h.sizes), "sizes that are bound when loading");
+  if (!h.value)
+    fail(fmt::format("input {} is a symbolic size", i), dims_text(*h.sizes),
+         "sizes that are bound when loading");
   return plain(h);
 }
 
 Value Use::last(size_t i) const {
-  if (rank(i) < 3) fail(fmt::format("input {} has too few axes", i), dims_text(dims(i)), "N, C and 1 to 3 spatial axes");
+  if (rank(i) < 3)
+    fail(fmt::format("input {} has too few axes", i), dims_text(dims(i)), "N, C and 1 to 3 spatial axes");
   if (!held(i).value) static_cast<void>(value(i));
   return stored_last(held(i));
 }
@@ -57,13 +60,16 @@ const Array* Use::known(size_t i) const {
 const Array& Use::constant(size_t i) const {
   static_cast<void>(value(i));
   const Array* a = known(i);
-  if (!a) fail(fmt::format("input {} is not known before a run", i), "", "a constant, an initializer or what is computed from them");
+  if (!a)
+    fail(fmt::format("input {} is not known before a run", i), "",
+         "a constant, an initializer or what is computed from them");
   return *a;
 }
 
 std::vector<int64_t> Use::integers(size_t i) const {
   const Array& a = constant(i);
-  if (!is_integer(a.dtype())) fail(fmt::format("input {} holds no integers", i), a.type().text(), "i64 or i32");
+  if (!is_integer(a.dtype()))
+    fail(fmt::format("input {} holds no integers", i), a.type().text(), "i64 or i32");
   const Array wide = a.cast(ir::Dtype::i64);
   return {wide.data<int64_t>(), wide.data<int64_t>() + wide.size()};
 }
@@ -92,7 +98,8 @@ const AttributeProto* Use::find(const std::string& name, AttributeProto::Attribu
 }
 
 bool Use::has_attr(const std::string& name) const {
-  return std::any_of(node_.attribute().begin(), node_.attribute().end(), [&](const auto& a) { return a.name() == name; });
+  return std::any_of(node_.attribute().begin(), node_.attribute().end(),
+                     [&](const auto& a) { return a.name() == name; });
 }
 int64_t Use::integer(const std::string& name, int64_t fallback) {
   const auto* a = find(name, AttributeProto::INT);
@@ -126,14 +133,16 @@ Array Use::array(const std::string& name) {
 std::vector<Array> Use::arrays(const std::string& name) {
   std::vector<Array> out;
   if (const auto* a = find(name, AttributeProto::TENSORS))
-    for (const onnx::TensorProto& t : a->tensors()) out.push_back(array_of(t, folder_, where_ + ", attribute " + name));
+    for (const onnx::TensorProto& t : a->tensors())
+      out.push_back(array_of(t, folder_, where_ + ", attribute " + name));
   return out;
 }
 
 void Use::finish() const {
   for (const AttributeProto& a : node_.attribute())
     if (!read_.contains(a.name()))
-      fail("attribute is not supported", a.name(), join(std::vector<std::string>(read_.begin(), read_.end()), " "));
+      fail("attribute is not supported", a.name(),
+           join(std::vector<std::string>(read_.begin(), read_.end()), " "));
 }
 
 int64_t Use::axis(int64_t axis, int rank) const {
@@ -203,7 +212,8 @@ std::vector<Held> read_our_node(Use& use) {
   std::vector<Value> operands;
   for (size_t i = 0; i < use.inputs(); ++i) operands.push_back(use.value(i));
   std::vector<Held> out;
-  for (Value& v : ir::make_all(*op, std::move(operands), std::move(attrs))) out.push_back({.value = std::move(v), .sizes = {}});
+  for (Value& v : ir::make_all(*op, std::move(operands), std::move(attrs)))
+    out.push_back({.value = std::move(v), .sizes = {}});
   return out;
 }
 
@@ -213,7 +223,8 @@ using Rows = std::map<std::string_view, std::vector<const ReadRow*>>;
 const Rows& all_rows() {
   static const Rows rows = [] {
     Rows all;
-    for (const auto& family : {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows(), loss_rows()})
+    for (const auto& family :
+         {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows(), loss_rows()})
       for (const ReadRow& r : family) all[r.op].push_back(&r);
     return all;
   }();
@@ -223,7 +234,8 @@ const Rows& all_rows() {
 /// Reads one model.
 class Reader {
  public:
-  Reader(const onnx::ModelProto& model, std::string file, std::filesystem::path folder, const OnnxLoadOptions& options)
+  Reader(const onnx::ModelProto& model, std::string file, std::filesystem::path folder,
+         const OnnxLoadOptions& options)
       : model_(model), file_(std::move(file)), folder_(std::move(folder)), options_(options) {}
 
   ir::Graph read() {
@@ -231,7 +243,8 @@ class Reader {
     const onnx::GraphProto& g = model_.graph();
     out_.name = g.name();
     for (const onnx::TensorProto& t : g.initializer()) read_initializer(t);
-    if (g.sparse_initializer_size() > 0) fail("sparse initializers are not supported", g.sparse_initializer(0).values().name());
+    if (g.sparse_initializer_size() > 0)
+      fail("sparse initializers are not supported", g.sparse_initializer(0).values().name());
     symbols_ = options_.symbols;
     for (const onnx::ValueInfoProto& i : g.input()) bind_symbols(i);
     for (const onnx::ValueInfoProto& i : g.input()) read_input(i);
@@ -257,7 +270,8 @@ class Reader {
     }
     if (opset_ == 0 && model_.opset_import_size() == 0) opset_ = 1;
     if (opset_ != 0 && (opset_ < oldest_opset || opset_ > newest_opset))
-      fail("opset is not supported", std::to_string(opset_), fmt::format("{} to {}", oldest_opset, newest_opset));
+      fail("opset is not supported", std::to_string(opset_),
+           fmt::format("{} to {}", oldest_opset, newest_opset));
   }
 
   void define(const std::string& name, Held held) {
@@ -266,7 +280,8 @@ class Reader {
 
   void read_initializer(const onnx::TensorProto& t) {
     if (t.name().empty()) fail("an initializer has no name");
-    const Value v = ir::constant(array_of(t, folder_, fmt::format("{}, initializer {}", file_, quote(t.name()))));
+    const Value v =
+        ir::constant(array_of(t, folder_, fmt::format("{}, initializer {}", file_, quote(t.name()))));
     define(t.name(), {.value = v, .sizes = {}});
     if (t.name()[0] != '#') constants_.emplace_back(t.name(), v);
   }
@@ -284,19 +299,23 @@ class Reader {
       else if (fits = n % d.factor() == 0; fits)
         fits = symbols_.emplace(std::string(d.symbol_name()), n / d.factor()).first->second == n / d.factor();
     }
-    if (!fits) fail("the dims given for input " + quote(info.name()) + " do not fit", ir::dims_text(given->second), type.text());
+    if (!fits)
+      fail("the dims given for input " + quote(info.name()) + " do not fit", ir::dims_text(given->second),
+           type.text());
   }
 
   void read_input(const onnx::ValueInfoProto& info) {
     if (info.name().empty()) fail("an input has no name");
-    if (const auto it = names_.find(info.name()); it != names_.end() && ir::constant_value(it->second.value)) return;
+    if (const auto it = names_.find(info.name()); it != names_.end() && ir::constant_value(it->second.value))
+      return;
     ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
     for (Dim& d : type.dims)
       if (const auto it = symbols_.find(std::string(d.symbol_name())); !d.is_static() && it != symbols_.end())
         d = d.factor() * it->second;
     if (const auto it = options_.constants.find(info.name()); it != options_.constants.end()) {
       if (it->second.dtype() != type.dtype || it->second.rank() != type.rank())
-        fail("the value of input " + quote(info.name()) + " is of another type", it->second.type().text(), type.text());
+        fail("the value of input " + quote(info.name()) + " is of another type", it->second.type().text(),
+             type.text());
       return define(info.name(), {.value = ir::constant(it->second), .sizes = {}});
     }
     out_.inputs.push_back(ir::new_input(info.name(), std::move(type)));
@@ -313,7 +332,8 @@ class Reader {
 
   ReadFn find_row(const Use& use, const std::string& domain) const {
     if (domain == our_domain) return read_our_node;
-    if (!domain.empty() && domain != "ai.onnx") use.fail("the domain is not supported", domain, "ai.onnx espalier");
+    if (!domain.empty() && domain != "ai.onnx")
+      use.fail("the domain is not supported", domain, "ai.onnx espalier");
     const auto it = all_rows().find(use.op());
     if (it == all_rows().end()) {
       std::string known;
@@ -322,10 +342,11 @@ class Reader {
     }
     std::string allowed;
     for (const ReadRow* r : it->second) {
-      const bool fits = static_cast<int>(use.inputs()) >= r->min_inputs && static_cast<int>(use.inputs()) <= r->max_inputs;
+      const bool fits =
+          static_cast<int>(use.inputs()) >= r->min_inputs && static_cast<int>(use.inputs()) <= r->max_inputs;
       if (opset_ >= r->since && opset_ <= r->until && fits) return r->read;
-      allowed += fmt::format("{}opsets {} to {} with {} to {} inputs", allowed.empty() ? "" : ", ", r->since, r->until,
-                             r->min_inputs, r->max_inputs);
+      allowed += fmt::format("{}opsets {} to {} with {} to {} inputs", allowed.empty() ? "" : ", ", r->since,
+                             r->until, r->min_inputs, r->max_inputs);
     }
     use.fail("the op is not supported in this opset or with this number of inputs",
              fmt::format("opset {}, {} inputs", opset_, use.inputs()), allowed);
@@ -336,12 +357,15 @@ class Reader {
     for (size_t i = 0; i < use.inputs(); ++i)
       if (use.has(i))
         for (const Dim& d : use.dims(i))
-          if (!d.is_static()) use.fail("a symbolic dim is not supported here", dims_text(use.dims(i)), "symbols bound when loading");
+          if (!d.is_static())
+            use.fail("a symbolic dim is not supported here", dims_text(use.dims(i)),
+                     "symbols bound when loading");
   }
 
   void read_node(const onnx::NodeProto& node) {
     std::vector<Held> inputs;
-    const std::string by = node.op_type() + " " + quote(node.output_size() > 0 ? node.output(0) : node.name());
+    const std::string by =
+        node.op_type() + " " + quote(node.output_size() > 0 ? node.output(0) : node.name());
     for (const std::string& name : node.input()) inputs.push_back(name.empty() ? Held{} : lookup(name, by));
     while (!inputs.empty() && !inputs.back()) inputs.pop_back();
     Use use(node, opset_, std::move(inputs), file_, folder_);
@@ -354,7 +378,8 @@ class Reader {
       }
     } catch (const UserError& e) {
       if (e.fields().where.starts_with(use.where())) throw;
-      throw UserError({use.where() + ": " + e.fields().where, e.fields().problem, e.fields().got, e.fields().allowed});
+      throw UserError(
+          {use.where() + ": " + e.fields().where, e.fields().problem, e.fields().got, e.fields().allowed});
     } catch (const InternalError&) {
       refuse_symbols(use);
       throw;
@@ -432,8 +457,8 @@ class Reader {
 
 }  // namespace
 
-static ir::Graph read_model(const onnx::ModelProto& model, const std::string& name, const std::filesystem::path& folder,
-                            const OnnxLoadOptions& options) {
+static ir::Graph read_model(const onnx::ModelProto& model, const std::string& name,
+                            const std::filesystem::path& folder, const OnnxLoadOptions& options) {
   return Reader(model, name, folder, options).read();
 }
 
@@ -441,7 +466,8 @@ ir::Graph load_onnx(const std::filesystem::path& path, const OnnxLoadOptions& op
   onnx::ModelProto model;
   {
     const auto file = MappedFile::open(path);
-    model = parse_model({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()}, path.string());
+    model = parse_model({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()},
+                        path.string());
   }
   const std::filesystem::path parent = path.parent_path();
   return read_model(model, path.string(), parent.empty() ? "." : parent, options);

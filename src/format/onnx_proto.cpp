@@ -31,14 +31,15 @@ struct DtypeRow {
   bool in_int32_data;  ///< where elements stand when they are not raw
 };
 constexpr DtypeRow dtype_rows[] = {
-    {Dtype::f64, TensorProto::DOUBLE, false},  {Dtype::f32, TensorProto::FLOAT, false},
+    {Dtype::f64, TensorProto::DOUBLE, false},   {Dtype::f32, TensorProto::FLOAT, false},
     {Dtype::bf16, TensorProto::BFLOAT16, true}, {Dtype::f16, TensorProto::FLOAT16, true},
-    {Dtype::i64, TensorProto::INT64, false},   {Dtype::i32, TensorProto::INT32, true},
-    {Dtype::i8, TensorProto::INT8, true},      {Dtype::u8, TensorProto::UINT8, true},
+    {Dtype::i64, TensorProto::INT64, false},    {Dtype::i32, TensorProto::INT32, true},
+    {Dtype::i8, TensorProto::INT8, true},       {Dtype::u8, TensorProto::UINT8, true},
     {Dtype::boolean, TensorProto::BOOL, true},
 };
 
-[[noreturn]] void fail(const std::string& where, std::string problem, std::string got = "", std::string allowed = "") {
+[[noreturn]] void fail(const std::string& where, std::string problem, std::string got = "",
+                       std::string allowed = "") {
   throw UserError({where, std::move(problem), std::move(got), std::move(allowed)});
 }
 
@@ -55,7 +56,8 @@ int64_t checked_count(const std::vector<int64_t>& dims, const std::string& where
 }
 
 /// Bytes as an array of `dims`: a bool byte must be 0 or 1.
-Array from_raw(const void* data, size_t bytes, Dtype dtype, std::vector<int64_t> dims, const std::string& where) {
+Array from_raw(const void* data, size_t bytes, Dtype dtype, std::vector<int64_t> dims,
+               const std::string& where) {
   const int64_t n = checked_count(dims, where);
   if (static_cast<size_t>(n * dtype_size(dtype)) != bytes)
     fail(where, "the bytes do not fit the dims", fmt::format("{} bytes", bytes),
@@ -68,9 +70,10 @@ Array from_raw(const void* data, size_t bytes, Dtype dtype, std::vector<int64_t>
   return out;
 }
 
-Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, const std::filesystem::path& folder,
-                    const std::string& where) {
-  if (folder.empty()) fail(where, "the weights lie in another file", "", "a model that is loaded from its folder");
+Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims,
+                    const std::filesystem::path& folder, const std::string& where) {
+  if (folder.empty())
+    fail(where, "the weights lie in another file", "", "a model that is loaded from its folder");
   std::string location;
   int64_t offset = 0, length = -1;
   const auto number = [&](const std::string& text) {
@@ -88,15 +91,18 @@ Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims
   const std::filesystem::path relative = location;
   bool inside = !location.empty() && relative.is_relative();
   for (const auto& part : relative) inside = inside && part != "..";
-  if (!inside) fail(where, "external data lies outside the model's folder", quote(location), "a relative path below it");
+  if (!inside)
+    fail(where, "external data lies outside the model's folder", quote(location), "a relative path below it");
   const auto file = MappedFile::open(folder / relative);
   const int64_t n = checked_count(dims, where), bytes = n * dtype_size(dtype);
   const auto size = static_cast<int64_t>(file->bytes().size());
   if ((length >= 0 && length != bytes) || offset > size || bytes > size - offset)
-    fail(where, "external data does not fit", fmt::format("offset {}, length {} in {} bytes", offset, length, size),
+    fail(where, "external data does not fit",
+         fmt::format("offset {}, length {} in {} bytes", offset, length, size),
          fmt::format("{} bytes", bytes));
   const std::byte* data = file->bytes().data() + offset;
-  if (dtype == Dtype::boolean || reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(dtype_size(dtype)) != 0)
+  if (dtype == Dtype::boolean ||
+      reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(dtype_size(dtype)) != 0)
     return from_raw(data, static_cast<size_t>(bytes), dtype, std::move(dims), where);
   return Array::borrow(dtype, std::move(dims), data, file);
 }
@@ -114,7 +120,8 @@ Array from_list(const List& list, std::vector<int64_t> dims, const std::string& 
 /// f16 and bf16 stand as their bits in int32_data.
 Array from_bits(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, const std::string& where) {
   if (checked_count(dims, where) != t.int32_data_size())
-    fail(where, "the number of elements does not fit the dims", std::to_string(t.int32_data_size()), dims_text(dims));
+    fail(where, "the number of elements does not fit the dims", std::to_string(t.int32_data_size()),
+         dims_text(dims));
   Array out(dtype, std::move(dims));
   auto* to = static_cast<uint16_t*>(out.write());
   for (const int32_t v : t.int32_data()) *to++ = static_cast<uint16_t>(v);
@@ -133,11 +140,13 @@ Dtype dtype_of_onnx(int32_t dtype, const std::string& where) {
   std::string allowed;
   for (const DtypeRow& r : dtype_rows) {
     if (r.onnx == dtype) return r.ours;
-    allowed += (allowed.empty() ? "" : " ") + TensorProto::DataType_Name(static_cast<TensorProto::DataType>(r.onnx));
+    allowed +=
+        (allowed.empty() ? "" : " ") + TensorProto::DataType_Name(static_cast<TensorProto::DataType>(r.onnx));
   }
   fail(where, "the element type is not supported",
-       TensorProto::DataType_IsValid(dtype) ? TensorProto::DataType_Name(static_cast<TensorProto::DataType>(dtype))
-                                            : std::to_string(dtype),
+       TensorProto::DataType_IsValid(dtype)
+           ? TensorProto::DataType_Name(static_cast<TensorProto::DataType>(dtype))
+           : std::to_string(dtype),
        allowed);
 }
 
@@ -145,8 +154,10 @@ Array array_of(const TensorProto& t, const std::filesystem::path& folder, const 
   const Dtype dtype = dtype_of_onnx(t.data_type(), where);
   std::vector<int64_t> dims(t.dims().begin(), t.dims().end());
   if (t.has_segment()) fail(where, "the tensor is a segment", "", "a whole tensor");
-  if (t.data_location() == TensorProto::EXTERNAL) return from_external(t, dtype, std::move(dims), folder, where);
-  if (t.has_raw_data()) return from_raw(t.raw_data().data(), t.raw_data().size(), dtype, std::move(dims), where);
+  if (t.data_location() == TensorProto::EXTERNAL)
+    return from_external(t, dtype, std::move(dims), folder, where);
+  if (t.has_raw_data())
+    return from_raw(t.raw_data().data(), t.raw_data().size(), dtype, std::move(dims), where);
   switch (dtype) {
     case Dtype::f64: return from_list<double>(t.double_data(), std::move(dims), where);
     case Dtype::f32: return from_list<float>(t.float_data(), std::move(dims), where);
@@ -186,7 +197,8 @@ static Dim symbol_of(const std::string& text, const std::string& fallback) {
 }
 
 ir::Type type_of(const onnx::ValueInfoProto& info, const std::string& where) {
-  if (!info.has_type() || !info.type().has_tensor_type()) fail(where, "the input is no tensor", "", "a dense tensor");
+  if (!info.has_type() || !info.type().has_tensor_type())
+    fail(where, "the input is no tensor", "", "a dense tensor");
   const auto& tensor = info.type().tensor_type();
   ir::Type type{dtype_of_onnx(tensor.elem_type(), where), {}};
   if (!tensor.has_shape()) fail(where, "the input has no shape", "", "a shape of known rank");
@@ -228,8 +240,10 @@ double widen(float value) {
 onnx::ModelProto parse_model(std::string_view bytes, const std::string& name) {
   const google::protobuf::LogSilencer quiet;
   if (bytes.size() > std::numeric_limits<int>::max())
-    fail(name, "the file is too large", bytes_text(static_cast<int64_t>(bytes.size())), "less than 2 GiB, weights beside it");
-  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+    fail(name, "the file is too large", bytes_text(static_cast<int64_t>(bytes.size())),
+         "less than 2 GiB, weights beside it");
+  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                            static_cast<int>(bytes.size()));
   onnx::ModelProto model;
   if (!model.ParseFromCodedStream(&in) || !in.ConsumedEntireMessage())
     fail(name, "the bytes are no ONNX model (protobuf)", "", "a complete ModelProto");
@@ -270,7 +284,8 @@ std::map<std::string, std::string> onnx_metadata(const std::filesystem::path& pa
   return out;
 }
 
-void set_onnx_metadata(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
+void set_onnx_metadata(const std::filesystem::path& path,
+                       const std::map<std::string, std::string>& metadata) {
   onnx::ModelProto model;
   {
     const auto file = MappedFile::open(path);

@@ -18,7 +18,8 @@ int32_t onnx_dtype(ir::Dtype dtype);
 ir::Dtype dtype_of_onnx(int32_t dtype, const std::string& where);
 
 /// Elements of a tensor message; `folder` is where external data lies (empty: refused). UserError names `where`.
-ir::Array array_of(const onnx::TensorProto& tensor, const std::filesystem::path& folder, const std::string& where);
+ir::Array array_of(const onnx::TensorProto& tensor, const std::filesystem::path& folder,
+                   const std::string& where);
 /// A tensor message with the elements as raw data.
 onnx::TensorProto tensor_of(const ir::Array& array, const std::string& name);
 

@@ -39,7 +39,8 @@ Value likelihood_loss(Use& u, const Value& log_p) {
   const Value share = op::select(counts, weight ? op::gather(weight, index, 0) : op::ones_like(picked), none);
   const Value loss = op::select(counts, op::neg(op::mul(picked, share)), none);
   if (reduction == "none") return loss;
-  if (reduction != "mean" && reduction != "sum") u.fail("reduction is not supported", reduction, "none mean sum");
+  if (reduction != "mean" && reduction != "sum")
+    u.fail("reduction is not supported", reduction, "none mean sum");
   const Value sum = op::reduce_sum(loss, op::all_axes(loss));
   return reduction == "sum" ? sum : op::div(sum, op::reduce_sum(share, op::all_axes(share)));
 }
@@ -84,7 +85,8 @@ Results read_dequantize(Use& u) {
 Results read_dynamic_quantize(Use& u) {
   const Value x = u.value(0);
   const Value zero = ir::constant(x.dtype(), 0);
-  const Value high = op::max(op::reduce_max(x, op::all_axes(x)), zero), low = op::min(op::reduce_min(x, op::all_axes(x)), zero);
+  const Value high = op::max(op::reduce_max(x, op::all_axes(x)), zero),
+              low = op::min(op::reduce_min(x, op::all_axes(x)), zero);
   const Value scale = op::div(op::sub(high, low), 255);
   const Value point = op::cast(op::round(op::div(op::neg(low), scale)), Dtype::u8);
   const auto full = [&](const Value& v) { return op::broadcast_in(v, x.dims(), {}); };

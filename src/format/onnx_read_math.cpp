@@ -65,7 +65,8 @@ Results read_pow(Use& u) {
 
 Results read_mod(Use& u) {
   const bool c_like = u.integer("fmod", 0) != 0;
-  if (!c_like && is_float(u.dtype(0))) u.fail("fmod=0 takes no floats", u.held(0).value.type().text(), "fmod=1 or integers");
+  if (!c_like && is_float(u.dtype(0)))
+    u.fail("fmod=0 takes no floats", u.held(0).value.type().text(), "fmod=1 or integers");
   return elementwise(u, [&](const Values& x) {
     const Value r = op::rem(x[0], x[1]);
     if (c_like) return r;
@@ -77,23 +78,29 @@ Results read_mod(Use& u) {
 
 Results read_bit_shift(Use& u) {
   const bool left = u.text("direction", "") == "LEFT";
-  return elementwise(u, [&](const Values& x) { return left ? op::shift_left(x[0], x[1]) : op::shift_right(x[0], x[1]); });
+  return elementwise(
+      u, [&](const Values& x) { return left ? op::shift_left(x[0], x[1]) : op::shift_right(x[0], x[1]); });
 }
 
 Results read_clip(Use& u) {
   const bool as_attributes = u.opset() < 11;
-  const bool low = as_attributes ? u.has_attr("min") : u.has(1), high = as_attributes ? u.has_attr("max") : u.has(2);
-  const double attr_low = as_attributes ? u.real("min", 0) : 0, attr_high = as_attributes ? u.real("max", 0) : 0;
+  const bool low = as_attributes ? u.has_attr("min") : u.has(1),
+             high = as_attributes ? u.has_attr("max") : u.has(2);
+  const double attr_low = as_attributes ? u.real("min", 0) : 0,
+               attr_high = as_attributes ? u.real("max", 0) : 0;
   const Held x = u.held(0);
   static_cast<void>(u.value(0));
-  const Value low_value = !low || as_attributes ? Value() : u.value(1), high_value = !high || as_attributes ? Value() : u.value(2);
+  const Value low_value = !low || as_attributes ? Value() : u.value(1),
+              high_value = !high || as_attributes ? Value() : u.value(2);
   for (const Value& v : {low_value, high_value})
-    if (v && v.type().is_static() && v.type().elements() != 1) u.fail("a bound is no single number", v.type().text(), "rank 0");
+    if (v && v.type().is_static() && v.type().elements() != 1)
+      u.fail("a bound is no single number", v.type().text(), "rank 0");
   const auto bound = [](const Value& like, const Value& v, double number) {
     return v ? stretched(reshaped(v, {}), like.dims()) : op::full_like(like, number);
   };
   return {elementwise(std::span(&x, 1), [&](const Values& v) {
-    if (low && high) return op::clamp(v[0], bound(v[0], low_value, attr_low), bound(v[0], high_value, attr_high));
+    if (low && high)
+      return op::clamp(v[0], bound(v[0], low_value, attr_low), bound(v[0], high_value, attr_high));
     if (low) return op::max(v[0], bound(v[0], low_value, attr_low));
     return high ? op::min(v[0], bound(v[0], high_value, attr_high)) : v[0];
   })};
@@ -118,7 +125,9 @@ Results read_leaky_relu(Use& u) {
 
 Results read_thresholded_relu(Use& u) {
   const double alpha = u.real("alpha", 1);
-  return formula(u, [&](const Value& x) { return op::select(op::gt(x, op::full_like(x, alpha)), x, op::zeros_like(x)); });
+  return formula(u, [&](const Value& x) {
+    return op::select(op::gt(x, op::full_like(x, alpha)), x, op::zeros_like(x));
+  });
 }
 
 Results read_elu(Use& u) {
@@ -136,7 +145,8 @@ Results read_celu(Use& u) {
 }
 
 Results read_selu(Use& u) {
-  const double alpha = u.real("alpha", 1.67326319217681884765625), gamma = u.real("gamma", 1.05070102214813232421875);
+  const double alpha = u.real("alpha", 1.67326319217681884765625),
+               gamma = u.real("gamma", 1.05070102214813232421875);
   return formula(u, [&](const Value& x) {
     return op::mul(op::select(is_positive(x), x, op::mul(op::expm1(minimum(x, 0)), alpha)), gamma);
   });
@@ -213,7 +223,8 @@ Results read_acosh(Use& u) {
   return formula(u, [](const Value& x) { return op::log(op::add(x, op::sqrt(op::sub(op::square(x), 1)))); });
 }
 Results read_atanh(Use& u) {
-  return formula(u, [](const Value& x) { return op::mul(op::sub(op::log1p(x), op::log1p(op::neg(x))), 0.5); });
+  return formula(u,
+                 [](const Value& x) { return op::mul(op::sub(op::log1p(x), op::log1p(op::neg(x))), 0.5); });
 }
 
 Results read_identity(Use& u) {

@@ -34,8 +34,10 @@ Value biased(const Value& y, const Value& bias) {
 /// One entry per spatial axis, each at least `least`.
 Ints per_axis(Use& u, const std::string& name, size_t axes, int64_t fallback, int64_t least) {
   Ints v = u.integers(name, Ints(axes, fallback));
-  if (v.size() != axes || std::any_of(v.begin(), v.end(), [&](int64_t i) { return i < least || i > 1 << 30; }))
-    u.fail("attribute " + name + " does not fit", ir::dims_text(v), std::to_string(axes) + " numbers from " + std::to_string(least));
+  if (v.size() != axes ||
+      std::any_of(v.begin(), v.end(), [&](int64_t i) { return i < least || i > 1 << 30; }))
+    u.fail("attribute " + name + " does not fit", ir::dims_text(v),
+           std::to_string(axes) + " numbers from " + std::to_string(least));
   return v;
 }
 
@@ -50,11 +52,13 @@ Windows windows_of(Use& u, const Dims& dims, Ints kernel) {
   const size_t n = dims.size() < 3 ? 0 : dims.size() - 2;
   if (n < 1 || n > 3) u.fail("the input has no 1 to 3 spatial axes", dims_text(dims));
   for (size_t d = 0; d < n; ++d) {
-    if (!dims[d + 2].is_static()) u.fail("a spatial axis is symbolic", dims_text(dims), "a symbol bound when loading");
+    if (!dims[d + 2].is_static())
+      u.fail("a spatial axis is symbolic", dims_text(dims), "a symbol bound when loading");
     w.in.push_back(dims[d + 2].value());
   }
   w.kernel = u.has_attr("kernel_shape") || kernel.empty() ? per_axis(u, "kernel_shape", n, 0, 1) : kernel;
-  if (!kernel.empty() && w.kernel != kernel) u.fail("kernel_shape differs from the weights", ir::dims_text(w.kernel), ir::dims_text(kernel));
+  if (!kernel.empty() && w.kernel != kernel)
+    u.fail("kernel_shape differs from the weights", ir::dims_text(w.kernel), ir::dims_text(kernel));
   w.stride = per_axis(u, "strides", n, 1, 1);
   w.dilation = per_axis(u, "dilations", n, 1, 1);
   const Ints pads = per_axis(u, "pads", 2 * n, 0, -(1 << 30));
@@ -71,7 +75,8 @@ void pad_automatically(Use& u, Windows& w) {
   if (mode != "VALID" && mode != "SAME_UPPER" && mode != "SAME_LOWER")
     u.fail("auto_pad is not supported", mode, "NOTSET VALID SAME_UPPER SAME_LOWER");
   for (size_t d = 0; d < w.in.size(); ++d) {
-    const int64_t out = (w.in[d] + w.stride[d] - 1) / w.stride[d], span = (w.kernel[d] - 1) * w.dilation[d] + 1;
+    const int64_t out = (w.in[d] + w.stride[d] - 1) / w.stride[d],
+                  span = (w.kernel[d] - 1) * w.dilation[d] + 1;
     const int64_t all = mode == "VALID" ? 0 : std::max<int64_t>((out - 1) * w.stride[d] + span - w.in[d], 0);
     w.low[d] = mode == "SAME_LOWER" ? (all + 1) / 2 : all / 2;
     w.high[d] = all - w.low[d];
@@ -79,7 +84,8 @@ void pad_automatically(Use& u, Windows& w) {
 }
 
 Ints kernel_of(const Use& u, const Value& w) {
-  if (w.rank() < 3 || !w.type().is_static()) u.fail("the weights are no static kernel", w.type().text(), "rank 3 to 5");
+  if (w.rank() < 3 || !w.type().is_static())
+    u.fail("the weights are no static kernel", w.type().text(), "rank 3 to 5");
   const Dims& d = w.dims();
   return ir::static_dims(std::span(d).subspan(2));
 }
@@ -89,8 +95,13 @@ Results read_conv(Use& u) {
   Windows s = windows_of(u, u.dims(0), kernel_of(u, w));
   pad_automatically(u, s);
   const Value x = u.last(0);
-  const op::ConvAttrs a{.stride = s.stride, .pad_low = s.low, .pad_high = s.high, .dilation = s.dilation,
-                        .groups = u.integer("group", 1), .spatial = {}, .out = x.dtype()};
+  const op::ConvAttrs a{.stride = s.stride,
+                        .pad_low = s.low,
+                        .pad_high = s.high,
+                        .dilation = s.dilation,
+                        .groups = u.integer("group", 1),
+                        .spatial = {},
+                        .out = x.dtype()};
   const Value y = op::conv(x, u.last(1), a);
   return {held_last(u.has(2) ? biased(y, u.value(2)) : y)};
 }
@@ -103,7 +114,8 @@ Results read_conv_transpose(Use& u) {
   const std::string mode = u.text("auto_pad", "NOTSET");
   Ints out(n);
   for (size_t d = 0; d < n; ++d)
-    out[d] = s.stride[d] * (s.in[d] - 1) + extra[d] + (s.kernel[d] - 1) * s.dilation[d] + 1 - s.low[d] - s.high[d];
+    out[d] =
+        s.stride[d] * (s.in[d] - 1) + extra[d] + (s.kernel[d] - 1) * s.dilation[d] + 1 - s.low[d] - s.high[d];
   const bool shaped = u.has_attr("output_shape");
   if (shaped || mode == "SAME_UPPER" || mode == "SAME_LOWER") {  // the pads follow from the output's dims
     Ints wanted(n);
@@ -111,7 +123,9 @@ Results read_conv_transpose(Use& u) {
     if (shaped) wanted = per_axis(u, "output_shape", n, 0, 0);
     for (size_t d = 0; d < n; ++d) {
       const int64_t all = out[d] + s.low[d] + s.high[d] - wanted[d];
-      s.low[d] = all < 0 ? 0 : mode == "SAME_UPPER" ? all / 2 : all - all / 2;  // what is missing stands at the end
+      s.low[d] = all < 0                ? 0
+                 : mode == "SAME_UPPER" ? all / 2
+                                        : all - all / 2;  // what is missing stands at the end
       s.high[d] = all - s.low[d];
       out[d] = wanted[d];
     }
@@ -120,15 +134,23 @@ Results read_conv_transpose(Use& u) {
   } else if (mode != "NOTSET") {
     u.fail("auto_pad is not supported", mode, "NOTSET VALID SAME_UPPER SAME_LOWER");
   }
-  Ints head(n, 0), tail(n, 0);  // zeros around what the convolution reaches: negative pads, and more output_padding than a stride
+  Ints head(n, 0),
+      tail(
+          n,
+          0);  // zeros around what the convolution reaches: negative pads, and more output_padding than a stride
   for (size_t d = 0; d < n; ++d) {
     head[d] = std::max<int64_t>(-s.low[d], 0), tail[d] = std::max<int64_t>(-s.high[d], 0);
     out[d] -= head[d] + tail[d];
     s.low[d] = std::max<int64_t>(s.low[d], 0), s.high[d] = std::max<int64_t>(s.high[d], 0);
   }
   const Value x = u.last(0);
-  op::ConvAttrs a{.stride = s.stride, .pad_low = s.low, .pad_high = s.high, .dilation = s.dilation,
-                  .groups = u.integer("group", 1), .spatial = out, .out = x.dtype()};
+  op::ConvAttrs a{.stride = s.stride,
+                  .pad_low = s.low,
+                  .pad_high = s.high,
+                  .dilation = s.dilation,
+                  .groups = u.integer("group", 1),
+                  .spatial = out,
+                  .out = x.dtype()};
   for (size_t d = 0; d < n; ++d) {  // ours is the gradient of a convolution that gives `in` positions
     const int64_t reach = out[d] + a.pad_low[d] + a.pad_high[d] - (s.dilation[d] * (s.kernel[d] - 1) + 1);
     if (reach / s.stride[d] + 1 > s.in[d]) {
@@ -151,7 +173,8 @@ void round_up(Windows& w) {
     const int64_t span = w.in[d] + w.low[d] + w.high[d] - ((w.kernel[d] - 1) * w.dilation[d] + 1);
     const int64_t rest = span > 0 ? span % w.stride[d] : 0;
     if (rest == 0) continue;
-    if ((span / w.stride[d] + 1) * w.stride[d] >= w.in[d] + w.low[d]) continue;  // it would start in the padding
+    if ((span / w.stride[d] + 1) * w.stride[d] >= w.in[d] + w.low[d])
+      continue;  // it would start in the padding
     w.ceil_extra[d] = w.stride[d] - rest;
     w.high[d] += w.ceil_extra[d];
   }
@@ -178,7 +201,8 @@ Results read_pool(Use& u, bool average) {
     low.push_back(0), high.push_back(0);
     Value y = op::pad(x, ir::constant(x.dtype(), -std::numeric_limits<double>::infinity()), low, high);
     for (size_t d = 0; d < w.in.size(); ++d) {
-      const int64_t n = y.dims()[d + 1].value(), out = (n - (w.kernel[d] - 1) * w.dilation[d] - 1) / w.stride[d] + 1;
+      const int64_t n = y.dims()[d + 1].value(),
+                    out = (n - (w.kernel[d] - 1) * w.dilation[d] - 1) / w.stride[d] + 1;
       if (n < (w.kernel[d] - 1) * w.dilation[d] + 1) u.fail("the window is larger than the input");
       Value most;
       for (int64_t k = 0; k < w.kernel[d]; ++k) {
@@ -192,7 +216,12 @@ Results read_pool(Use& u, bool average) {
     }
     return {held_last(y)};
   }
-  op::PoolAttrs a{.window = w.kernel, .stride = w.stride, .pad_low = w.low, .pad_high = w.high, .count_pad = count_pad, .spatial = {}};
+  op::PoolAttrs a{.window = w.kernel,
+                  .stride = w.stride,
+                  .pad_low = w.low,
+                  .pad_high = w.high,
+                  .count_pad = count_pad,
+                  .spatial = {}};
   return {held_last(average ? op::avg_pool(x, a) : op::max_pool(x, a)[0])};
 }
 
@@ -213,7 +242,9 @@ Results read_batch_norm(Use& u) {
   const bool last = u.rank(0) >= 3;
   const Value x = last ? u.last(0) : u.value(0);
   if (!training)
-    return {{.value = op::batch_norm(x, u.value(1), u.value(2), u.value(3), u.value(4), eps), .last = last, .sizes = {}}};
+    return {{.value = op::batch_norm(x, u.value(1), u.value(2), u.value(3), u.value(4), eps),
+             .last = last,
+             .sizes = {}}};
   const std::vector<Value> r = op::batch_norm_train(x, u.value(1), u.value(2), eps);
   const auto running = [&](size_t i, const Value& batch) {
     return held(op::add(op::mul(u.value(i), momentum), op::mul(batch, 1 - momentum)));
@@ -223,7 +254,8 @@ Results read_batch_norm(Use& u) {
 
 Results read_instance_norm(Use& u) {
   const Value x = u.last(0);
-  return {held_last(op::group_norm(x, u.value(1), u.value(2), x.dims().back().value(), u.real("epsilon", 1e-5)))};
+  return {
+      held_last(op::group_norm(x, u.value(1), u.value(2), x.dims().back().value(), u.real("epsilon", 1e-5)))};
 }
 
 Results read_layer_norm(Use& u) {
@@ -233,7 +265,8 @@ Results read_layer_norm(Use& u) {
   const double eps = u.real("epsilon", 1e-5);
   u.ignore("stash_type");
   const Dims& d = x.dims();
-  if (axis == rank - 1 && u.has(2) && !u.wants(1) && !u.wants(2) && u.rank(1) == 1 && u.dims(1)[0] == d.back())
+  if (axis == rank - 1 && u.has(2) && !u.wants(1) && !u.wants(2) && u.rank(1) == 1 &&
+      u.dims(1)[0] == d.back())
     return {held(op::layer_norm(x, u.value(1), u.value(2), eps))};
   Ints axes;
   Dims kept = d;
@@ -261,12 +294,15 @@ Results read_lrn(Use& u) {
 
 /// NumPy's matmul: vectors become matrices, leading dims broadcast.
 Value matmul(const Use& u, Value a, Value b) {
-  if (a.rank() < 1 || b.rank() < 1) u.fail("an operand is a scalar", a.type().text() + ", " + b.type().text());
+  if (a.rank() < 1 || b.rank() < 1)
+    u.fail("an operand is a scalar", a.type().text() + ", " + b.type().text());
   const bool row = a.rank() == 1, column = b.rank() == 1;
   if (row) a = reshaped(a, {1, a.dims()[0]});
   if (column) b = reshaped(b, {b.dims()[0], 1});
   if (b.rank() > 2) {
-    const auto split = [](const Value& v) { return std::pair(Dims(v.dims().begin(), v.dims().end() - 2), Dims(v.dims().end() - 2, v.dims().end())); };
+    const auto split = [](const Value& v) {
+      return std::pair(Dims(v.dims().begin(), v.dims().end() - 2), Dims(v.dims().end() - 2, v.dims().end()));
+    };
     const auto [lead_a, matrix_a] = split(a);
     const auto [lead_b, matrix_b] = split(b);
     const Dims lead = op::broadcast_dims(lead_a, lead_b);
@@ -302,10 +338,15 @@ Results read_gemm(Use& u) {
   const Value a = u.value(0), b = u.value(1);
   const double alpha = u.real("alpha", 1), beta = u.real("beta", 1);
   const int64_t ta = u.integer("transA", 0), tb = u.integer("transB", 0);
-  if (a.rank() != 2 || b.rank() != 2) u.fail("an operand is no matrix", a.type().text() + ", " + b.type().text());
-  Value y = ta == 0 && tb != 0 && ir::constant_value(b)
-                ? op::matmul(a, transposed(b, {1, 0}))
-                : op::dot(a, b, {.batch_a = {}, .batch_b = {}, .contract_a = {ta ? 0 : 1}, .contract_b = {tb ? 1 : 0}, .out = a.dtype()});
+  if (a.rank() != 2 || b.rank() != 2)
+    u.fail("an operand is no matrix", a.type().text() + ", " + b.type().text());
+  Value y = ta == 0 && tb != 0 && ir::constant_value(b) ? op::matmul(a, transposed(b, {1, 0}))
+                                                        : op::dot(a, b,
+                                                                  {.batch_a = {},
+                                                                   .batch_b = {},
+                                                                   .contract_a = {ta ? 0 : 1},
+                                                                   .contract_b = {tb ? 1 : 0},
+                                                                   .out = a.dtype()});
   if (alpha != 1) y = op::mul(y, alpha);
   if (!u.has(2) || beta == 0) return {held(y)};
   const Value c = stretched(u.value(2), y.dims());
@@ -318,17 +359,21 @@ Results read_einsum(Use& u) {
   for (const char c : u.text("equation", ""))
     if (c != ' ') equation += c;
   const size_t arrow = equation.find("->"), comma = equation.find(',');
-  if (arrow == std::string::npos || equation.find('.') != std::string::npos || u.inputs() > 2 || (u.inputs() == 2) != (comma != std::string::npos))
+  if (arrow == std::string::npos || equation.find('.') != std::string::npos || u.inputs() > 2 ||
+      (u.inputs() == 2) != (comma != std::string::npos))
     u.fail("the equation is not supported", equation, "one or two operands, explicit result, no ellipsis");
   std::vector<std::string> letters{equation.substr(0, std::min(comma, arrow))};
   if (u.inputs() == 2) letters.push_back(equation.substr(comma + 1, arrow - comma - 1));
   const std::string result = equation.substr(arrow + 2);
   const auto has = [](const std::string& s, char c) { return s.find(c) != std::string::npos; };
-  const auto unique = [](std::string s) { return std::sort(s.begin(), s.end()), std::adjacent_find(s.begin(), s.end()) == s.end(); };
+  const auto unique = [](std::string s) {
+    return std::sort(s.begin(), s.end()), std::adjacent_find(s.begin(), s.end()) == s.end();
+  };
   std::vector<Value> x;
   for (size_t i = 0; i < letters.size(); ++i) {  // sum what only this operand has
     const Value v = u.value(i);
-    if (v.rank() != static_cast<int>(letters[i].size()) || !unique(letters[i])) u.fail("the equation does not fit the operands", equation, v.type().text());
+    if (v.rank() != static_cast<int>(letters[i].size()) || !unique(letters[i]))
+      u.fail("the equation does not fit the operands", equation, v.type().text());
     Ints axes;
     std::string kept;
     for (size_t k = 0; k < letters[i].size(); ++k) {

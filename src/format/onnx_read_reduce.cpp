@@ -83,10 +83,13 @@ Results read_arg(Use& u) {
   const int64_t axis = u.axis(u.integer("axis", 0), u.rank(0));
   const bool keep = u.integer("keepdims", 1) != 0, last = u.integer("select_last_index", 0) != 0;
   return {reduce(u, {axis}, keep, [&](const Value& x, const Ints& axes) {
-    const auto pick = [&](const Value& v) { return Largest ? op::argmax(v, axes[0]) : op::argmin(v, axes[0]); };
+    const auto pick = [&](const Value& v) {
+      return Largest ? op::argmax(v, axes[0]) : op::argmin(v, axes[0]);
+    };
     if (!last) return pick(x);
     const Value i = pick(op::reverse(x, axes));  // the first from behind
-    return op::sub(op::full_like(i, static_cast<double>(x.dims()[static_cast<size_t>(axes[0])].value() - 1)), i);
+    return op::sub(op::full_like(i, static_cast<double>(x.dims()[static_cast<size_t>(axes[0])].value() - 1)),
+                   i);
   })};
 }
 
@@ -124,8 +127,9 @@ Results read_cum_sum(Use& u) {
   ir::Array ones(x.dtype(), {n, n});  // [from, to]: is `from` part of the sum at `to`?
   for (int64_t i = 0; i < n; ++i)
     for (int64_t k = 0; k < n; ++k) ones.set(i * n + k, (reverse ? i > k : i < k) || (i == k && !exclusive));
-  const Value y = op::dot(x, ir::constant(std::move(ones)),
-                          {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {0}, .out = x.dtype()});
+  const Value y =
+      op::dot(x, ir::constant(std::move(ones)),
+              {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {0}, .out = x.dtype()});
   Ints back;
   for (int64_t i = 0; i < x.rank(); ++i) back.push_back(i < axis ? i : i == axis ? x.rank() - 1 : i - 1);
   return {{.value = transposed(y, back), .sizes = {}}};
@@ -157,15 +161,23 @@ constexpr ReadRow rows[] = {
     {"ReduceMin", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, op::reduce_min); }},
     {"ReduceProd", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, op::reduce_prod); }},
     {"ReduceL1", 1, newest_opset, 1, 2,
-     [](Use& u) { return reduction<18>(u, [](const Value& x, const Ints& a) { return op::reduce_sum(op::abs(x), a); }); }},
+     [](Use& u) {
+       return reduction<18>(u, [](const Value& x, const Ints& a) { return op::reduce_sum(op::abs(x), a); });
+     }},
     {"ReduceL2", 1, newest_opset, 1, 2,
      [](Use& u) {
-       return reduction<18>(u, [](const Value& x, const Ints& a) { return op::sqrt(op::reduce_sum(op::square(x), a)); });
+       return reduction<18>(
+           u, [](const Value& x, const Ints& a) { return op::sqrt(op::reduce_sum(op::square(x), a)); });
      }},
     {"ReduceSumSquare", 1, newest_opset, 1, 2,
-     [](Use& u) { return reduction<18>(u, [](const Value& x, const Ints& a) { return op::reduce_sum(op::square(x), a); }); }},
+     [](Use& u) {
+       return reduction<18>(u,
+                            [](const Value& x, const Ints& a) { return op::reduce_sum(op::square(x), a); });
+     }},
     {"ReduceLogSum", 1, newest_opset, 1, 2,
-     [](Use& u) { return reduction<18>(u, [](const Value& x, const Ints& a) { return op::log(op::reduce_sum(x, a)); }); }},
+     [](Use& u) {
+       return reduction<18>(u, [](const Value& x, const Ints& a) { return op::log(op::reduce_sum(x, a)); });
+     }},
     {"ReduceLogSumExp", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, log_sum_exp); }},
     {"ArgMax", 1, newest_opset, 1, 1, read_arg<true>},
     {"ArgMin", 1, newest_opset, 1, 1, read_arg<false>},

@@ -34,7 +34,8 @@ double coordinate(const Use& u, const Modes& m, int64_t i, int64_t in, int64_t o
   if (m.coordinates == "pytorch_half_pixel") return out > 1 ? (x + 0.5) / scale - 0.5 : 0;
   if (m.coordinates == "align_corners") return out > 1 ? x * static_cast<double>(in - 1) / (length - 1) : 0;
   if (m.coordinates == "asymmetric") return x / scale;
-  u.fail("coordinate_transformation_mode is not supported", m.coordinates, "half_pixel pytorch_half_pixel align_corners asymmetric");
+  u.fail("coordinate_transformation_mode is not supported", m.coordinates,
+         "half_pixel pytorch_half_pixel align_corners asymmetric");
 }
 
 int64_t nearest(const Use& u, const Modes& m, double x, int64_t in) {
@@ -63,7 +64,8 @@ std::vector<double> weights(const Use& u, const Modes& m, int64_t in, int64_t ou
     const bool linear = m.mode == "linear";
     double sum = 0;
     for (int64_t k = low - (linear ? 0 : 1); k <= low + (linear ? 1 : 2); ++k) {
-      const double part = linear ? 1 - std::fabs(x - static_cast<double>(k)) : cubic_weight(x - static_cast<double>(k), m.cubic);
+      const double part = linear ? 1 - std::fabs(x - static_cast<double>(k))
+                                 : cubic_weight(x - static_cast<double>(k), m.cubic);
       if (m.exclude_outside && (k < 0 || k >= in)) continue;
       w[at(i * in + std::clamp<int64_t>(k, 0, in - 1))] += part;
       sum += part;
@@ -79,13 +81,16 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
   if (in < 1 || out < 1 || out > 1 << 20) u.fail("sizes are out of range", std::to_string(out), "1 to 2^20");
   if (m.mode == "nearest") {
     Ints positions;
-    for (int64_t i = 0; i < out; ++i) positions.push_back(nearest(u, m, coordinate(u, m, i, in, out, scale), in));
+    for (int64_t i = 0; i < out; ++i)
+      positions.push_back(nearest(u, m, coordinate(u, m, i, in, out, scale), in));
     return op::gather(x, ir::constant(Array::of<int64_t>({out}, std::span<const int64_t>(positions))), axis);
   }
-  if (in * out > 1 << 26) u.fail("the axis is too long for this mode", std::to_string(in) + " to " + std::to_string(out));
+  if (in * out > 1 << 26)
+    u.fail("the axis is too long for this mode", std::to_string(in) + " to " + std::to_string(out));
   const std::vector<double> w = weights(u, m, in, out, scale);
   const Value matrix = ir::constant(Array::of<double>({out, in}, std::span<const double>(w)).cast(x.dtype()));
-  const Value y = op::dot(x, matrix, {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {1}, .out = x.dtype()});
+  const Value y = op::dot(
+      x, matrix, {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {1}, .out = x.dtype()});
   Ints back;
   for (int64_t i = 0; i < x.rank(); ++i) back.push_back(i < axis ? i : i == axis ? x.rank() - 1 : i - 1);
   return transposed(y, back);
@@ -95,7 +100,8 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
 bool ours_fits(const Use& u, const Modes& m, int64_t in, int64_t out, double scale, bool align_corners) {
   if (m.mode == "cubic" || in * out > 1 << 24) return false;
   const bool is_nearest = m.mode == "nearest";
-  const auto taps = op::resize_taps(in, out, is_nearest ? op::ResizeMode::nearest : op::ResizeMode::linear, align_corners);
+  const auto taps =
+      op::resize_taps(in, out, is_nearest ? op::ResizeMode::nearest : op::ResizeMode::linear, align_corners);
   for (int64_t i = 0; i < out; ++i) {
     const double x = coordinate(u, m, i, in, out, scale);
     if (is_nearest) {
@@ -103,7 +109,8 @@ bool ours_fits(const Use& u, const Modes& m, int64_t in, int64_t out, double sca
       continue;
     }
     const double ours = static_cast<double>(taps[at(i)].low) + taps[at(i)].weight;
-    if (m.exclude_outside || std::fabs(std::clamp(x, 0.0, static_cast<double>(in - 1)) - ours) > 1e-6) return false;
+    if (m.exclude_outside || std::fabs(std::clamp(x, 0.0, static_cast<double>(in - 1)) - ours) > 1e-6)
+      return false;
   }
   return true;
 }
@@ -111,18 +118,22 @@ bool ours_fits(const Use& u, const Modes& m, int64_t in, int64_t out, double sca
 /// Result dims of a channels-first input: sizes, or scales rounded down.
 Dims wanted_dims(const Use& u, const Dims& from, std::vector<double>& scales, const Dims& sizes) {
   Dims to;
-  if (!sizes.empty() && sizes.size() != from.size()) u.fail("sizes do not fit the rank", dims_text(sizes), dims_text(from));
-  if (sizes.empty() && scales.size() != from.size()) u.fail("scales do not fit the rank", std::to_string(scales.size()), dims_text(from));
+  if (!sizes.empty() && sizes.size() != from.size())
+    u.fail("sizes do not fit the rank", dims_text(sizes), dims_text(from));
+  if (sizes.empty() && scales.size() != from.size())
+    u.fail("scales do not fit the rank", std::to_string(scales.size()), dims_text(from));
   std::vector<double> used;
   for (size_t i = 0; i < from.size(); ++i) {
     if (!from[i].is_static() || (!sizes.empty() && !sizes[i].is_static())) {  // an axis that stays
-      if (sizes.empty() ? scales[i] != 1 : sizes[i] != from[i]) u.fail("a symbolic axis is resized", dims_text(from), "a symbol bound when loading");
+      if (sizes.empty() ? scales[i] != 1 : sizes[i] != from[i])
+        u.fail("a symbolic axis is resized", dims_text(from), "a symbol bound when loading");
       to.push_back(from[i]);
       used.push_back(1);
       continue;
     }
     const auto n = static_cast<double>(from[i].value());
-    if (sizes.empty() && !(scales[i] > 0 && n * scales[i] < 1 << 24)) u.fail("a scale is out of range", std::to_string(scales[i]));
+    if (sizes.empty() && !(scales[i] > 0 && n * scales[i] < 1 << 24))
+      u.fail("a scale is out of range", std::to_string(scales[i]));
     to.push_back(sizes.empty() ? Dim(static_cast<int64_t>(std::floor(n * scales[i]))) : sizes[i]);
     used.push_back(sizes.empty() ? scales[i] : static_cast<double>(sizes[i].value()) / n);
   }
@@ -131,14 +142,16 @@ Dims wanted_dims(const Use& u, const Dims& from, std::vector<double>& scales, co
 }
 
 Results resize(const Use& u, const Modes& m, std::vector<double> scales, const Dims& sizes) {
-  if (m.mode != "nearest" && m.mode != "linear" && m.mode != "cubic") u.fail("mode is not supported", m.mode, "nearest linear cubic");
+  if (m.mode != "nearest" && m.mode != "linear" && m.mode != "cubic")
+    u.fail("mode is not supported", m.mode, "nearest linear cubic");
   const Dims from = u.dims(0);
   const Dims to = wanted_dims(u, from, scales, sizes);
   const int rank = static_cast<int>(from.size());
   if (rank >= 3 && rank <= 5 && from[0] == to[0] && from[1] == to[1]) {
     for (const bool align_corners : {false, true}) {
       bool fits = true;
-      op::ResizeAttrs a{.spatial = {}, .mode = m.mode == "nearest" ? op::ResizeMode::nearest : op::ResizeMode::linear,
+      op::ResizeAttrs a{.spatial = {},
+                        .mode = m.mode == "nearest" ? op::ResizeMode::nearest : op::ResizeMode::linear,
                         .align_corners = align_corners};
       for (size_t i = 2; i < from.size() && fits; ++i) {
         fits = from[i].is_static() && from[i].value() > 0 && to[i].value() > 0 &&

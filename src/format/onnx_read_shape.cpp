@@ -56,7 +56,8 @@ Results read_reshape(Use& u) {
       continue;
     }
     if (dims[i] == Dim(0) && !allow_zero) {
-      if (i >= x.dims().size()) u.fail("a 0 copies a dim that is not there", dims_text(dims), x.type().text());
+      if (i >= x.dims().size())
+        u.fail("a 0 copies a dim that is not there", dims_text(dims), x.type().text());
       dims[i] = x.dims()[i];
     }
     known = known * dims[i];
@@ -90,7 +91,8 @@ Results read_unsqueeze(Use& u) {
   const Value x = u.value(0);
   const size_t count = (u.opset() >= 13 ? u.integers(1) : u.integers("axes", {})).size();
   Dims dims = x.dims();
-  for (const int64_t a : axes_of(u, 13, x.rank() + static_cast<int>(count))) dims.insert(dims.begin() + a, Dim(1));
+  for (const int64_t a : axes_of(u, 13, x.rank() + static_cast<int>(count)))
+    dims.insert(dims.begin() + a, Dim(1));
   return one(reshaped(x, dims));
 }
 
@@ -102,7 +104,8 @@ Results read_transpose(Use& u) {
   Ints reversed(at(rank));
   for (int64_t i = 0; i < rank; ++i) reversed[at(i)] = rank - 1 - i;
   const Ints perm = u.integers("perm", reversed);
-  if (static_cast<int>(perm.size()) != rank) u.fail("perm does not fit the rank", ir::dims_text(perm), std::to_string(rank) + " axes");
+  if (static_cast<int>(perm.size()) != rank)
+    u.fail("perm does not fit the rank", ir::dims_text(perm), std::to_string(rank) + " axes");
   if (h.last && perm == to_last_perm(rank)) return one(h.value);
   if (!h.last && rank >= 3 && perm == to_first_perm(rank) && !ir::constant_value(h.value))
     return {{.value = h.value, .last = true, .sizes = {}}};
@@ -120,7 +123,9 @@ Results read_concat(Use& u) {
   }
   std::vector<Value> parts;
   for (size_t i = 0; i < u.inputs(); ++i) parts.push_back(last ? u.last(i) : u.value(i));
-  return {{.value = op::concat(std::move(parts), last ? last_axis(axis, rank) : axis), .last = last, .sizes = {}}};
+  return {{.value = op::concat(std::move(parts), last ? last_axis(axis, rank) : axis),
+           .last = last,
+           .sizes = {}}};
 }
 
 /// x[from, to) by `step` along one axis, as NumPy reads the three.
@@ -132,7 +137,9 @@ Value sliced(const Use& u, const Value& x, int64_t axis, int64_t from, int64_t t
     u.fail("a symbolic axis is cut", x.type().text(), "a symbol bound when loading");
   }
   const int64_t n = dim.value();
-  const auto wrap = [&](int64_t i, int64_t low, int64_t high) { return std::clamp(i < 0 ? std::max(i, -n - 1) + n : i, low, high); };
+  const auto wrap = [&](int64_t i, int64_t low, int64_t high) {
+    return std::clamp(i < 0 ? std::max(i, -n - 1) + n : i, low, high);
+  };
   if (step > 0) {
     const int64_t a = wrap(from, 0, n), b = wrap(to, 0, n), s = std::min(step, std::max<int64_t>(n, 1));
     Ints start(x.dims().size(), 0), steps(x.dims().size(), 1);
@@ -165,7 +172,8 @@ Results read_slice(Use& u) {
   const Held& h = u.held(0);
   const int rank = h.value.rank();
   const bool inputs = u.opset() >= 10;
-  const Ints starts = inputs ? u.integers(1) : u.integers("starts", {}), ends = inputs ? u.integers(2) : u.integers("ends", {});
+  const Ints starts = inputs ? u.integers(1) : u.integers("starts", {}),
+             ends = inputs ? u.integers(2) : u.integers("ends", {});
   Ints axes(starts.size());
   std::iota(axes.begin(), axes.end(), 0);
   if (inputs && u.has(3)) axes = u.integers(3);
@@ -182,7 +190,8 @@ Results read_slice(Use& u) {
     all_reversed = all_reversed && steps[i] == -1 && starts[i] == -1 && ends[i] < -int64_t{1} << 40;
   }
   if (all_reversed) return {{.value = op::reverse(x, u.axes(stored, rank)), .last = h.last, .sizes = {}}};
-  for (size_t i = 0; i < starts.size(); ++i) x = composed(sliced(u, x, stored[i], starts[i], ends[i], steps[i]));
+  for (size_t i = 0; i < starts.size(); ++i)
+    x = composed(sliced(u, x, stored[i], starts[i], ends[i], steps[i]));
   return {{.value = x, .last = h.last, .sizes = {}}};
 }
 
@@ -193,7 +202,8 @@ Results read_split(Use& u) {
   const int64_t axis = u.axis(u.integer("axis", 0), rank), stored = h.last ? last_axis(axis, rank) : axis;
   Ints sizes = u.opset() >= 13 ? (u.has(1) ? u.integers(1) : Ints{}) : u.integers("split", {});
   const Dim dim = h.value.dims()[at(stored)];
-  const auto parts = u.opset() >= 18 ? u.integer("num_outputs", static_cast<int64_t>(u.outputs())) : static_cast<int64_t>(u.outputs());
+  const auto parts = u.opset() >= 18 ? u.integer("num_outputs", static_cast<int64_t>(u.outputs()))
+                                     : static_cast<int64_t>(u.outputs());
   if (sizes.empty()) {
     if (parts < 1) u.fail("there are no parts");
     const int64_t n = dim.value(), each = (n + parts - 1) / parts;
@@ -202,7 +212,8 @@ Results read_split(Use& u) {
   Results out;
   int64_t from = 0;
   for (const int64_t size : sizes) {
-    if (size < 0 || size > dim.value() - from) u.fail("the parts do not fit the axis", ir::dims_text(sizes), dim.text());
+    if (size < 0 || size > dim.value() - from)
+      u.fail("the parts do not fit the axis", ir::dims_text(sizes), dim.text());
     out.push_back({.value = op::slice_axis(h.value, stored, from, size), .last = h.last, .sizes = {}});
     from += size;
   }
@@ -212,7 +223,9 @@ Results read_split(Use& u) {
 
 /// Rows of x along an axis by constant positions.
 Value picked(const Value& x, int64_t axis, const Ints& positions) {
-  return op::gather(x, ir::constant(Array::of<int64_t>({static_cast<int64_t>(positions.size())}, std::span<const int64_t>(positions))),
+  return op::gather(x,
+                    ir::constant(Array::of<int64_t>({static_cast<int64_t>(positions.size())},
+                                                    std::span<const int64_t>(positions))),
                     axis);
 }
 
@@ -225,7 +238,8 @@ Results read_pad(Use& u) {
   Ints axes(at(rank));
   std::iota(axes.begin(), axes.end(), 0);
   if (u.has(3)) axes = u.integers(3);
-  if (pads.size() != 2 * axes.size()) u.fail("pads do not fit the rank", ir::dims_text(pads), std::to_string(2 * axes.size()) + " numbers");
+  if (pads.size() != 2 * axes.size())
+    u.fail("pads do not fit the rank", ir::dims_text(pads), std::to_string(2 * axes.size()) + " numbers");
   Ints low(at(rank), 0), high(at(rank), 0);
   for (size_t i = 0; i < axes.size(); ++i) {
     const int64_t axis = u.axis(axes[i], rank), stored = h.last ? last_axis(axis, rank) : axis;
@@ -235,26 +249,33 @@ Results read_pad(Use& u) {
   Value x = h.value;
   for (int64_t i = 0; i < rank; ++i) {  // negative ones cut
     if (low[at(i)] >= 0 && high[at(i)] >= 0) continue;
-    const int64_t n = x.dims()[at(i)].value(), a = std::max<int64_t>(-low[at(i)], 0), b = std::max<int64_t>(-high[at(i)], 0);
-    if (a > n || b > n - a) u.fail("negative pads cut more than there is", ir::dims_text(pads), x.type().text());
+    const int64_t n = x.dims()[at(i)].value(), a = std::max<int64_t>(-low[at(i)], 0),
+                  b = std::max<int64_t>(-high[at(i)], 0);
+    if (a > n || b > n - a)
+      u.fail("negative pads cut more than there is", ir::dims_text(pads), x.type().text());
     x = op::slice_axis(x, i, a, n - a - b);
     low[at(i)] = std::max<int64_t>(low[at(i)], 0);
     high[at(i)] = std::max<int64_t>(high[at(i)], 0);
   }
   if (mode == "constant") {
     const double number = u.opset() < 11 ? u.real("value", 0) : 0;
-    const Value fill = u.opset() >= 11 && u.has(2) ? reshaped(u.value(2), {}) : ir::constant(x.dtype(), number);
+    const Value fill =
+        u.opset() >= 11 && u.has(2) ? reshaped(u.value(2), {}) : ir::constant(x.dtype(), number);
     return {{.value = op::pad(x, fill, low, high), .last = h.last, .sizes = {}}};
   }
   if (mode != "reflect" && mode != "edge") u.fail("mode is not supported", mode, "constant reflect edge");
   for (int64_t i = 0; i < rank; ++i) {
     if (low[at(i)] == 0 && high[at(i)] == 0) continue;
     const int64_t n = x.dims()[at(i)].value();
-    if (n < 1 || (mode == "reflect" && std::max(low[at(i)], high[at(i)]) >= n) || low[at(i)] > 1 << 24 || high[at(i)] > 1 << 24)
+    if (n < 1 || (mode == "reflect" && std::max(low[at(i)], high[at(i)]) >= n) || low[at(i)] > 1 << 24 ||
+        high[at(i)] > 1 << 24)
       u.fail("pads are too large", ir::dims_text(pads), x.type().text());
     Ints positions;
     for (int64_t k = -low[at(i)]; k < n + high[at(i)]; ++k)
-      positions.push_back(mode == "edge" ? std::clamp<int64_t>(k, 0, n - 1) : k < 0 ? -k : k < n ? k : 2 * (n - 1) - k);
+      positions.push_back(mode == "edge" ? std::clamp<int64_t>(k, 0, n - 1)
+                          : k < 0        ? -k
+                          : k < n        ? k
+                                         : 2 * (n - 1) - k);
     x = picked(x, i, positions);
   }
   return {{.value = x, .last = h.last, .sizes = {}}};
@@ -294,7 +315,8 @@ Results read_gather_nd(Use& u) {
   if (batch != 0) u.fail("batch_dims is not supported", std::to_string(batch), "0");
   if (indices.rank() < 1) u.fail("the indices are a scalar");
   const int64_t depth = indices.dims().back().value();
-  if (depth < 1 || depth > x.rank()) u.fail("the indices do not fit the rank", indices.type().text(), x.type().text());
+  if (depth < 1 || depth > x.rank())
+    u.fail("the indices do not fit the rank", indices.type().text(), x.type().text());
   Value flat;
   Dims where(indices.dims().begin(), indices.dims().end() - 1), rows{1};
   for (int64_t k = 0; k < depth; ++k) {
@@ -316,7 +338,8 @@ Results read_expand(Use& u) {
 Results read_tile(Use& u) {
   Value x = u.value(0);
   const Ints repeats = u.integers(1);
-  if (static_cast<int>(repeats.size()) != x.rank()) u.fail("repeats do not fit the rank", ir::dims_text(repeats), x.type().text());
+  if (static_cast<int>(repeats.size()) != x.rank())
+    u.fail("repeats do not fit the rank", ir::dims_text(repeats), x.type().text());
   Dims twice, result;
   Ints axes;
   for (size_t i = 0; i < repeats.size(); ++i) {
@@ -332,7 +355,9 @@ Results read_tile(Use& u) {
 Results read_shape(Use& u) {
   const Dims dims = u.dims(0);
   const auto rank = static_cast<int64_t>(dims.size());
-  const auto bound = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? std::max(i, -rank) + rank : i, 0, rank); };
+  const auto bound = [&](int64_t i) {
+    return std::clamp<int64_t>(i < 0 ? std::max(i, -rank) + rank : i, 0, rank);
+  };
   const int64_t from = bound(u.integer("start", 0)), to = std::max(from, bound(u.integer("end", rank)));
   return {held_sizes(Dims(dims.begin() + from, dims.begin() + to), false)};
 }
@@ -344,11 +369,13 @@ Results read_constant(Use& u) {
   if (u.has_attr("value_int")) return one(ir::constant(Array::of<int64_t>({}, {u.integer("value_int", 0)})));
   if (u.has_attr("value_ints")) {
     const Ints v = u.integers("value_ints", Ints{});
-    return one(ir::constant(Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v))));
+    return one(
+        ir::constant(Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v))));
   }
   if (u.has_attr("value_floats")) {
     const std::vector<double> v = u.reals("value_floats");
-    return one(ir::constant(Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(Dtype::f32)));
+    return one(ir::constant(
+        Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(Dtype::f32)));
   }
   return one(ir::constant(u.array("value")));
 }
@@ -364,30 +391,37 @@ Results read_range(Use& u) {
   if (!is_float(dtype)) {
     const int64_t from = u.integers(0).at(0), to = u.integers(1).at(0), step = u.integers(2).at(0);
     if (step == 0) u.fail("the step is 0");
-    const double steps = std::ceil((static_cast<double>(to) - static_cast<double>(from)) / static_cast<double>(step));
+    const double steps =
+        std::ceil((static_cast<double>(to) - static_cast<double>(from)) / static_cast<double>(step));
     if (steps > 1 << 24) u.fail("the range is too long", std::to_string(steps), "at most 2^24");
     Ints v;
     for (int64_t i = 0; i < static_cast<int64_t>(steps); ++i) v.push_back(from + i * step);
-    return one(ir::constant(Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v)).cast(dtype)));
+    return one(ir::constant(
+        Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v)).cast(dtype)));
   }
   const double from = u.number(0), to = u.number(1), step = u.number(2);
   const double steps = std::ceil((to - from) / step);
-  if (!(steps <= 1 << 24)) u.fail("the range is too long or its step is 0", std::to_string(steps), "at most 2^24");
+  if (!(steps <= 1 << 24))
+    u.fail("the range is too long or its step is 0", std::to_string(steps), "at most 2^24");
   std::vector<double> v;
   for (int64_t i = 0; i < static_cast<int64_t>(steps); ++i) v.push_back(from + static_cast<double>(i) * step);
-  return one(ir::constant(Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(dtype)));
+  return one(ir::constant(
+      Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(dtype)));
 }
 
 Results read_one_hot(Use& u) {
   const int64_t depth = static_cast<int64_t>(u.number(1));
   if (depth < 0 || depth > 1 << 30) u.fail("the depth is out of range", std::to_string(depth), "0 to 2^30");
   const Value i = op::cast(u.value(0), Dtype::i64), values = u.value(2);
-  if (values.rank() != 1 || values.dims()[0] != Dim(2)) u.fail("values are not (off, on)", values.type().text(), "[2]");
+  if (values.rank() != 1 || values.dims()[0] != Dim(2))
+    u.fail("values are not (off, on)", values.type().text(), "[2]");
   const int rank = i.rank() + 1;
   const int64_t axis = u.axis(u.integer("axis", -1), rank);
   const Value position = op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(depth)), i);
   const Value hot = op::one_hot(position, depth, Dtype::f32);
-  const auto choice = [&](int64_t k) { return op::broadcast_in(reshaped(op::slice_axis(values, 0, k, 1), {}), hot.dims(), {}); };
+  const auto choice = [&](int64_t k) {
+    return op::broadcast_in(reshaped(op::slice_axis(values, 0, k, 1), {}), hot.dims(), {});
+  };
   const Value y = op::select(op::gt(hot, op::zeros_like(hot)), choice(1), choice(0));
   Ints perm;
   for (int64_t k = 0; k < rank; ++k) perm.push_back(k < axis ? k : k == axis ? rank - 1 : k - 1);
@@ -398,7 +432,9 @@ Results read_eye_like(Use& u) {
   const Dims dims = u.dims(0);
   if (dims.size() != 2) u.fail("the input is no matrix", dims_text(dims));
   const int64_t k = u.integer("k", 0);
-  const Dtype dtype = u.has_attr("dtype") ? dtype_of_onnx(static_cast<int32_t>(u.integer("dtype", 1)), u.where()) : u.dtype(0);
+  const Dtype dtype = u.has_attr("dtype")
+                          ? dtype_of_onnx(static_cast<int32_t>(u.integer("dtype", 1)), u.where())
+                          : u.dtype(0);
   const ir::Type index{Dtype::i64, dims};
   const Value row = op::iota(index, 0), column = op::iota(index, 1);
   return one(op::cast(op::eq(op::add(row, static_cast<double>(k)), column), dtype));
@@ -410,7 +446,8 @@ Results read_trilu(Use& u) {
   const int64_t k = u.has(1) ? static_cast<int64_t>(u.number(1)) : 0;
   const bool upper = u.integer("upper", 1) != 0;
   const ir::Type index{Dtype::i64, x.dims()};
-  const Value row = op::add(op::iota(index, x.rank() - 2), static_cast<double>(k)), column = op::iota(index, x.rank() - 1);
+  const Value row = op::add(op::iota(index, x.rank() - 2), static_cast<double>(k)),
+              column = op::iota(index, x.rank() - 1);
   return one(op::select(upper ? op::le(row, column) : op::ge(row, column), x, op::zeros_like(x)));
 }
 
@@ -433,7 +470,8 @@ Results read_space_to_depth(Use& u) {
   if (x.rank() != 4 || b < 1) u.fail("the input is no image or the block is empty", x.type().text());
   const Dims& d = x.dims();
   const Value split = reshaped(x, {d[0], d[1], d[2] / Dim(b), b, d[3] / Dim(b), b});
-  return one(reshaped(transposed(split, {0, 3, 5, 1, 2, 4}), {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}));
+  return one(reshaped(transposed(split, {0, 3, 5, 1, 2, 4}),
+                      {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}));
 }
 
 constexpr ReadRow rows[] = {
@@ -468,9 +506,11 @@ constexpr ReadRow rows[] = {
 /// Sizes by NumPy's rule for two lists of numbers: equal lengths, or one number.
 Results combine_sizes(const Use& u, const std::function<Dim(Dim, Dim)>& f) {
   const Dims a = u.sizes(0), b = u.sizes(1);
-  if (a.size() != b.size() && a.size() != 1 && b.size() != 1) u.fail("symbolic sizes do not fit", dims_text(a), dims_text(b));
+  if (a.size() != b.size() && a.size() != 1 && b.size() != 1)
+    u.fail("symbolic sizes do not fit", dims_text(a), dims_text(b));
   Dims out;
-  for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) out.push_back(f(a[a.size() == 1 ? 0 : i], b[b.size() == 1 ? 0 : i]));
+  for (size_t i = 0; i < std::max(a.size(), b.size()); ++i)
+    out.push_back(f(a[a.size() == 1 ? 0 : i], b[b.size() == 1 ? 0 : i]));
   return {held_sizes(std::move(out), u.dims(0).empty() && u.dims(1).empty())};
 }
 

@@ -62,7 +62,8 @@ void run_scalar(C (*body)(const C*), std::span<const Array> in, Array& out) {
     const C y = body(x.data());
     ir::dispatch(out.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) out.write<T>()[i] = T(static_cast<float>(y));
+      if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
+        out.write<T>()[i] = T(static_cast<float>(y));
       else if constexpr (std::is_same_v<T, bool> && std::is_integral_v<C>) out.write<T>()[i] = (y & 1) != 0;
       else if constexpr (std::is_same_v<T, bool>) out.write<T>()[i] = y != 0;
       else out.write<T>()[i] = static_cast<T>(y);
@@ -183,7 +184,8 @@ Value stretched(const Value& x, const Dims& dims, const Ints& positions) {
 
 Value stretched(const Value& x, const Dims& dims) {
   if (x.dims().size() > dims.size())
-    throw UserError({"broadcast", "the result has fewer axes", dims_text(x.dims()) + " to " + dims_text(dims), ""});
+    throw UserError(
+        {"broadcast", "the result has fewer axes", dims_text(x.dims()) + " to " + dims_text(dims), ""});
   Ints positions;
   for (size_t i = 0; i < x.dims().size(); ++i)
     positions.push_back(static_cast<int64_t>(i + dims.size() - x.dims().size()));
@@ -196,7 +198,8 @@ std::vector<Array> evaluate_node(const ir::Node& node, std::span<const Array> op
     const std::function<std::vector<Array>(const ir::Graph&, std::span<const Array>)> run = run_graph;
     return node.op().eval({.node = node, .in = operands, .run_body = run});
   }
-  ESPALIER_CHECK(node.op().expand != nullptr, "op " + std::string(node.op().name) + " has no meaning of its own");
+  ESPALIER_CHECK(node.op().expand != nullptr,
+                 "op " + std::string(node.op().name) + " has no meaning of its own");
   ir::Graph body{.name = "", .inputs = {}, .outputs = {}, .state = {}, .info = {}};
   for (size_t i = 0; i < node.inputs().size(); ++i)
     body.inputs.push_back(ir::new_input("x" + std::to_string(i), node.inputs()[i].type()));
@@ -214,7 +217,8 @@ Value Folder::fold(const Value& v) {
     operands.push_back(fold(x));
     if (const Array* a = ir::constant_value(operands.back())) arrays.push_back(*a);
   }
-  std::vector<Value> made = operands == v->inputs() ? std::vector<Value>{} : ir::make_all(v->op(), operands, v->attrs());
+  std::vector<Value> made =
+      operands == v->inputs() ? std::vector<Value>{} : ir::make_all(v->op(), operands, v->attrs());
   if (made.empty())
     for (int i = 0; i < v->results(); ++i) made.push_back(v->value(i));
   if (arrays.size() == operands.size() && may_fold(made[0].node())) {

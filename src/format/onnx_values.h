@@ -12,10 +12,11 @@
 namespace espalier::format {
 
 struct Held {
-  ir::Value value;                ///< empty where only `sizes` is known
-  bool last = false;              ///< stored channels-last (rank >= 3)
-  std::optional<ir::Dims> sizes;  ///< integers that hold symbolic sizes (rank 0 or 1); set only where there is no value
-  bool scalar_sizes = false;      ///< sizes of rank 0
+  ir::Value value;    ///< empty where only `sizes` is known
+  bool last = false;  ///< stored channels-last (rank >= 3)
+  std::optional<ir::Dims>
+      sizes;  ///< integers that hold symbolic sizes (rank 0 or 1); set only where there is no value
+  bool scalar_sizes = false;  ///< sizes of rank 0
 
   explicit operator bool() const { return value || sizes; }
 };

@@ -60,10 +60,8 @@ Json parse_header(const Source& source, std::string_view text) {
     using Event = Json::parse_event_t;
     if (depth > max_depth)
       source.fail("header", "is nested too deeply", "", fmt::format("{} levels", max_depth));
-    if (event == Event::object_start)
-      keys.emplace_back();
-    else if (event == Event::object_end)
-      keys.pop_back();
+    if (event == Event::object_start) keys.emplace_back();
+    else if (event == Event::object_end) keys.pop_back();
     else if (event == Event::key && !keys.back().insert(value.get<std::string>()).second)
       source.fail("header", "name stands twice", shown(value));
     return true;

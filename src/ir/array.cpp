@@ -49,18 +49,23 @@ double widen(From v) {
 }  // namespace
 
 Array::Array(Dtype dtype, std::vector<int64_t> dims)
-    : dtype_(dtype), dims_(std::move(dims)), size_(checked_count(dims_)), storage_(std::make_shared<Storage>()) {
+    : dtype_(dtype),
+      dims_(std::move(dims)),
+      size_(checked_count(dims_)),
+      storage_(std::make_shared<Storage>()) {
   int64_t n = 0;
   if (__builtin_mul_overflow(size_, dtype_size(dtype), &n) || n > (int64_t{1} << 46))
     throw UserError({"array", "too large", dims_text(dims_), "at most 64 TiB"});
-  const size_t rounded = (static_cast<size_t>(n) + 63) / 64 * 64 + 64;  // a vector load at the end stays inside
+  const size_t rounded =
+      (static_cast<size_t>(n) + 63) / 64 * 64 + 64;  // a vector load at the end stays inside
   storage_->owned = std::aligned_alloc(64, rounded);
   if (!storage_->owned) throw UserError({"array", "out of memory", dims_text(dims_), ""});
   std::memset(storage_->owned, 0, rounded);
   data_ = storage_->owned;
 }
 
-Array Array::borrow(Dtype dtype, std::vector<int64_t> dims, const void* data, std::shared_ptr<const void> keep) {
+Array Array::borrow(Dtype dtype, std::vector<int64_t> dims, const void* data,
+                    std::shared_ptr<const void> keep) {
   Array a(dtype, {0});
   a.size_ = checked_count(dims);
   a.dims_ = std::move(dims);
@@ -85,7 +90,8 @@ Array Array::full(Dtype dtype, std::vector<int64_t> dims, double value) {
 
 double Array::at(int64_t i) const {
   ESPALIER_CHECK(i >= 0 && i < size_);
-  return dispatch(dtype_, [&](auto tag) { return widen(static_cast<const typename decltype(tag)::type*>(data_)[i]); });
+  return dispatch(
+      dtype_, [&](auto tag) { return widen(static_cast<const typename decltype(tag)::type*>(data_)[i]); });
 }
 
 void Array::set(int64_t i, double value) {
@@ -101,7 +107,8 @@ Array Array::reshaped(std::vector<int64_t> dims) const {
   a.size_ = checked_count(dims);
   a.dims_ = std::move(dims);
   if (a.size_ != size_)
-    throw UserError({"array", "reshape changes the number of elements", dims_text(a.dims_), dims_text(dims_)});
+    throw UserError(
+        {"array", "reshape changes the number of elements", dims_text(a.dims_), dims_text(dims_)});
   return a;
 }
 
@@ -117,7 +124,8 @@ Array Array::cast(Dtype dtype) const {
       constexpr bool both_integers = std::is_integral_v<From> && std::is_integral_v<To>;
       for (int64_t i = 0; i < size_; ++i) {
         if constexpr (both_integers) o[i] = static_cast<To>(in[i]);  // integers wrap
-        else if constexpr (std::is_integral_v<From> && std::is_floating_point_v<To>) o[i] = static_cast<To>(in[i]);
+        else if constexpr (std::is_integral_v<From> && std::is_floating_point_v<To>)
+          o[i] = static_cast<To>(in[i]);
         else if constexpr (std::is_integral_v<From>) o[i] = To(static_cast<float>(in[i]));
         else o[i] = convert<To>(widen(in[i]));
       }
@@ -128,7 +136,8 @@ Array Array::cast(Dtype dtype) const {
 
 void Array::check_count(int64_t n) const {
   if (n != size_)
-    throw UserError({"array", "number of values does not fit the dims", std::to_string(n), std::to_string(size_)});
+    throw UserError(
+        {"array", "number of values does not fit the dims", std::to_string(n), std::to_string(size_)});
 }
 
 size_t Array::hash() const {

@@ -17,7 +17,8 @@ class ESPALIER_API Array {
   /// Zeroed elements; UserError for a negative dim or more bytes than memory gives.
   Array(Dtype dtype, std::vector<int64_t> dims);
   /// Bytes owned by `keep` (a mapped file, a tensor): nothing is copied. `data` holds the elements, row-major.
-  static Array borrow(Dtype dtype, std::vector<int64_t> dims, const void* data, std::shared_ptr<const void> keep);
+  static Array borrow(Dtype dtype, std::vector<int64_t> dims, const void* data,
+                      std::shared_ptr<const void> keep);
   /// Copies of `values`, shaped `dims`; UserError when the counts differ.
   template <class T>
   static Array of(std::vector<int64_t> dims, std::span<const T> values) {

@@ -57,7 +57,8 @@ void print_elements(std::string& out, const Array& a) {
   for (int64_t i = 0; i < a.size(); ++i) {
     if (i) out += ",";
     if (a.dtype() == Dtype::i64) out += std::to_string(a.data<int64_t>()[i]);
-    else if (a.dtype() == Dtype::f32 && std::isfinite(a.data<float>()[i])) out += fmt::format("{}", a.data<float>()[i]);
+    else if (a.dtype() == Dtype::f32 && std::isfinite(a.data<float>()[i]))
+      out += fmt::format("{}", a.data<float>()[i]);
     else out += number_text(a.at(i));
   }
 }
@@ -174,7 +175,9 @@ void substitute_field(GraphRef& v, const DimMap& map) {
   v = std::make_shared<const Graph>(specialise(*v, bound));
 }
 
-bool equal_field(double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (a != a && b != b); }
+bool equal_field(double a, double b) {
+  return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (a != a && b != b);
+}
 bool equal_field(const GraphRef& a, const GraphRef& b) {
   return a == b || (a && b && structure_hash(*a) == structure_hash(*b) && same_structure(*a, *b));
 }

@@ -54,7 +54,8 @@ concept NamedEnum = std::is_enum_v<E> && requires(E e) {
 /// Print, parse, hash and substitute one field; overloads, found by type.
 struct FieldPrinter {
   std::string& out;
-  ConstantPool* pool = nullptr;  ///< where constants of more than `inline_limit` elements go; null = all inline
+  ConstantPool* pool =
+      nullptr;  ///< where constants of more than `inline_limit` elements go; null = all inline
   int64_t inline_limit = 16;
   int indent = 0;
   void operator()(bool v);
@@ -101,7 +102,8 @@ struct FieldParser {
         v = static_cast<E>(i);
         return;
       }
-    in.fail("unknown name '" + std::string(word) + "'", join(std::vector<std::string>(names.begin(), names.end()), " "));
+    in.fail("unknown name '" + std::string(word) + "'",
+            join(std::vector<std::string>(names.begin(), names.end()), " "));
   }
 };
 
@@ -137,7 +139,9 @@ bool equal_field(const T& a, const T& b) {
   return a == b;
 }
 
-inline size_t hash_combine(size_t a, size_t b) { return (a ^ (b + 0x9e3779b97f4a7c15ull + (a << 6) + (a >> 2))) * 0xff51afd7ed558ccdull; }
+inline size_t hash_combine(size_t a, size_t b) {
+  return (a ^ (b + 0x9e3779b97f4a7c15ull + (a << 6) + (a >> 2))) * 0xff51afd7ed558ccdull;
+}
 
 /// What can be done with an attribute struct without knowing it.
 struct AttrType {
@@ -193,14 +197,16 @@ constexpr AttrType attr_type_of{
         [](const void* x, const void* y) {
           bool same = true;
           each_field<A>([&](const auto& f) {
-            same = same && equal_field(static_cast<const A*>(x)->*(f.member), static_cast<const A*>(y)->*(f.member));
+            same = same &&
+                   equal_field(static_cast<const A*>(x)->*(f.member), static_cast<const A*>(y)->*(f.member));
           });
           return same;
         },
     .hash =
         [](const void* x) {
           size_t h = typeid(A).hash_code();
-          each_field<A>([&](const auto& f) { h = hash_combine(h, hash_field(static_cast<const A*>(x)->*(f.member))); });
+          each_field<A>(
+              [&](const auto& f) { h = hash_combine(h, hash_field(static_cast<const A*>(x)->*(f.member))); });
           return h;
         },
     .print =
@@ -223,11 +229,13 @@ constexpr AttrType attr_type_of{
     .each_body =
         [](const void* x, const std::function<void(const GraphRef&)>& visit) {
           each_field<A>([&](const auto& f) {
-            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(std::declval<A>().*(f.member))>, GraphRef>)
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(std::declval<A>().*(f.member))>,
+                                         GraphRef>)
               visit(static_cast<const A*>(x)->*(f.member));
           });
         },
-    .map_bodies = [](const void* x, const std::function<GraphRef(const GraphRef&)>& map) -> std::shared_ptr<const void> {
+    .map_bodies = [](const void* x,
+                     const std::function<GraphRef(const GraphRef&)>& map) -> std::shared_ptr<const void> {
       auto a = std::make_shared<A>(*static_cast<const A*>(x));
       each_field<A>([&](const auto& f) {
         if constexpr (std::is_same_v<std::remove_cvref_t<decltype((*a).*(f.member))>, GraphRef>)
@@ -250,8 +258,10 @@ class ESPALIER_API Attrs {
  public:
   Attrs();  ///< NoAttrs
   template <class A>
-    requires requires { A::fields(); }
-  Attrs(A a) : type_(attr_type<A>()), data_(std::make_shared<const A>(std::move(a))) {}  // NOLINT: implicit on purpose
+  requires requires { A::fields(); }
+  Attrs(A a)
+      : type_(attr_type<A>()),
+        data_(std::make_shared<const A>(std::move(a))) {}  // NOLINT: implicit on purpose
   Attrs(const AttrType* type, std::shared_ptr<const void> data) : type_(type), data_(std::move(data)) {}
 
   /// The struct itself; InternalError when it is of another type.
@@ -264,7 +274,9 @@ class ESPALIER_API Attrs {
   size_t hash() const { return type_->hash(data_.get()); }
   void print(FieldPrinter& printer) const { type_->print(data_.get(), printer); }
   Attrs substituted(const DimMap& map) const { return {type_, type_->substitute(data_.get(), map)}; }
-  void each_body(const std::function<void(const GraphRef&)>& visit) const { type_->each_body(data_.get(), visit); }
+  void each_body(const std::function<void(const GraphRef&)>& visit) const {
+    type_->each_body(data_.get(), visit);
+  }
   bool has_body() const;
   /// The same attributes with every body graph replaced by map(body).
   Attrs with_bodies(const std::function<GraphRef(const GraphRef&)>& map) const {

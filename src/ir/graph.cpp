@@ -67,7 +67,8 @@ void verify_names(const Graph& g) {
   std::set<std::string> names;
   for (size_t i = 0; i < g.inputs.size(); ++i) {
     ESPALIER_CHECK(g.inputs[i] && is_input(g.inputs[i]), "graph " + g.name + ": an input is no input node");
-    ESPALIER_CHECK(names.insert(g.input_name(i)).second, "graph " + g.name + ": two inputs named " + g.input_name(i));
+    ESPALIER_CHECK(names.insert(g.input_name(i)).second,
+                   "graph " + g.name + ": two inputs named " + g.input_name(i));
   }
   names.clear();
   for (const Output& o : g.outputs) {
@@ -79,9 +80,11 @@ void verify_names(const Graph& g) {
 void verify_state(const Graph& g) {
   for (const StatePair& s : g.state) {
     const auto in = g.find_input(s.input), out = g.find_output(s.output);
-    ESPALIER_CHECK(in && out, "graph " + g.name + ": state pair " + s.input + " <- " + s.output + " names no such side");
-    ESPALIER_CHECK(g.inputs[*in].type() == g.outputs[*out].value.type(),
-                   "graph " + g.name + ": state pair " + s.input + " <- " + s.output + " has sides of different types");
+    ESPALIER_CHECK(in && out,
+                   "graph " + g.name + ": state pair " + s.input + " <- " + s.output + " names no such side");
+    ESPALIER_CHECK(
+        g.inputs[*in].type() == g.outputs[*out].value.type(),
+        "graph " + g.name + ": state pair " + s.input + " <- " + s.output + " has sides of different types");
   }
 }
 
@@ -95,9 +98,11 @@ void verify(const Graph& g) {
   ESPALIER_CHECK(own.size() == g.inputs.size(), "graph " + g.name + ": an input stands twice");
   for (const Node* n : g.nodes()) {
     if (&n->op() == &input_op)
-      ESPALIER_CHECK(own.contains(n), "graph " + g.name + ": input " + n->attrs<InputAttrs>().name + " is not in its list");
-    ESPALIER_CHECK(g.level != Level::tensor || n->op().kind != Kind::fused,
-                   "graph " + g.name + ": op " + std::string(n->op().name) + " does not belong to the tensor level");
+      ESPALIER_CHECK(own.contains(n),
+                     "graph " + g.name + ": input " + n->attrs<InputAttrs>().name + " is not in its list");
+    ESPALIER_CHECK(
+        g.level != Level::tensor || n->op().kind != Kind::fused,
+        "graph " + g.name + ": op " + std::string(n->op().name) + " does not belong to the tensor level");
     n->attrs().each_body([&](const GraphRef& body) {
       if (!body) return;
       ESPALIER_CHECK(body->level <= g.level || n->op().kind == Kind::fused,
@@ -165,12 +170,13 @@ Graph transform(const Graph& g, const VisitFn& visit) {
 }
 
 std::vector<Value> inline_graph(const Graph& g, std::span<const Value> arguments) {
-  ESPALIER_CHECK(arguments.size() == g.inputs.size(), "inlining " + g.name + " with a wrong number of arguments");
+  ESPALIER_CHECK(arguments.size() == g.inputs.size(),
+                 "inlining " + g.name + " with a wrong number of arguments");
   ValueMap map;
   for (size_t i = 0; i < arguments.size(); ++i) {
     ESPALIER_CHECK(arguments[i].type() == g.inputs[i].type(),
-                   "inlining " + g.name + ": argument " + std::to_string(i) + " is " + arguments[i].type().text() +
-                       ", not " + g.inputs[i].type().text());
+                   "inlining " + g.name + ": argument " + std::to_string(i) + " is " +
+                       arguments[i].type().text() + ", not " + g.inputs[i].type().text());
     map.set(g.inputs[i], arguments[i]);
   }
   for (const Node* n : g.nodes())
@@ -246,12 +252,14 @@ bool same_structure(const Graph& a, const Graph& b) {
   if (xs.size() != ys.size()) return false;
   for (size_t i = 0; i < xs.size(); ++i) {
     const Node &x = *xs[i], &y = *ys[i];
-    if (&x.op() != &y.op() || x.inputs().size() != y.inputs().size() || !(x.attrs() == y.attrs())) return false;
+    if (&x.op() != &y.op() || x.inputs().size() != y.inputs().size() || !(x.attrs() == y.attrs()))
+      return false;
     for (size_t k = 0; k < x.inputs().size(); ++k)
       if (na.of(x.inputs()[k]) != nb.of(y.inputs()[k])) return false;
   }
   for (size_t i = 0; i < a.outputs.size(); ++i)
-    if (a.outputs[i].name != b.outputs[i].name || na.of(a.outputs[i].value) != nb.of(b.outputs[i].value)) return false;
+    if (a.outputs[i].name != b.outputs[i].name || na.of(a.outputs[i].value) != nb.of(b.outputs[i].value))
+      return false;
   return true;
 }
 

@@ -36,7 +36,7 @@ class ESPALIER_API Graph {
  public:
   std::string name;
   Level level = Level::tensor;
-  std::vector<Value> inputs;    ///< nodes of op `input`, each named in its attributes
+  std::vector<Value> inputs;  ///< nodes of op `input`, each named in its attributes
   std::vector<Output> outputs;
   std::vector<StatePair> state;
   std::map<uint64_t, NodeInfo> info;

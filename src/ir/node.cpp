@@ -39,7 +39,8 @@ class NodeTable {
     while (refs > 1)
       if (n->refs_.compare_exchange_weak(refs, refs - 1, std::memory_order_acq_rel)) return false;
     const std::lock_guard lock(mutex_);
-    if (n->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return false;  // a lookup took a reference meanwhile
+    if (n->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+      return false;  // a lookup took a reference meanwhile
     auto [from, to] = nodes_.equal_range(n->hash());
     for (; from != to; ++from)
       if (from->second == n) {
@@ -83,8 +84,14 @@ class NodeTable {
   uint64_t next_id_ = 1;
 };
 
-Node::Node(const OpDef& op, std::vector<Value> inputs, Attrs attrs, std::vector<Type> types, size_t hash, uint64_t id)
-    : op_(&op), inputs_(std::move(inputs)), attrs_(std::move(attrs)), types_(std::move(types)), hash_(hash), id_(id) {}
+Node::Node(const OpDef& op, std::vector<Value> inputs, Attrs attrs, std::vector<Type> types, size_t hash,
+           uint64_t id)
+    : op_(&op),
+      inputs_(std::move(inputs)),
+      attrs_(std::move(attrs)),
+      types_(std::move(types)),
+      hash_(hash),
+      id_(id) {}
 
 void Node::release() const {
   NodeTable& table = NodeTable::get();
@@ -108,11 +115,13 @@ void check_operands(const OpDef& op, const std::vector<Value>& inputs, const std
              op.arity.max < 0 ? "at least " + std::to_string(op.arity.min)
                               : std::to_string(op.arity.min) + " to " + std::to_string(op.arity.max),
              std::to_string(n));
-  ESPALIER_CHECK(*attrs.type()->type == *op.attrs->type, "op " + std::string(op.name) + ": attributes of another struct");
+  ESPALIER_CHECK(*attrs.type()->type == *op.attrs->type,
+                 "op " + std::string(op.name) + ": attributes of another struct");
   if (!types.empty() && !op.dtypes.has(types[0].dtype)) {
     std::string allowed;
     for (int d = 0; d < dtype_count; ++d)
-      if (op.dtypes.has(static_cast<Dtype>(d))) (allowed += allowed.empty() ? "" : " ") += dtype_name(static_cast<Dtype>(d));
+      if (op.dtypes.has(static_cast<Dtype>(d)))
+        (allowed += allowed.empty() ? "" : " ") += dtype_name(static_cast<Dtype>(d));
     ctx.fail("dtype is not supported", allowed);
   }
 }
@@ -120,15 +129,17 @@ void check_operands(const OpDef& op, const std::vector<Value>& inputs, const std
 }  // namespace
 
 void InferCtx::fail(std::string problem, std::string allowed, std::string got) const {
-  throw UserError({"op " + std::string(op.name), std::move(problem), got.empty() ? types_text(in) : std::move(got),
-                   std::move(allowed)});
+  throw UserError({"op " + std::string(op.name), std::move(problem),
+                   got.empty() ? types_text(in) : std::move(got), std::move(allowed)});
 }
 
 Value make(const OpDef& op, std::vector<Value> inputs, Attrs attrs) {
   std::vector<Type> types;
   types.reserve(inputs.size());
   for (const Value& v : inputs) {
-    if (!v) throw UserError({"op " + std::string(op.name), "operand " + std::to_string(types.size()) + " is empty", "", "a value"});
+    if (!v)
+      throw UserError({"op " + std::string(op.name), "operand " + std::to_string(types.size()) + " is empty",
+                       "", "a value"});
     types.push_back(v.type());
   }
   check_operands(op, inputs, types, attrs);

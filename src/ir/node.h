@@ -86,7 +86,8 @@ class ESPALIER_API Node {
  private:
   friend class Value;
   friend class NodeTable;
-  Node(const OpDef& op, std::vector<Value> inputs, Attrs attrs, std::vector<Type> types, size_t hash, uint64_t id);
+  Node(const OpDef& op, std::vector<Value> inputs, Attrs attrs, std::vector<Type> types, size_t hash,
+       uint64_t id);
   ~Node() = default;
   void retain() const { refs_.fetch_add(1, std::memory_order_relaxed); }
   void release() const;
@@ -122,7 +123,8 @@ struct InputAttrs {
   int64_t uid = 0;
   bool operator==(const InputAttrs&) const = default;
   static constexpr auto fields() {
-    return std::tuple{field("name", &InputAttrs::name), field("type", &InputAttrs::type), field("uid", &InputAttrs::uid)};
+    return std::tuple{field("name", &InputAttrs::name), field("type", &InputAttrs::type),
+                      field("uid", &InputAttrs::uid)};
   }
 };
 /// Attributes of `constant`.

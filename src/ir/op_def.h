@@ -41,8 +41,8 @@ using InferFn = std::vector<Type> (*)(const InferCtx&);
 /// What a gradient rule sees: it returns one Value per input (empty = no gradient flows there).
 struct GradCtx {
   const Node& node;
-  std::span<const Value> dout;      ///< gradient of each result (empty = zero)
-  std::span<const char> needed;     ///< per input: is its gradient asked for?
+  std::span<const Value> dout;   ///< gradient of each result (empty = zero)
+  std::span<const char> needed;  ///< per input: is its gradient asked for?
   /// Reverse mode of a body graph (control flow): a graph of (inputs..., gradients of outputs...) -> gradients of the
   /// inputs marked in `wanted`. Supplied by grad/.
   std::function<GraphRef(const GraphRef& body, const std::vector<char>& wanted)> body_grad;
@@ -57,7 +57,8 @@ struct Grad {
   GradFn fn;
 };
 constexpr Grad rule(GradFn fn) { return {GradKind::rule, fn}; }
-inline constexpr Grad by_expansion{GradKind::by_expansion, nullptr}, not_differentiable{GradKind::none, nullptr};
+inline constexpr Grad by_expansion{GradKind::by_expansion, nullptr},
+    not_differentiable{GradKind::none, nullptr};
 
 /// Decomposition into simpler ops: the results as Values over the node's inputs. Null for primitive ops.
 using ExpandFn = std::vector<Value> (*)(const Node&);
@@ -98,7 +99,7 @@ struct OpDef {
   ExpandFn expand;
   Scalar scalar;
   EvalFn eval;
-  SampleFn sample;        ///< null only for leaves and fused-level ops
+  SampleFn sample;  ///< null only for leaves and fused-level ops
 };
 
 }  // namespace espalier::ir

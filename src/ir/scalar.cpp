@@ -9,10 +9,12 @@ namespace espalier::ir {
 
 namespace {
 constexpr std::string_view code_names[] = {
-    "argument", "constant", "neg", "abs", "sign", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan",
-    "tanh", "erf", "floor", "ceil", "round", "trunc", "logical_not", "is_nan", "atan", "add", "sub", "mul", "div", "rem",
-    "pow", "max", "min", "atan2", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor",
-    "shift_left", "shift_right", "select"};
+    "argument",    "constant",   "neg",         "abs",   "sign",        "exp",    "expm1",       "log",
+    "log1p",       "sqrt",       "rsqrt",       "sin",   "cos",         "tan",    "tanh",        "erf",
+    "floor",       "ceil",       "round",       "trunc", "logical_not", "is_nan", "atan",        "add",
+    "sub",         "mul",        "div",         "rem",   "pow",         "max",    "min",         "atan2",
+    "eq",          "ne",         "lt",          "le",    "gt",          "ge",     "logical_and", "logical_or",
+    "logical_xor", "shift_left", "shift_right", "select"};
 static_assert(std::size(code_names) == static_cast<size_t>(ScalarCode::select) + 1);
 }  // namespace
 
@@ -41,14 +43,16 @@ ScalarProgram Expr::program() const {
   const auto emit = [&](auto& self, const Item* item) -> int {
     if (const auto it = done.find(item); it != done.end()) return it->second;
     ScalarInstr instr{.code = item->code, .index = item->index, .value = item->value};
-    for (size_t i = 0; i < item->operands.size(); ++i) instr.operand[i] = self(self, item->operands[i].item_.get());
+    for (size_t i = 0; i < item->operands.size(); ++i)
+      instr.operand[i] = self(self, item->operands[i].item_.get());
     for (size_t i = 0; i < out.instrs.size(); ++i)  // equal subexpressions are one instruction
       if (out.instrs[i] == instr) return done[item] = static_cast<int>(i);
     out.instrs.push_back(instr);
     return done[item] = static_cast<int>(out.instrs.size()) - 1;
   };
   const int last = emit(emit, item_.get());
-  if (last != static_cast<int>(out.instrs.size()) - 1) out.instrs.push_back(out.instrs[static_cast<size_t>(last)]);
+  if (last != static_cast<int>(out.instrs.size()) - 1)
+    out.instrs.push_back(out.instrs[static_cast<size_t>(last)]);
   return out;
 }
 

@@ -20,13 +20,50 @@ namespace espalier::ir {
 
 /// The primitive scalar operations: all a code generator must know.
 enum class ScalarCode : uint8_t {
-  argument, constant,                                               // leaves: `index`, `value`
-  neg, abs, sign, exp, expm1, log, log1p, sqrt, rsqrt, sin, cos, tan, tanh, erf,
-  floor, ceil, round, trunc, logical_not, is_nan, atan,             // one operand (round: half to even)
-  add, sub, mul, div, rem, pow, max, min, atan2,                    // two (max, min: NaN if either is NaN)
-  eq, ne, lt, le, gt, ge,                                           // two, giving bool
-  logical_and, logical_or, logical_xor, shift_left, shift_right,    // two (bitwise on integers)
-  select,                                                           // condition, if true, if false
+  argument,
+  constant,  // leaves: `index`, `value`
+  neg,
+  abs,
+  sign,
+  exp,
+  expm1,
+  log,
+  log1p,
+  sqrt,
+  rsqrt,
+  sin,
+  cos,
+  tan,
+  tanh,
+  erf,
+  floor,
+  ceil,
+  round,
+  trunc,
+  logical_not,
+  is_nan,
+  atan,  // one operand (round: half to even)
+  add,
+  sub,
+  mul,
+  div,
+  rem,
+  pow,
+  max,
+  min,
+  atan2,  // two (max, min: NaN if either is NaN)
+  eq,
+  ne,
+  lt,
+  le,
+  gt,
+  ge,  // two, giving bool
+  logical_and,
+  logical_or,
+  logical_xor,
+  shift_left,
+  shift_right,  // two (bitwise on integers)
+  select,       // condition, if true, if false
 };
 /// "add", "select", ...
 ESPALIER_API std::string_view scalar_code_name(ScalarCode code);
@@ -65,9 +102,15 @@ class Expr {
   friend Expr operator==(const Expr& a, const Expr& b) { return make(ScalarCode::eq, std::array{a, b}); }
   friend Expr operator!=(const Expr& a, const Expr& b) { return make(ScalarCode::ne, std::array{a, b}); }
   friend Expr operator!(const Expr& a) { return make(ScalarCode::logical_not, std::array{a}); }
-  friend Expr operator&(const Expr& a, const Expr& b) { return make(ScalarCode::logical_and, std::array{a, b}); }
-  friend Expr operator|(const Expr& a, const Expr& b) { return make(ScalarCode::logical_or, std::array{a, b}); }
-  friend Expr operator^(const Expr& a, const Expr& b) { return make(ScalarCode::logical_xor, std::array{a, b}); }
+  friend Expr operator&(const Expr& a, const Expr& b) {
+    return make(ScalarCode::logical_and, std::array{a, b});
+  }
+  friend Expr operator|(const Expr& a, const Expr& b) {
+    return make(ScalarCode::logical_or, std::array{a, b});
+  }
+  friend Expr operator^(const Expr& a, const Expr& b) {
+    return make(ScalarCode::logical_xor, std::array{a, b});
+  }
 
  private:
   struct Item;
@@ -77,19 +120,23 @@ class Expr {
 
 #define ESPALIER_EXPR_UNARY(name) \
   inline Expr name(const Expr& a) { return Expr::make(ScalarCode::name, std::array{a}); }
-ESPALIER_EXPR_UNARY(abs) ESPALIER_EXPR_UNARY(sign) ESPALIER_EXPR_UNARY(exp) ESPALIER_EXPR_UNARY(expm1)
-ESPALIER_EXPR_UNARY(log) ESPALIER_EXPR_UNARY(log1p) ESPALIER_EXPR_UNARY(sqrt) ESPALIER_EXPR_UNARY(rsqrt)
-ESPALIER_EXPR_UNARY(sin) ESPALIER_EXPR_UNARY(cos) ESPALIER_EXPR_UNARY(tan) ESPALIER_EXPR_UNARY(tanh)
-ESPALIER_EXPR_UNARY(erf) ESPALIER_EXPR_UNARY(floor) ESPALIER_EXPR_UNARY(ceil) ESPALIER_EXPR_UNARY(round)
-ESPALIER_EXPR_UNARY(trunc) ESPALIER_EXPR_UNARY(is_nan) ESPALIER_EXPR_UNARY(atan) ESPALIER_EXPR_UNARY(logical_not)
+ESPALIER_EXPR_UNARY(abs)
+ESPALIER_EXPR_UNARY(sign) ESPALIER_EXPR_UNARY(exp) ESPALIER_EXPR_UNARY(expm1) ESPALIER_EXPR_UNARY(log)
+    ESPALIER_EXPR_UNARY(log1p) ESPALIER_EXPR_UNARY(sqrt) ESPALIER_EXPR_UNARY(rsqrt) ESPALIER_EXPR_UNARY(sin)
+        ESPALIER_EXPR_UNARY(cos) ESPALIER_EXPR_UNARY(tan) ESPALIER_EXPR_UNARY(tanh) ESPALIER_EXPR_UNARY(erf)
+            ESPALIER_EXPR_UNARY(floor) ESPALIER_EXPR_UNARY(ceil) ESPALIER_EXPR_UNARY(round)
+                ESPALIER_EXPR_UNARY(trunc) ESPALIER_EXPR_UNARY(is_nan) ESPALIER_EXPR_UNARY(atan)
+                    ESPALIER_EXPR_UNARY(logical_not)
 #undef ESPALIER_EXPR_UNARY
 #define ESPALIER_EXPR_BINARY(name) \
   inline Expr name(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::name, std::array{a, b}); }
-ESPALIER_EXPR_BINARY(rem) ESPALIER_EXPR_BINARY(pow) ESPALIER_EXPR_BINARY(max) ESPALIER_EXPR_BINARY(min)
-ESPALIER_EXPR_BINARY(atan2) ESPALIER_EXPR_BINARY(shift_left) ESPALIER_EXPR_BINARY(shift_right)
-ESPALIER_EXPR_BINARY(logical_and) ESPALIER_EXPR_BINARY(logical_or) ESPALIER_EXPR_BINARY(logical_xor)
+                        ESPALIER_EXPR_BINARY(rem) ESPALIER_EXPR_BINARY(pow) ESPALIER_EXPR_BINARY(max)
+                            ESPALIER_EXPR_BINARY(min) ESPALIER_EXPR_BINARY(atan2)
+                                ESPALIER_EXPR_BINARY(shift_left) ESPALIER_EXPR_BINARY(shift_right)
+                                    ESPALIER_EXPR_BINARY(logical_and) ESPALIER_EXPR_BINARY(logical_or)
+                                        ESPALIER_EXPR_BINARY(logical_xor)
 #undef ESPALIER_EXPR_BINARY
-inline Expr select(const Expr& c, const Expr& a, const Expr& b) {
+                                            inline Expr select(const Expr& c, const Expr& a, const Expr& b) {
   return Expr::make(ScalarCode::select, std::array{c, a, b});
 }
 
@@ -102,25 +149,28 @@ namespace math {
 template <class T>
 concept Number = std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, int64_t>;
 
-#define ESPALIER_MATH_UNARY(name, expression)                                                    \
-  template <Number T>                                                                            \
-  T name(T t) {                                                                                  \
-    using R = std::conditional_t<std::is_same_v<T, int64_t>, double, T>;                         \
-    const R x = static_cast<R>(t);                                                               \
-    return static_cast<T>(expression);                                                           \
+#define ESPALIER_MATH_UNARY(name, expression)                            \
+  template <Number T>                                                    \
+  T name(T t) {                                                          \
+    using R = std::conditional_t<std::is_same_v<T, int64_t>, double, T>; \
+    const R x = static_cast<R>(t);                                       \
+    return static_cast<T>(expression);                                   \
   }
-ESPALIER_MATH_UNARY(exp, std::exp(x)) ESPALIER_MATH_UNARY(expm1, std::expm1(x)) ESPALIER_MATH_UNARY(log, std::log(x))
-ESPALIER_MATH_UNARY(log1p, std::log1p(x)) ESPALIER_MATH_UNARY(sqrt, std::sqrt(x))
-ESPALIER_MATH_UNARY(rsqrt, R(1) / std::sqrt(x)) ESPALIER_MATH_UNARY(sin, std::sin(x))
-ESPALIER_MATH_UNARY(cos, std::cos(x)) ESPALIER_MATH_UNARY(tan, std::tan(x)) ESPALIER_MATH_UNARY(tanh, std::tanh(x))
-ESPALIER_MATH_UNARY(erf, std::erf(x)) ESPALIER_MATH_UNARY(floor, std::floor(x)) ESPALIER_MATH_UNARY(ceil, std::ceil(x))
-ESPALIER_MATH_UNARY(round, std::nearbyint(x)) ESPALIER_MATH_UNARY(trunc, std::trunc(x))
-ESPALIER_MATH_UNARY(atan, std::atan(x))
+ESPALIER_MATH_UNARY(exp, std::exp(x))
+ESPALIER_MATH_UNARY(expm1, std::expm1(x)) ESPALIER_MATH_UNARY(log, std::log(x))
+    ESPALIER_MATH_UNARY(log1p, std::log1p(x)) ESPALIER_MATH_UNARY(sqrt, std::sqrt(x))
+        ESPALIER_MATH_UNARY(rsqrt, R(1) / std::sqrt(x)) ESPALIER_MATH_UNARY(sin, std::sin(x))
+            ESPALIER_MATH_UNARY(cos, std::cos(x)) ESPALIER_MATH_UNARY(tan, std::tan(x))
+                ESPALIER_MATH_UNARY(tanh, std::tanh(x)) ESPALIER_MATH_UNARY(erf, std::erf(x))
+                    ESPALIER_MATH_UNARY(floor, std::floor(x)) ESPALIER_MATH_UNARY(ceil, std::ceil(x))
+                        ESPALIER_MATH_UNARY(round, std::nearbyint(x))
+                            ESPALIER_MATH_UNARY(trunc, std::trunc(x)) ESPALIER_MATH_UNARY(atan, std::atan(x))
 #undef ESPALIER_MATH_UNARY
 
-template <Number T>
-T abs(T x) {
-  if constexpr (std::is_same_v<T, int64_t>) return x < 0 ? static_cast<int64_t>(-static_cast<uint64_t>(x)) : x;
+                                template <Number T>
+                                T abs(T x) {
+  if constexpr (std::is_same_v<T, int64_t>)
+    return x < 0 ? static_cast<int64_t>(-static_cast<uint64_t>(x)) : x;
   else return std::fabs(x);
 }
 /// -1, 0 or 1; NaN stays NaN, a zero keeps its sign.
@@ -162,7 +212,8 @@ T atan2(T a, T b) {
 }
 template <Number T>
 T shift_left(T a, T b) {
-  if constexpr (std::is_same_v<T, int64_t>) return b < 0 || b > 63 ? 0 : static_cast<int64_t>(static_cast<uint64_t>(a) << b);
+  if constexpr (std::is_same_v<T, int64_t>)
+    return b < 0 || b > 63 ? 0 : static_cast<int64_t>(static_cast<uint64_t>(a) << b);
   else return a;
 }
 template <Number T>
@@ -177,7 +228,8 @@ T select(bool c, T a, T b) {
 /// Integer division truncates; by 0 it gives 0; the one overflow wraps. Used by the div op's body.
 template <Number T>
 T divide(T a, T b) {
-  if constexpr (std::is_same_v<T, int64_t>) return b == 0 ? 0 : b == -1 ? static_cast<int64_t>(-static_cast<uint64_t>(a)) : a / b;
+  if constexpr (std::is_same_v<T, int64_t>)
+    return b == 0 ? 0 : b == -1 ? static_cast<int64_t>(-static_cast<uint64_t>(a)) : a / b;
   else return a / b;
 }
 /// A number of the same kind as `like` (an Expr, float, double or int64_t).
@@ -207,10 +259,10 @@ T logical_not(T a) {
   else return T(a == 0);
 }
 
-using ir::abs, ir::sign, ir::exp, ir::expm1, ir::log, ir::log1p, ir::sqrt, ir::rsqrt, ir::sin, ir::cos, ir::tan, ir::tanh,
-    ir::erf, ir::floor, ir::ceil, ir::round, ir::trunc, ir::is_nan, ir::atan, ir::rem, ir::pow, ir::max, ir::min, ir::atan2,
-    ir::shift_left, ir::shift_right, ir::logical_and, ir::logical_or, ir::logical_xor, ir::logical_not, ir::select,
-    ir::divide, ir::constant;
+using ir::abs, ir::sign, ir::exp, ir::expm1, ir::log, ir::log1p, ir::sqrt, ir::rsqrt, ir::sin, ir::cos,
+    ir::tan, ir::tanh, ir::erf, ir::floor, ir::ceil, ir::round, ir::trunc, ir::is_nan, ir::atan, ir::rem,
+    ir::pow, ir::max, ir::min, ir::atan2, ir::shift_left, ir::shift_right, ir::logical_and, ir::logical_or,
+    ir::logical_xor, ir::logical_not, ir::select, ir::divide, ir::constant;
 }  // namespace math
 
 /// The instantiations of one scalar lambda; all null for ops that have none. Bool operands are 0 and 1.
@@ -242,8 +294,8 @@ Expr record_entry(const Expr* x) {
 /// The scalar body of an op of N operands, for all number types.
 template <int N, auto F>
 constexpr Scalar body() {
-  return {detail::scalar_entry<N, F, float>, detail::scalar_entry<N, F, double>, detail::scalar_entry<N, F, int64_t>,
-          detail::record_entry<N, F>};
+  return {detail::scalar_entry<N, F, float>, detail::scalar_entry<N, F, double>,
+          detail::scalar_entry<N, F, int64_t>, detail::record_entry<N, F>};
 }
 
 }  // namespace espalier::ir

@@ -59,7 +59,8 @@ std::string print(const Graph& g, ConstantPool* pool, int indent) {
   for (size_t i = 0; i < g.outputs.size(); ++i)
     out += fmt::format("{} {} {}", i ? "," : "", quote(g.outputs[i].name), ref(numbers, g.outputs[i].value));
   out += "\n";
-  for (const StatePair& s : g.state) out += fmt::format("{}  state {} <- {}\n", pad, quote(s.input), quote(s.output));
+  for (const StatePair& s : g.state)
+    out += fmt::format("{}  state {} <- {}\n", pad, quote(s.input), quote(s.output));
   return out + pad + "}" + (indent == 0 ? "\n" : "");
 }
 
@@ -92,7 +93,8 @@ class GraphParser {
     const std::string_view level = in_.word();
     if (level == "fused") graph_.level = Level::fused;
     else if (level == "planned") graph_.level = Level::planned;
-    else if (level != "tensor") in_.fail("unknown level '" + std::string(level) + "'", "tensor fused planned");
+    else if (level != "tensor")
+      in_.fail("unknown level '" + std::string(level) + "'", "tensor fused planned");
     in_.expect("{");
     while (in_.next_is("%")) parse_line();
     in_.expect("return");
@@ -159,11 +161,13 @@ class GraphParser {
     FieldParser fields{in_, pool_};
     Attrs attrs(op.attrs, op.attrs->parse(fields));
     const std::vector<Value> made = make_all(op, std::move(operands), std::move(attrs));
-    if (made.size() != results.size()) in_.fail("op " + std::string(op.name) + " has another number of results");
+    if (made.size() != results.size())
+      in_.fail("op " + std::string(op.name) + " has another number of results");
     in_.expect(":");
     for (size_t i = 0; i < made.size(); ++i) {
       if (i) in_.expect(",");
-      if (const Type t = type(); t != made[i].type()) in_.fail("type does not follow from the op", made[i].type().text());
+      if (const Type t = type(); t != made[i].type())
+        in_.fail("type does not follow from the op", made[i].type().text());
       define(results[i], made[i]);
     }
   }
@@ -175,7 +179,8 @@ class GraphParser {
     s.output = in_.string();
     const auto in = graph_.find_input(s.input), out = graph_.find_output(s.output);
     if (!in || !out) in_.fail("state pair names no such input or output");
-    if (graph_.inputs[*in].type() != graph_.outputs[*out].value.type()) in_.fail("state pair has sides of different types");
+    if (graph_.inputs[*in].type() != graph_.outputs[*out].value.type())
+      in_.fail("state pair has sides of different types");
     graph_.state.push_back(std::move(s));
   }
 

@@ -28,7 +28,8 @@ Symbols& symbols() {
 int64_t checked_product(int64_t a, int64_t b) {
   int64_t r = 0;
   if (__builtin_mul_overflow(a, b, &r))
-    throw UserError({"dims", "more elements than 64 bits count", std::to_string(a) + " * " + std::to_string(b), ""});
+    throw UserError(
+        {"dims", "more elements than 64 bits count", std::to_string(a) + " * " + std::to_string(b), ""});
   return r;
 }
 

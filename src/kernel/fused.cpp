@@ -21,7 +21,8 @@ const ir::OpDef fusion_op{
           if (a.body->inputs.size() != c.in.size()) c.fail("operands do not match the body's inputs");
           for (size_t i = 0; i < c.in.size(); ++i)
             if (a.body->inputs[i].type() != c.in[i])
-              c.fail("operand " + std::to_string(i) + " does not match the body's input", a.body->inputs[i].type().text());
+              c.fail("operand " + std::to_string(i) + " does not match the body's input",
+                     a.body->inputs[i].type().text());
           std::vector<ir::Type> types;
           for (const ir::Output& o : a.body->outputs) types.push_back(o.value.type());
           return types;

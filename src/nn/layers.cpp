@@ -33,13 +33,18 @@ op::ConvAttrs conv_attrs(const ConvOptions& o, Dtype dtype) {
 
 op::PoolAttrs pool_attrs(int64_t kernel, int64_t stride, int64_t padding) {
   const int64_t s = stride == 0 ? kernel : stride;
-  return {.window = {kernel, kernel}, .stride = {s, s}, .pad_low = {padding, padding}, .pad_high = {padding, padding},
-          .count_pad = false, .spatial = {}};
+  return {.window = {kernel, kernel},
+          .stride = {s, s},
+          .pad_low = {padding, padding},
+          .pad_high = {padding, padding},
+          .count_pad = false,
+          .spatial = {}};
 }
 
 }  // namespace
 
-Linear::Linear(int64_t in, int64_t out, Init& init, bool with_bias) : weight(init.uniform({in, out}, bound(in))) {
+Linear::Linear(int64_t in, int64_t out, Init& init, bool with_bias)
+    : weight(init.uniform({in, out}, bound(in))) {
   if (with_bias) bias = Parameter(init.uniform({out}, bound(in)));
 }
 Tensor Linear::operator()(const Tensor& x) const {
@@ -55,7 +60,8 @@ void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
 }
 
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
-    : weight(init.uniform({out, kernel, kernel, in / o.groups}, bound(in / o.groups * kernel * kernel))), options(o) {
+    : weight(init.uniform({out, kernel, kernel, in / o.groups}, bound(in / o.groups * kernel * kernel))),
+      options(o) {
   if (o.bias) bias = Parameter(init.uniform({out}, bound(in / o.groups * kernel * kernel)));
 }
 Tensor Conv2d::operator()(const Tensor& x) const {
@@ -70,7 +76,8 @@ void Conv2d::each(const ParameterVisitor& visit, const std::string& prefix) {
   if (bias) visit(join_path(prefix, "bias"), bias);
 }
 
-ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init, bool with_bias)
+ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init,
+                                 bool with_bias)
     : weight(init.uniform({in, kernel, kernel, out}, bound(out * kernel * kernel))), stride(s), padding(p) {
   if (with_bias) bias = Parameter(init.uniform({out}, bound(out * kernel * kernel)));
 }
@@ -90,17 +97,23 @@ void ConvTranspose2d::each(const ParameterVisitor& visit, const std::string& pre
 }
 
 BatchNorm::BatchNorm(int64_t channels, double m, double e)
-    : weight(filled(channels, 1)), bias(filled(channels, 0)), running_mean(filled(channels, 0), false),
-      running_var(filled(channels, 1), false), momentum(m), eps(e) {}
+    : weight(filled(channels, 1)),
+      bias(filled(channels, 0)),
+      running_mean(filled(channels, 0), false),
+      running_var(filled(channels, 1), false),
+      momentum(m),
+      eps(e) {}
 Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
-  const Tensor w = weight.tensor(), b = bias.tensor(), mean = running_mean.tensor(), var = running_var.tensor();
+  const Tensor w = weight.tensor(), b = bias.tensor(), mean = running_mean.tensor(),
+               var = running_var.tensor();
   if (mode == Mode::eval)
-    return Tensor::from(op::batch_norm(x.value(), w.value(), b.value(), mean.value(), var.value(), eps), {x, w, b, mean, var});
+    return Tensor::from(op::batch_norm(x.value(), w.value(), b.value(), mean.value(), var.value(), eps),
+                        {x, w, b, mean, var});
   int64_t examples = 1;
   for (int64_t i = 0; i + 1 < x.rank(); ++i) examples *= x.dim(i).is_static() ? x.dim(i).value() : 2;
   if (examples == 1)
-    throw UserError({"batch norm in training mode", "one value per channel has no variance", ir::dims_text(x.dims()),
-                     "two values per channel or more: a larger batch or picture"});
+    throw UserError({"batch norm in training mode", "one value per channel has no variance",
+                     ir::dims_text(x.dims()), "two values per channel or more: a larger batch or picture"});
   const std::vector<Value> r = op::batch_norm_train(x.value(), w.value(), b.value(), eps);
   std::vector<int64_t> folded;
   for (int64_t i = 0; i + 1 < x.rank(); ++i) folded.push_back(i);
@@ -117,7 +130,8 @@ void BatchNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
   visit(join_path(prefix, "running_var"), running_var);
 }
 
-LayerNorm::LayerNorm(int64_t features, double e) : weight(filled(features, 1)), bias(filled(features, 0)), eps(e) {}
+LayerNorm::LayerNorm(int64_t features, double e)
+    : weight(filled(features, 1)), bias(filled(features, 0)), eps(e) {}
 Tensor LayerNorm::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor(), b = bias.tensor();
   return Tensor::from(op::layer_norm(x.value(), w.value(), b.value(), eps), {x, w, b});
@@ -138,17 +152,21 @@ void GroupNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
   visit(join_path(prefix, "bias"), bias);
 }
 
-Embedding::Embedding(int64_t count, int64_t features, Init& init) : weight(init.normal({count, features}, 1)) {}
+Embedding::Embedding(int64_t count, int64_t features, Init& init)
+    : weight(init.normal({count, features}, 1)) {}
 Tensor Embedding::operator()(const Tensor& ids) const {
   const Tensor w = weight.tensor();
   return Tensor::from(op::embedding(w.value(), ids.value()), {w, ids});
 }
-void Embedding::each(const ParameterVisitor& visit, const std::string& prefix) { visit(join_path(prefix, "weight"), weight); }
+void Embedding::each(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+}
 
 Tensor Dropout::operator()(const Tensor& x, Mode mode) const {
   if (mode == Mode::eval || rate == 0) return x;
   const Tensor key = generator.key(), counter = generator.counter();
-  return Tensor::from(op::dropout(x.value(), key.value(), counter.value(), rate, generator.next_stream()), {x, key, counter});
+  return Tensor::from(op::dropout(x.value(), key.value(), counter.value(), rate, generator.next_stream()),
+                      {x, key, counter});
 }
 
 Tensor relu(const Tensor& x) { return x.relu(); }
@@ -170,9 +188,11 @@ Tensor global_avg_pool(const Tensor& x) {
   return x.mean(axes);
 }
 Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear) {
-  return Tensor::from(op::resize(x.value(), {.spatial = {height, width},
-                                             .mode = linear ? op::ResizeMode::linear : op::ResizeMode::nearest,
-                                             .align_corners = false}), {x});
+  return Tensor::from(
+      op::resize(x.value(), {.spatial = {height, width},
+                             .mode = linear ? op::ResizeMode::linear : op::ResizeMode::nearest,
+                             .align_corners = false}),
+      {x});
 }
 
 }  // namespace espalier::nn

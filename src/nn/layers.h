@@ -41,7 +41,8 @@ struct ESPALIER_API ConvTranspose2d {
   Parameter weight, bias;
   int64_t stride = 1, padding = 0;
   ConvTranspose2d() = default;
-  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, Init& init, bool with_bias = true);
+  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, Init& init,
+                  bool with_bias = true);
   Tensor operator()(const Tensor& x) const;
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };

@@ -14,11 +14,15 @@ Tensor Mlp::operator()(const Tensor& x) const {
   return y;
 }
 void Mlp::each(const ParameterVisitor& visit, const std::string& prefix) {
-  for (size_t i = 0; i < layers.size(); ++i) layers[i].each(visit, join_path(prefix, "layer" + std::to_string(i + 1)));
+  for (size_t i = 0; i < layers.size(); ++i)
+    layers[i].each(visit, join_path(prefix, "layer" + std::to_string(i + 1)));
 }
 
 LeNet::LeNet(Init& init)
-    : conv1(1, 6, 5, {.padding = 2}, init), conv2(6, 16, 5, {}, init), fc1(400, 120, init), fc2(120, 84, init),
+    : conv1(1, 6, 5, {.padding = 2}, init),
+      conv2(6, 16, 5, {}, init),
+      fc1(400, 120, init),
+      fc2(120, 84, init),
       fc3(84, 10, init) {}
 Tensor LeNet::operator()(const Tensor& x) const {
   Tensor y = max_pool2d(relu(conv1(x)), 2);
@@ -33,15 +37,19 @@ void LeNet::each(const ParameterVisitor& visit, const std::string& prefix) {
   fc3.each(visit, join_path(prefix, "fc3"));
 }
 
-ConvNorm::ConvNorm(int64_t in, int64_t out, int64_t kernel, int64_t stride, bool act, Init& init, bool he_init)
-    : conv(in, out, kernel, {.stride = stride, .padding = kernel / 2, .bias = false}, init), norm(out), activate(act) {
+ConvNorm::ConvNorm(int64_t in, int64_t out, int64_t kernel, int64_t stride, bool act, Init& init,
+                   bool he_init)
+    : conv(in, out, kernel, {.stride = stride, .padding = kernel / 2, .bias = false}, init),
+      norm(out),
+      activate(act) {
   if (he_init) conv.weight = Parameter(init.he_normal({out, kernel, kernel, in}, out * kernel * kernel));
 }
 Tensor ConvNorm::operator()(const Tensor& x, Mode mode) const {
   const Tensor y = norm(conv(x), mode);
   return activate ? relu(y) : y;
 }
-void ConvNorm::each(const ParameterVisitor& visit, const std::string& conv_path, const std::string& norm_path) {
+void ConvNorm::each(const ParameterVisitor& visit, const std::string& conv_path,
+                    const std::string& norm_path) {
   conv.each(visit, conv_path);
   norm.each(visit, norm_path);
 }
@@ -66,7 +74,8 @@ Tensor ResidualBlock::operator()(const Tensor& x, Mode mode) const {
 }
 void ResidualBlock::each(const ParameterVisitor& visit, const std::string& prefix) {
   for (size_t i = 0; i < body.size(); ++i)
-    body[i].each(visit, join_path(prefix, "conv" + std::to_string(i + 1)), join_path(prefix, "bn" + std::to_string(i + 1)));
+    body[i].each(visit, join_path(prefix, "conv" + std::to_string(i + 1)),
+                 join_path(prefix, "bn" + std::to_string(i + 1)));
   if (shortcut) shortcut->each(visit, join_path(prefix, "downsample.0"), join_path(prefix, "downsample.1"));
 }
 
@@ -92,7 +101,9 @@ std::vector<Tensor> ResNet::features(const Tensor& x, Mode mode) const {
   }
   return out;
 }
-Tensor ResNet::operator()(const Tensor& x, Mode mode) const { return head(global_avg_pool(features(x, mode).back())); }
+Tensor ResNet::operator()(const Tensor& x, Mode mode) const {
+  return head(global_avg_pool(features(x, mode).back()));
+}
 void ResNet::each(const ParameterVisitor& visit, const std::string& prefix) {
   stem.each(visit, join_path(prefix, "conv1"), join_path(prefix, "bn1"));
   for (size_t s = 0; s < stages.size(); ++s)
@@ -114,11 +125,14 @@ ResNet resnet18(Init& init, int64_t classes, int64_t in_channels) {
   return ResNet({.in_channels = in_channels, .classes = classes}, init);
 }
 ResNet resnet50(Init& init, int64_t classes, int64_t in_channels) {
-  return ResNet({.blocks = {3, 4, 6, 3}, .bottleneck = true, .in_channels = in_channels, .classes = classes}, init);
+  return ResNet({.blocks = {3, 4, 6, 3}, .bottleneck = true, .in_channels = in_channels, .classes = classes},
+                init);
 }
 
 UNet::Up::Up(int64_t in, int64_t skip, int64_t out, Init& init)
-    : up(in, out, 2, 2, 0, init), first(out + skip, out, 3, 1, true, init, false), second(out, out, 3, 1, true, init, false) {}
+    : up(in, out, 2, 2, 0, init),
+      first(out + skip, out, 3, 1, true, init, false),
+      second(out, out, 3, 1, true, init, false) {}
 Tensor UNet::Up::operator()(const Tensor& x, const Tensor& skip, Mode mode) const {
   Tensor y = up(x);
   if (skip) y = concat(std::vector<Tensor>{y, skip}, 3);
@@ -144,7 +158,8 @@ UNet::UNet(int64_t in_channels, int64_t classes, Init& init, int64_t width)
 Tensor UNet::operator()(const Tensor& x, Mode mode) const {
   for (const int axis : {1, 2})
     if (x.dim(axis).is_static() && x.dim(axis).value() % 32 != 0)
-      throw UserError({"UNet", "picture size does not fit", ir::dims_text(x.dims()), "height and width multiples of 32"});
+      throw UserError(
+          {"UNet", "picture size does not fit", ir::dims_text(x.dims()), "height and width multiples of 32"});
   const std::vector<Tensor> f = encoder.features(x, mode);
   Tensor y = f[4];
   for (size_t i = 0; i < decoder.size(); ++i) y = decoder[i](y, i < 4 ? f[3 - i] : Tensor(), mode);
@@ -156,7 +171,8 @@ void UNet::set_norm_momentum(double momentum) {
 }
 void UNet::each(const ParameterVisitor& visit, const std::string& prefix) {
   encoder.each(visit, join_path(prefix, "encoder"));
-  for (size_t i = 0; i < decoder.size(); ++i) decoder[i].each(visit, join_path(prefix, "up" + std::to_string(4 - i)));
+  for (size_t i = 0; i < decoder.size(); ++i)
+    decoder[i].each(visit, join_path(prefix, "up" + std::to_string(4 - i)));
   head.each(visit, join_path(prefix, "head"));
 }
 

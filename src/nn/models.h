@@ -32,7 +32,8 @@ struct ESPALIER_API ConvNorm {
   BatchNorm norm;
   bool activate = true;
   ConvNorm() = default;
-  ConvNorm(int64_t in, int64_t out, int64_t kernel, int64_t stride, bool activate, Init& init, bool he_init = true);
+  ConvNorm(int64_t in, int64_t out, int64_t kernel, int64_t stride, bool activate, Init& init,
+           bool he_init = true);
   Tensor operator()(const Tensor& x, Mode mode) const;
   void each(const ParameterVisitor& visit, const std::string& conv_path, const std::string& norm_path);
 };

@@ -14,11 +14,12 @@ Schedule step_decay(double rate, double factor, int64_t every) {
 }
 Schedule cosine_rate(double rate, int64_t total, int64_t warmup) {
   if (total < 1 || warmup < 0 || warmup >= total)
-    throw UserError({"cosine_rate", "steps out of range", std::to_string(warmup) + " of " + std::to_string(total),
-                     "0 <= warmup < total"});
+    throw UserError({"cosine_rate", "steps out of range",
+                     std::to_string(warmup) + " of " + std::to_string(total), "0 <= warmup < total"});
   return [=](int64_t step) {
     if (step < warmup) return rate * static_cast<double>(step + 1) / static_cast<double>(warmup);
-    const double t = static_cast<double>(std::min(step, total) - warmup) / static_cast<double>(total - warmup);
+    const double t =
+        static_cast<double>(std::min(step, total) - warmup) / static_cast<double>(total - warmup);
     return rate * 0.5 * (1 + std::cos(std::numbers::pi * t));
   };
 }
@@ -82,7 +83,10 @@ void Sgd::update(std::span<const Tensor> gradients) {
 }
 
 Adam::Adam(std::vector<Parameter> parameters, AdamOptions options)
-    : Optimiser(std::move(parameters), options.rate), options_(options), first_(moments("first")), second_(moments("second")),
+    : Optimiser(std::move(parameters), options.rate),
+      options_(options),
+      first_(moments("first")),
+      second_(moments("second")),
       count_(Array(Dtype::f32, {}), false, "optimiser.count") {
   state_.emplace_back("count", count_);
 }
@@ -91,8 +95,8 @@ void Adam::update(std::span<const Tensor> gradients) {
   const AdamOptions& o = options_;
   const Tensor rate = rate_.tensor(), count = count_.tensor() + 1;
   count_.assign(count);
-  const Tensor step = rate / (1 - pow(Tensor(o.beta1), count));        // rate over the bias of the first moment
-  const Tensor root = 1 / (1 - pow(Tensor(o.beta2), count)).sqrt();    // of the second
+  const Tensor step = rate / (1 - pow(Tensor(o.beta1), count));      // rate over the bias of the first moment
+  const Tensor root = 1 / (1 - pow(Tensor(o.beta2), count)).sqrt();  // of the second
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor p = parameters_[i].tensor();
     Tensor g = gradients[i];

@@ -61,7 +61,8 @@ class ESPALIER_API Sgd : public Optimiser {
 struct AdamOptions {
   double rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0;
-  bool decoupled = false;  ///< AdamW: the decay acts on the parameter, not on the gradient (Loshchilov and Hutter 2019)
+  bool decoupled =
+      false;  ///< AdamW: the decay acts on the parameter, not on the gradient (Loshchilov and Hutter 2019)
 };
 /// Adam with bias correction (Kingma and Ba 2015).
 class ESPALIER_API Adam : public Optimiser {
@@ -75,6 +76,7 @@ class ESPALIER_API Adam : public Optimiser {
   Parameter count_;
 };
 /// Adam with decoupled weight decay.
-ESPALIER_API std::unique_ptr<Adam> adamw(std::vector<Parameter> parameters, double rate = 1e-3, double weight_decay = 1e-2);
+ESPALIER_API std::unique_ptr<Adam> adamw(std::vector<Parameter> parameters, double rate = 1e-3,
+                                         double weight_decay = 1e-2);
 
 }  // namespace espalier::nn

@@ -9,12 +9,12 @@ using ir::Value;
 struct DotAttrs {
   std::vector<int64_t> batch_a, batch_b;        ///< axes walked together
   std::vector<int64_t> contract_a, contract_b;  ///< axes summed over
-  ir::Dtype out = ir::Dtype::f32;               ///< of the result: the operands' dtype, or f32 (i32 for i8 and u8)
+  ir::Dtype out = ir::Dtype::f32;  ///< of the result: the operands' dtype, or f32 (i32 for i8 and u8)
   bool operator==(const DotAttrs&) const = default;
   static constexpr auto fields() {
     return std::tuple{ir::field("batch_a", &DotAttrs::batch_a), ir::field("batch_b", &DotAttrs::batch_b),
-                      ir::field("contract_a", &DotAttrs::contract_a), ir::field("contract_b", &DotAttrs::contract_b),
-                      ir::field("out", &DotAttrs::out)};
+                      ir::field("contract_a", &DotAttrs::contract_a),
+                      ir::field("contract_b", &DotAttrs::contract_b), ir::field("out", &DotAttrs::out)};
   }
 };
 
@@ -28,9 +28,12 @@ struct ConvAttrs {
   ir::Dtype out = ir::Dtype::f32;  ///< as in DotAttrs
   bool operator==(const ConvAttrs&) const = default;
   static constexpr auto fields() {
-    return std::tuple{ir::field("stride", &ConvAttrs::stride),     ir::field("pad_low", &ConvAttrs::pad_low),
-                      ir::field("pad_high", &ConvAttrs::pad_high), ir::field("dilation", &ConvAttrs::dilation),
-                      ir::field("groups", &ConvAttrs::groups),     ir::field("spatial", &ConvAttrs::spatial),
+    return std::tuple{ir::field("stride", &ConvAttrs::stride),
+                      ir::field("pad_low", &ConvAttrs::pad_low),
+                      ir::field("pad_high", &ConvAttrs::pad_high),
+                      ir::field("dilation", &ConvAttrs::dilation),
+                      ir::field("groups", &ConvAttrs::groups),
+                      ir::field("spatial", &ConvAttrs::spatial),
                       ir::field("out", &ConvAttrs::out)};
   }
 };

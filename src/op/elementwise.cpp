@@ -157,10 +157,10 @@ constinit const OpDef softplus_op = arithmetic<1, -60, 60>(
     {"softplus", "log(1 + exp(x))."}, float_types,
     body<1, [](auto x) { return m::max(x, m::constant(x, 0)) + m::log1p(m::exp(-m::abs(x))); }>(),
     rule1<[](V d, V x, V) { return mul(d, sigmoid(x)); }>);
-constinit const OpDef relu_op =
-    arithmetic<1>({"relu", "max(x, 0); its gradient at 0 is 0."}, number_types,
-                  body<1, [](auto x) { return m::max(x, m::constant(x, 0)); }>(),
-                  rule1<[](V d, V, V y) { return where(gt(y, zeros_like(y)), d); }>);  // of y: x need not be kept
+constinit const OpDef relu_op = arithmetic<1>(
+    {"relu", "max(x, 0); its gradient at 0 is 0."}, number_types,
+    body<1, [](auto x) { return m::max(x, m::constant(x, 0)); }>(),
+    rule1<[](V d, V, V y) { return where(gt(y, zeros_like(y)), d); }>);  // of y: x need not be kept
 constinit const OpDef floor_op = arithmetic<1>({"floor", "The next whole number below or at x."}, float_types,
                                                body<1, [](auto x) { return m::floor(x); }>(), zero_gradient);
 constinit const OpDef ceil_op = arithmetic<1>({"ceil", "The next whole number above or at x."}, float_types,

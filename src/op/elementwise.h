@@ -6,11 +6,11 @@ namespace espalier::op {
 
 using ir::Value;
 
-extern const ir::OpDef neg_op, abs_op, sign_op, exp_op, expm1_op, log_op, log1p_op, sqrt_op, rsqrt_op, square_op,
-    reciprocal_op, sin_op, cos_op, tan_op, atan_op, tanh_op, erf_op, sigmoid_op, softplus_op, relu_op, floor_op, ceil_op,
-    round_op, trunc_op, logical_not_op, is_nan_op;
-extern const ir::OpDef add_op, sub_op, mul_op, div_op, rem_op, pow_op, max_op, min_op, atan2_op, eq_op, ne_op, lt_op, le_op,
-    gt_op, ge_op, logical_and_op, logical_or_op, logical_xor_op, shift_left_op, shift_right_op;
+extern const ir::OpDef neg_op, abs_op, sign_op, exp_op, expm1_op, log_op, log1p_op, sqrt_op, rsqrt_op,
+    square_op, reciprocal_op, sin_op, cos_op, tan_op, atan_op, tanh_op, erf_op, sigmoid_op, softplus_op,
+    relu_op, floor_op, ceil_op, round_op, trunc_op, logical_not_op, is_nan_op;
+extern const ir::OpDef add_op, sub_op, mul_op, div_op, rem_op, pow_op, max_op, min_op, atan2_op, eq_op, ne_op,
+    lt_op, le_op, gt_op, ge_op, logical_and_op, logical_or_op, logical_xor_op, shift_left_op, shift_right_op;
 extern const ir::OpDef select_op, clamp_op, cast_op;
 
 struct CastAttrs {

@@ -17,8 +17,9 @@ struct TransposeAttrs {
   static constexpr auto fields() { return std::tuple{ir::field("perm", &TransposeAttrs::perm)}; }
 };
 struct BroadcastAttrs {
-  ir::Dims dims;              ///< of the result
-  std::vector<int64_t> axes;  ///< result axis of each operand axis, rising; the dims there are equal (no stretching of 1)
+  ir::Dims dims;  ///< of the result
+  std::vector<int64_t>
+      axes;  ///< result axis of each operand axis, rising; the dims there are equal (no stretching of 1)
   bool operator==(const BroadcastAttrs&) const = default;
   static constexpr auto fields() {
     return std::tuple{ir::field("dims", &BroadcastAttrs::dims), ir::field("axes", &BroadcastAttrs::axes)};
@@ -53,7 +54,8 @@ struct AxesAttrs {
   static constexpr auto fields() { return std::tuple{ir::field("axes", &AxesAttrs::axes)}; }
 };
 
-extern const ir::OpDef reshape_op, transpose_op, broadcast_to_op, slice_op, pad_op, concat_op, reverse_op, dim_size_op;
+extern const ir::OpDef reshape_op, transpose_op, broadcast_to_op, slice_op, pad_op, concat_op, reverse_op,
+    dim_size_op;
 
 /// Same elements in row-major order, other dims; the counts must agree.
 Value reshape(Value x, ir::Dims dims);
@@ -68,7 +70,8 @@ Value slice(Value x, std::vector<int64_t> start, ir::Dims size, std::vector<int6
 /// Indices [from, from+size) of one axis.
 Value slice_axis(Value x, int64_t axis, int64_t from, ir::Dim size);
 /// `fill` is a scalar (rank 0) of x's dtype.
-Value pad(Value x, Value fill, std::vector<int64_t> low, std::vector<int64_t> high, std::vector<int64_t> interior = {});
+Value pad(Value x, Value fill, std::vector<int64_t> low, std::vector<int64_t> high,
+          std::vector<int64_t> interior = {});
 Value concat(std::vector<Value> parts, int64_t axis);
 Value reverse(Value x, std::vector<int64_t> axes);
 /// The product of x's dims at `axes` as a scalar of `dtype`: a constant once symbols are bound.

@@ -19,7 +19,8 @@ struct BatchNormAttrs {
   std::vector<int64_t> channel_axes;  ///< [rank-1] for channels-last, [1, 4] for blocked [N, C/16, H, W, 16]
   bool operator==(const BatchNormAttrs&) const = default;
   static constexpr auto fields() {
-    return std::tuple{ir::field("eps", &BatchNormAttrs::eps), ir::field("channel_axes", &BatchNormAttrs::channel_axes)};
+    return std::tuple{ir::field("eps", &BatchNormAttrs::eps),
+                      ir::field("channel_axes", &BatchNormAttrs::channel_axes)};
   }
 };
 

@@ -66,7 +66,8 @@ class Blocker {
 
   /// The blocked form of an old value: its own, or made.
   Value blocks(const Value& old, int64_t block) {
-    if (const auto it = blocked_.find(old); it != blocked_.end() && it->second.block == block) return it->second.value;
+    if (const auto it = blocked_.find(old); it != blocked_.end() && it->second.block == block)
+      return it->second.value;
     if (&old->op() == &op::broadcast_to_op)
       if (const Value made = blocked_broadcast(old, block)) return made;
     return kernel::to_blocked(plain(old), block);
@@ -127,7 +128,8 @@ class Blocker {
   }
 
   static bool is_conv(const Node& n) {
-    return &n.op() == &op::conv_op || &n.op() == &op::conv_data_grad_op || &n.op() == &op::conv_weight_grad_op;
+    return &n.op() == &op::conv_op || &n.op() == &op::conv_data_grad_op ||
+           &n.op() == &op::conv_weight_grad_op;
   }
 
   /// The block size of an operand that already lies in blocks, or 0.
@@ -168,14 +170,19 @@ class Blocker {
     if (choice.x == ActLayout::channels_last && choice.y == ActLayout::channels_last) return false;
     const bool forward = &n.op() == &op::conv_op, data = &n.op() == &op::conv_data_grad_op;
     const Side a = operand(n.input(0), data ? choice.y : choice.x, choice.block, "a");
-    const Side b = operand(n.input(1), forward || data ? ActLayout::channels_last : choice.y, choice.block, "b");
+    const Side b =
+        operand(n.input(1), forward || data ? ActLayout::channels_last : choice.y, choice.block, "b");
     Value y = ir::make(n.op(), {a.inner, b.inner}, n.attrs());
     const ActLayout result = forward ? choice.y : data ? choice.x : ActLayout::channels_last;
     if (result == ActLayout::blocked) y = kernel::to_blocked(y, choice.block);
-    ir::Graph body{.name = std::string(n.op().name), .inputs = {body_input(a.inner), body_input(b.inner)},
-                   .outputs = {{"y", y}}, .state = {}, .info = {}};
-    const Value made = kernel::fusion(kernel::FusionKind::contraction, std::make_shared<const ir::Graph>(std::move(body)),
-                                      {a.outer, b.outer})[0];
+    ir::Graph body{.name = std::string(n.op().name),
+                   .inputs = {body_input(a.inner), body_input(b.inner)},
+                   .outputs = {{"y", y}},
+                   .state = {},
+                   .info = {}};
+    const Value made =
+        kernel::fusion(kernel::FusionKind::contraction, std::make_shared<const ir::Graph>(std::move(body)),
+                       {a.outer, b.outer})[0];
     blocked_any_ = true;
     if (result == ActLayout::blocked) set_blocks(n.value(), made, choice.block);
     else set(n, {made});

@@ -20,11 +20,12 @@ std::vector<ir::Value> expand(const ir::Node& n, const PassContext& context) {
 
 ir::Graph expand_composites(const ir::Graph& graph, const PassContext& context) {
   return rewrite::with_bodies(graph, [&](const ir::Graph& g) {
-    return ir::transform(g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
-      if (n.op().kind != ir::Kind::composite || context.spec.claims(n)) return {};
-      const ir::Value here = operands == n.inputs() ? n.value() : ir::make(n.op(), operands, n.attrs());
-      return expand(here.node(), context);
-    });
+    return ir::transform(
+        g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
+          if (n.op().kind != ir::Kind::composite || context.spec.claims(n)) return {};
+          const ir::Value here = operands == n.inputs() ? n.value() : ir::make(n.op(), operands, n.attrs());
+          return expand(here.node(), context);
+        });
   });
 }
 

@@ -13,11 +13,12 @@ std::vector<char> Extracted::constant() const {
   return out;
 }
 
-Extracted extract(const std::vector<const Node*>& members, const std::vector<Value>& results, std::string name,
-                  ir::Level level) {
+Extracted extract(const std::vector<const Node*>& members, const std::vector<Value>& results,
+                  std::string name, ir::Level level) {
   ir::ValueMap inside;
   Extracted out;
-  ir::Graph body{.name = std::move(name), .level = level, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  ir::Graph body{
+      .name = std::move(name), .level = level, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
   const auto operand = [&](const Value& v) -> Value {
     if (const Value* made = inside.find(v)) return *made;
     if (const ir::Array* a = ir::constant_value(v); a && a->rank() == 0) return v;

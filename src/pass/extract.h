@@ -15,7 +15,7 @@ struct Extracted {
 
 /// A body that computes `results` by `members` (operands first; fusions among them are inlined). Scalar constants
 /// move into the body; every other value from outside becomes an input, in order of first use.
-Extracted extract(const std::vector<const ir::Node*>& members, const std::vector<ir::Value>& results, std::string name,
-                  ir::Level level = ir::Level::fused);
+Extracted extract(const std::vector<const ir::Node*>& members, const std::vector<ir::Value>& results,
+                  std::string name, ir::Level level = ir::Level::fused);
 
 }  // namespace espalier::pass

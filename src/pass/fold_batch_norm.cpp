@@ -76,16 +76,20 @@ ir::Graph fold_batch_norm(const ir::Graph& graph, const PassContext& context) {
   if (context.exact) return graph;
   const rewrite::Uses uses(graph);
   ir::ValueMap done;  // old value -> new value, so that a folded root finds its own new operand
-  return ir::transform(graph, [&](const ir::Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
-    std::vector<Value> results;
-    if (&n.op() == &op::batch_norm_op && constant_rank1(n.input(1)) && constant_rank1(n.input(2)) &&
-        constant_rank1(n.input(3)) && constant_rank1(n.input(4)) && n.input(1).dtype() == n.value().dtype())
-      if (const Linear linear = match_linear(n.input(0), uses); linear.root)
-        results = {folded(n, linear, [&](const Value& v) { return done.of(v); })};
-    if (results.empty() && &n.op() != &ir::input_op) results = ir::make_all(n.op(), operands, n.attrs());
-    for (size_t i = 0; i < results.size(); ++i) done.set(n.value(static_cast<int>(i)), results[i]);
-    return results;
-  });
+  return ir::transform(graph,
+                       [&](const ir::Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+                         std::vector<Value> results;
+                         if (&n.op() == &op::batch_norm_op && constant_rank1(n.input(1)) &&
+                             constant_rank1(n.input(2)) && constant_rank1(n.input(3)) &&
+                             constant_rank1(n.input(4)) && n.input(1).dtype() == n.value().dtype())
+                           if (const Linear linear = match_linear(n.input(0), uses); linear.root)
+                             results = {folded(n, linear, [&](const Value& v) { return done.of(v); })};
+                         if (results.empty() && &n.op() != &ir::input_op)
+                           results = ir::make_all(n.op(), operands, n.attrs());
+                         for (size_t i = 0; i < results.size(); ++i)
+                           done.set(n.value(static_cast<int>(i)), results[i]);
+                         return results;
+                       });
 }
 
 }  // namespace espalier::pass

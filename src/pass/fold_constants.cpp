@@ -16,7 +16,8 @@ const ir::Array* known(const ir::Value& v) {
 
 bool foldable(const ir::Node& n, const std::vector<ir::Value>& operands) {
   const ir::Kind kind = n.op().kind;
-  if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused || op::is_marker(n)) return false;
+  if (kind == ir::Kind::leaf || kind == ir::Kind::random || kind == ir::Kind::fused || op::is_marker(n))
+    return false;
   if (&n.op() == &op::broadcast_to_op) return false;  // a broadcast constant is cheaper unfolded
   for (const ir::Type& t : n.types())
     if (!t.is_static() || t.bytes() > largest_bytes) return false;
@@ -38,15 +39,17 @@ ir::Array elements_of(const ir::Value& v, const PassContext& context) {
 
 ir::Graph fold_constants(const ir::Graph& graph, const PassContext& context) {
   return rewrite::with_bodies(graph, [&](const ir::Graph& g) {
-    return ir::transform(g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
-      if (!foldable(n, operands) || &n.op() == &op::dim_size_op) return {};
-      if (operands.empty() && n.types()[0].bytes() > 4096) return {};  // a long iota is computed, not stored
-      std::vector<ir::Array> in;
-      for (const ir::Value& v : operands) in.push_back(elements_of(v, context));
-      std::vector<ir::Value> out;
-      for (ir::Array& a : context.evaluate(n, in)) out.push_back(ir::constant(std::move(a)));
-      return out;
-    });
+    return ir::transform(
+        g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
+          if (!foldable(n, operands) || &n.op() == &op::dim_size_op) return {};
+          if (operands.empty() && n.types()[0].bytes() > 4096)
+            return {};  // a long iota is computed, not stored
+          std::vector<ir::Array> in;
+          for (const ir::Value& v : operands) in.push_back(elements_of(v, context));
+          std::vector<ir::Value> out;
+          for (ir::Array& a : context.evaluate(n, in)) out.push_back(ir::constant(std::move(a)));
+          return out;
+        });
   });
 }
 

@@ -36,25 +36,27 @@ void add_with_broadcasts(const Value& v, std::vector<const Node*>& members) {
 
 class ContractionFuser {
  public:
-  ContractionFuser(const ir::Graph& graph, const PassContext& context) : graph_(graph), context_(context), uses_(graph) {}
+  ContractionFuser(const ir::Graph& graph, const PassContext& context)
+      : graph_(graph), context_(context), uses_(graph) {}
 
   ir::Graph run() {
     for (const Node* n : graph_.nodes())
       if (is_root(*n) && !taken_.contains(n)) grow(*n);
     if (groups_.empty()) return graph_;
     ir::ValueMap done;
-    ir::Graph out = ir::transform(graph_, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
-      std::vector<Value> results;
-      if (const auto it = groups_.find(&n); it != groups_.end()) {
-        Extracted e = extract(it->second, {n.value()}, std::string(kernel_name(it->second)));
-        for (Value& v : e.operands) v = done.of(v);
-        results = kernel::fusion(kernel::FusionKind::contraction, e.body, std::move(e.operands));
-      } else if (&n.op() != &ir::input_op && operands != n.inputs()) {
-        results = ir::make_all(n.op(), operands, n.attrs());
-      }
-      for (size_t i = 0; i < results.size(); ++i) done.set(n.value(static_cast<int>(i)), results[i]);
-      return results;
-    });
+    ir::Graph out =
+        ir::transform(graph_, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+          std::vector<Value> results;
+          if (const auto it = groups_.find(&n); it != groups_.end()) {
+            Extracted e = extract(it->second, {n.value()}, std::string(kernel_name(it->second)));
+            for (Value& v : e.operands) v = done.of(v);
+            results = kernel::fusion(kernel::FusionKind::contraction, e.body, std::move(e.operands));
+          } else if (&n.op() != &ir::input_op && operands != n.inputs()) {
+            results = ir::make_all(n.op(), operands, n.attrs());
+          }
+          for (size_t i = 0; i < results.size(); ++i) done.set(n.value(static_cast<int>(i)), results[i]);
+          return results;
+        });
     out.level = ir::Level::fused;
     return out;
   }
@@ -62,7 +64,8 @@ class ContractionFuser {
  private:
   static std::string_view kernel_name(const std::vector<const Node*>& members) {
     for (const Node* n : members)
-      if (is_root(*n)) return kernel::fusion_body(*n) ? std::string_view(kernel::fusion_body(*n)->name) : n->op().name;
+      if (is_root(*n))
+        return kernel::fusion_body(*n) ? std::string_view(kernel::fusion_body(*n)->name) : n->op().name;
     return "contraction";
   }
 
@@ -89,7 +92,8 @@ class ContractionFuser {
     const Node *tail = &root, *best_tail = &root;
     for (int refused = 0; refused < lookahead;) {
       const Node* next = uses_.only(tail->value());
-      if (!next || next->op().kind != ir::Kind::elementwise || taken_.contains(next) || next->results() != 1) break;
+      if (!next || next->op().kind != ir::Kind::elementwise || taken_.contains(next) || next->results() != 1)
+        break;
       for (const Value& v : next->inputs()) add_with_broadcasts(v, members);
       members.push_back(next);
       tail = next;

@@ -50,7 +50,8 @@ class LoopFuser {
   ir::Graph run() {
     for (size_t i = 0; i < order_.size(); ++i)
       if (loops_[i] && !repeats_free(*order_[i]))
-        for (const int producer : producers(static_cast<int>(i))) try_merge(unit_[i], unit_[static_cast<size_t>(producer)], false);
+        for (const int producer : producers(static_cast<int>(i)))
+          try_merge(unit_[i], unit_[static_cast<size_t>(producer)], false);
     merge_siblings();
     return emit();
   }
@@ -79,7 +80,8 @@ class LoopFuser {
     const int i = index_.at(&n);
     if (!loops_[static_cast<size_t>(i)]) return;
     if (!repeats_free(n)) out.push_back(i);
-    else for (const Value& v : n.inputs()) add_producer(v.node(), out);
+    else
+      for (const Value& v : n.inputs()) add_producer(v.node(), out);
   }
 
   const Node& node(int i) const { return *order_[static_cast<size_t>(i)]; }
@@ -90,7 +92,8 @@ class LoopFuser {
     const auto add = [&](auto& self, const Node& n) -> void {
       for (const Value& v : n.inputs()) {
         const int i = index_.at(&v.node());
-        if (loops_[static_cast<size_t>(i)] && repeats_free(v.node()) && all.insert(i).second) self(self, v.node());
+        if (loops_[static_cast<size_t>(i)] && repeats_free(v.node()) && all.insert(i).second)
+          self(self, v.node());
       }
     };
     for (const int i : members) add(add, node(i));
@@ -145,7 +148,8 @@ class LoopFuser {
   /// Does every operand of the consumer's cluster that is not external come from reductions of the producer's?
   bool spaces_fit(int consumer, int producer) const {
     if (space_of(consumer) == space_of(producer)) return true;
-    return has_reduction(producer) && ir::count(space_of(consumer)).factor() < ir::count(space_of(producer)).factor();
+    return has_reduction(producer) &&
+           ir::count(space_of(consumer)).factor() < ir::count(space_of(producer)).factor();
   }
 
   /// Is there a way from `from` to `to` through a third unit?
@@ -203,8 +207,10 @@ class LoopFuser {
         std::vector<int> readers;
         collect_readers(v, readers);
         for (size_t k = 1; k < readers.size(); ++k) {
-          const int first = unit_[static_cast<size_t>(readers[0])], other = unit_[static_cast<size_t>(readers[k])];
-          if (first != other && space_of(first) == v.dims()) try_merge(std::max(first, other), std::min(first, other), true);
+          const int first = unit_[static_cast<size_t>(readers[0])],
+                    other = unit_[static_cast<size_t>(readers[k])];
+          if (first != other && space_of(first) == v.dims())
+            try_merge(std::max(first, other), std::min(first, other), true);
         }
       }
   }
@@ -265,7 +271,8 @@ class LoopFuser {
       else e.operands = node(members[0]).inputs();
       bool ready = true;
       for (const Value& v : e.operands)
-        if (const int need = unit_[static_cast<size_t>(index_.at(&v.node()))]; !done[static_cast<size_t>(need)]) {
+        if (const int need = unit_[static_cast<size_t>(index_.at(&v.node()))];
+            !done[static_cast<size_t>(need)]) {
           stack.push_back(need);
           ready = false;
         }
@@ -291,9 +298,11 @@ class LoopFuser {
       for (size_t r = 0; r < results.size(); ++r) made.set(only.value(static_cast<int>(r)), results[r]);
       return;
     }
-    const std::vector<Value> old = members.size() == 1 && repeats_free(only) ? std::vector{only.value()} : results_of(members);
+    const std::vector<Value> old =
+        members.size() == 1 && repeats_free(only) ? std::vector{only.value()} : results_of(members);
     if (old.empty()) return;  // nothing reads it any more
-    const std::vector<Value> results = kernel::fusion(kernel::FusionKind::loops, e.body, std::move(e.operands));
+    const std::vector<Value> results =
+        kernel::fusion(kernel::FusionKind::loops, e.body, std::move(e.operands));
     for (size_t r = 0; r < results.size(); ++r) made.set(old[r], results[r]);
   }
 
@@ -302,13 +311,15 @@ class LoopFuser {
   const rewrite::Uses uses_;
   const std::vector<const Node*> order_;
   std::unordered_map<const Node*, int> index_;
-  std::vector<char> loops_;               // can this node be a loop?
-  std::vector<int> unit_;                 // node -> unit
-  std::vector<std::vector<int>> members_; // unit -> nodes, rising
+  std::vector<char> loops_;                // can this node be a loop?
+  std::vector<int> unit_;                  // node -> unit
+  std::vector<std::vector<int>> members_;  // unit -> nodes, rising
 };
 
 }  // namespace
 
-ir::Graph fuse_loops(const ir::Graph& graph, const PassContext& context) { return LoopFuser(graph, context).run(); }
+ir::Graph fuse_loops(const ir::Graph& graph, const PassContext& context) {
+  return LoopFuser(graph, context).run();
+}
 
 }  // namespace espalier::pass

@@ -22,11 +22,12 @@ using ir::Dtype;
 using ir::Node;
 using ir::Value;
 
-const std::set<std::string_view> followers{"add", "sub", "neg", "abs", "relu", "max", "min", "select", "clamp", "reshape",
-                                           "transpose", "broadcast_to", "slice", "pad", "concat", "reverse", "max_pool",
-                                           "max_pool_grad", "avg_pool", "avg_pool_grad", "resize", "resize_grad", "dropout"};
-const std::set<std::string_view> norms{"batch_norm_train", "batch_norm_grad", "batch_norm", "layer_norm",
-                                       "layer_norm_grad", "group_norm"};
+const std::set<std::string_view> followers{
+    "add",      "sub",           "neg",       "abs",           "relu",   "max",         "min",    "select",
+    "clamp",    "reshape",       "transpose", "broadcast_to",  "slice",  "pad",         "concat", "reverse",
+    "max_pool", "max_pool_grad", "avg_pool",  "avg_pool_grad", "resize", "resize_grad", "dropout"};
+const std::set<std::string_view> norms{"batch_norm_train", "batch_norm_grad", "batch_norm",
+                                       "layer_norm",       "layer_norm_grad", "group_norm"};
 
 class Mixer {
  public:
@@ -50,7 +51,9 @@ class Mixer {
     const Value& v = natural_.of(old);
     return v.dtype() == dtype ? v : op::cast(v, dtype);
   }
-  bool is_low(const Value& old) const { return old.dtype() == Dtype::f32 && natural_.of(old).dtype() == low_; }
+  bool is_low(const Value& old) const {
+    return old.dtype() == Dtype::f32 && natural_.of(old).dtype() == low_;
+  }
 
   std::vector<Value> visit(const Node& n) {
     if (n.op().kind == ir::Kind::contraction && n.input(0).dtype() == Dtype::f32) return {contraction(n)};
@@ -76,8 +79,8 @@ class Mixer {
     if (const Value biased = bias_add(n)) return {biased};
     bool full = false;  // a genuine f32 operand that is no small broadcast keeps the op in f32
     for (const Value& v : n.inputs())
-      full = full || (v.dtype() == Dtype::f32 && !is_low(v) && !rewrite::splat_value(v) && n.op().name != "concat" &&
-                      &v->op() != &op::broadcast_to_op && v.rank() > 0);
+      full = full || (v.dtype() == Dtype::f32 && !is_low(v) && !rewrite::splat_value(v) &&
+                      n.op().name != "concat" && &v->op() != &op::broadcast_to_op && v.rank() > 0);
     if (full) return with_operands(n, [](const Value&) { return false; });
     return with_operands(n, [](const Value&) { return true; });
   }
@@ -151,7 +154,8 @@ ir::Graph apply_markers(const ir::Graph& graph, double scale) {
 ir::Graph mixed_precision(const ir::Graph& graph, const PassContext& context) {
   if (context.precision == Precision::f32) return apply_markers(graph, 1);
   const Dtype low = context.precision == Precision::bf16 ? Dtype::bf16 : Dtype::f16;
-  const ir::Graph mixed = rewrite::with_bodies(graph, [&](const ir::Graph& g) { return Mixer(g, low).run(); });
+  const ir::Graph mixed =
+      rewrite::with_bodies(graph, [&](const ir::Graph& g) { return Mixer(g, low).run(); });
   return apply_markers(mixed, low == Dtype::f16 ? context.loss_scale : 1);
 }
 

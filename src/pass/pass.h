@@ -24,8 +24,8 @@ struct PassContext {
   /// The value of a node whose operands are all constant (the reference interpreter).
   std::function<std::vector<ir::Array>(const ir::Node&, std::span<const ir::Array>)> evaluate;
   Precision precision = Precision::f32;
-  bool exact = false;            ///< no rewrite or kernel that rounds otherwise than the graph says
-  double loss_scale = 1;         ///< static loss scale for f16 training
+  bool exact = false;     ///< no rewrite or kernel that rounds otherwise than the graph says
+  double loss_scale = 1;  ///< static loss scale for f16 training
 };
 
 struct Pass {

@@ -31,7 +31,8 @@ Value merge_casts(const Value& outer) {
   const Value inner = outer->input(0);
   if (!is_cast(inner)) return {};
   const Value x = inner->input(0);
-  return widens(x.dtype(), inner.dtype()) && x.dtype() != ir::Dtype::boolean ? op::cast(x, outer.dtype()) : Value();
+  return widens(x.dtype(), inner.dtype()) && x.dtype() != ir::Dtype::boolean ? op::cast(x, outer.dtype())
+                                                                             : Value();
 }
 
 bool identity_axes(const std::vector<int64_t>& perm) {
@@ -112,21 +113,26 @@ std::vector<Rule> make_rules() {
       {"x - 0", node(op::sub_op, x, number(0)), first},
       {"x * 1", node(op::mul_op, x, number(1)), first},
       {"x * -1", node(op::mul_op, x, number(-1)), [](const Match& m) { return op::neg(m[0]); }},
-      {"x * 0", node(op::mul_op, x, number(0)), [](const Match& m) { return op::zeros_like(m[0]); }, exact_zero},
+      {"x * 0", node(op::mul_op, x, number(0)), [](const Match& m) { return op::zeros_like(m[0]); },
+       exact_zero},
       {"x / 1", node(op::div_op, x, number(1)), first},
       {"x ^ 1", node(op::pow_op, x, number(1)), first},
       {"x ^ 2", node(op::pow_op, x, number(2)), [](const Match& m) { return op::square(m[0]); }},
       {"x * x", node(op::mul_op, x, x), [](const Match& m) { return op::square(m[0]); }},
       {"- - x", node(op::neg_op, node(op::neg_op, x)), first},
-      {"x - -y", node(op::sub_op, x, node(op::neg_op, y)), [](const Match& m) { return op::add(m[0], m[1]); }},
-      {"x + -y", node(op::add_op, x, node(op::neg_op, y)), [](const Match& m) { return op::sub(m[0], m[1]); }},
-      {"relu(relu(x))", node(op::relu_op, node(op::relu_op, x)), [](const Match& m) { return op::relu(m[0]); }},
+      {"x - -y", node(op::sub_op, x, node(op::neg_op, y)),
+       [](const Match& m) { return op::add(m[0], m[1]); }},
+      {"x + -y", node(op::add_op, x, node(op::neg_op, y)),
+       [](const Match& m) { return op::sub(m[0], m[1]); }},
+      {"relu(relu(x))", node(op::relu_op, node(op::relu_op, x)),
+       [](const Match& m) { return op::relu(m[0]); }},
       {"not not x", node(op::logical_not_op, node(op::logical_not_op, x)), first,
        [](const Match& m) { return m[0].dtype() == ir::Dtype::boolean; }},
       {"select(c, x, x)", node(op::select_op, y, x, x), first},
       {"x max x", node(op::max_op, x, x), first},
       {"x min x", node(op::min_op, x, x), first},
-      {"cast to own dtype", node(op::cast_op, x), first, [](const Match& m) { return m[0].dtype() == m.root().dtype(); }},
+      {"cast to own dtype", node(op::cast_op, x), first,
+       [](const Match& m) { return m[0].dtype() == m.root().dtype(); }},
       {"cast of cast", node(op::cast_op, x), root(merge_casts)},
       {"transposes", node(op::transpose_op, x), root(merge_transposes)},
       {"transpose of a scalar", node(op::transpose_op, x), root(transpose_of_splat)},
@@ -141,8 +147,9 @@ std::vector<Rule> make_rules() {
       {"max over no axis", node(op::reduce_max_op, x), first,
        [](const Match& m) { return m.root()->attrs<op::AxesAttrs>().axes.empty(); }},
   };
-  for (const ir::OpDef* op : {&op::neg_op, &op::exp_op, &op::log_op, &op::sqrt_op, &op::rsqrt_op, &op::square_op,
-                              &op::reciprocal_op, &op::tanh_op, &op::sigmoid_op, &op::relu_op})
+  for (const ir::OpDef* op :
+       {&op::neg_op, &op::exp_op, &op::log_op, &op::sqrt_op, &op::rsqrt_op, &op::square_op,
+        &op::reciprocal_op, &op::tanh_op, &op::sigmoid_op, &op::relu_op})
     rules.push_back({"function of broadcast", node(*op, x), root(sink_unary_broadcast)});
   return rules;
 }
@@ -151,7 +158,8 @@ std::vector<Rule> make_rules() {
 
 ir::Graph simplify(const ir::Graph& graph, const PassContext&) {
   static const std::vector<Rule> rules = make_rules();
-  return rewrite::with_bodies(graph, [](const ir::Graph& g) { return rewrite::rewrite_to_fixed_point(g, rules); });
+  return rewrite::with_bodies(graph,
+                              [](const ir::Graph& g) { return rewrite::rewrite_to_fixed_point(g, rules); });
 }
 
 }  // namespace espalier::pass

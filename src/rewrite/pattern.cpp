@@ -18,19 +18,24 @@ struct Pattern::Shape {
 };
 
 Pattern any(int variable) {
-  return Pattern(std::make_shared<const Pattern::Shape>(Pattern::Shape{Pattern::Shape::Kind::any, variable, 0, nullptr, {}}));
+  return Pattern(std::make_shared<const Pattern::Shape>(
+      Pattern::Shape{Pattern::Shape::Kind::any, variable, 0, nullptr, {}}));
 }
 Pattern number(double number) {
-  return Pattern(std::make_shared<const Pattern::Shape>(Pattern::Shape{Pattern::Shape::Kind::number, -1, number, nullptr, {}}));
+  return Pattern(std::make_shared<const Pattern::Shape>(
+      Pattern::Shape{Pattern::Shape::Kind::number, -1, number, nullptr, {}}));
 }
 Pattern splat(int variable) {
-  return Pattern(std::make_shared<const Pattern::Shape>(Pattern::Shape{Pattern::Shape::Kind::splat, variable, 0, nullptr, {}}));
+  return Pattern(std::make_shared<const Pattern::Shape>(
+      Pattern::Shape{Pattern::Shape::Kind::splat, variable, 0, nullptr, {}}));
 }
 Pattern node_as(int variable, const ir::OpDef& op, std::vector<Pattern> operands) {
   return Pattern(std::make_shared<const Pattern::Shape>(
       Pattern::Shape{Pattern::Shape::Kind::node, variable, 0, &op, std::move(operands)}));
 }
-Pattern node(const ir::OpDef& op, std::vector<Pattern> operands) { return node_as(-1, op, std::move(operands)); }
+Pattern node(const ir::OpDef& op, std::vector<Pattern> operands) {
+  return node_as(-1, op, std::move(operands));
+}
 
 const ir::OpDef* Pattern::root_op() const { return shape_->op; }
 
@@ -60,7 +65,9 @@ bool Pattern::match_into(const Value& value, Match& m) const {
     return v && *v == s.number && std::signbit(*v) == std::signbit(s.number);
   }
   if (s.kind == Shape::Kind::splat && !splat_value(value)) return false;
-  if (s.kind == Shape::Kind::node && (value.result() != 0 || &value->op() != s.op || !match_operands(value, m))) return false;
+  if (s.kind == Shape::Kind::node &&
+      (value.result() != 0 || &value->op() != s.op || !match_operands(value, m)))
+    return false;
   if (s.variable >= 0) {
     Value& slot = m.bound_[s.variable];
     if (slot && !(slot == value)) return false;
@@ -79,8 +86,9 @@ bool Pattern::match_operands(const Value& value, Match& m) const {
   if (ok) return true;
   m = before;
   const std::string_view name = shape_->op->name;
-  const bool commutes = name == "add" || name == "mul" || name == "max" || name == "min" || name == "eq" || name == "ne" ||
-                        name == "logical_and" || name == "logical_or" || name == "logical_xor";
+  const bool commutes = name == "add" || name == "mul" || name == "max" || name == "min" || name == "eq" ||
+                        name == "ne" || name == "logical_and" || name == "logical_or" ||
+                        name == "logical_xor";
   if (p.size() != 2 || !commutes) return false;
   if (p[0].match_into(in[1], m) && p[1].match_into(in[0], m)) return true;
   m = before;
@@ -104,8 +112,9 @@ Value apply_first(const Value& value, const std::vector<const Rule*>& rules) {
     if (!m || (rule->when && !rule->when(*m))) continue;
     Value replacement = rule->build(*m);
     if (!replacement || replacement == value) continue;
-    ESPALIER_CHECK(replacement.type() == value.type(), "rule '" + std::string(rule->name) + "' changes the type from " +
-                                                           value.type().text() + " to " + replacement.type().text());
+    ESPALIER_CHECK(replacement.type() == value.type(), "rule '" + std::string(rule->name) +
+                                                           "' changes the type from " + value.type().text() +
+                                                           " to " + replacement.type().text());
     return replacement;
   }
   return {};
@@ -116,7 +125,8 @@ Value apply_first(const Value& value, const std::vector<const Rule*>& rules) {
 Graph rewrite_once(const Graph& graph, std::span<const Rule> rules) {
   RuleIndex index;
   for (const Rule& r : rules) {
-    ESPALIER_CHECK(r.pattern.root_op() != nullptr, "rule '" + std::string(r.name) + "' has no op at its root");
+    ESPALIER_CHECK(r.pattern.root_op() != nullptr,
+                   "rule '" + std::string(r.name) + "' has no op at its root");
     index[r.pattern.root_op()].push_back(&r);
   }
   return ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
@@ -124,7 +134,8 @@ Graph rewrite_once(const Graph& graph, std::span<const Rule> rules) {
     Value value = operands == n.inputs() ? n.value() : ir::make(n.op(), operands, n.attrs());
     for (int step = 0; step < 64; ++step) {
       const auto found = index.find(&value->op());
-      const Value next = found == index.end() || value.result() != 0 ? Value() : apply_first(value, found->second);
+      const Value next =
+          found == index.end() || value.result() != 0 ? Value() : apply_first(value, found->second);
       if (!next) break;
       value = next;
     }

@@ -17,9 +17,9 @@ struct InPlace {
 
 /// What a kernel moves and computes, for the profiler.
 struct Cost {
-  int64_t bytes = 0;   ///< each operand and result once
-  double flops = 0;    ///< counting direct algorithms
-  bool matrix = false; ///< matrix work: its ceiling is the FMA peak of `dtype`, else memory's bandwidth
+  int64_t bytes = 0;    ///< each operand and result once
+  double flops = 0;     ///< counting direct algorithms
+  bool matrix = false;  ///< matrix work: its ceiling is the FMA peak of `dtype`, else memory's bandwidth
   ir::Dtype dtype = ir::Dtype::f32;
 };
 
@@ -47,7 +47,8 @@ struct Prepared {
 };
 
 struct PrepareOptions {
-  bool exact = false;  ///< only kernels with the reference's rounding order class: no Winograd, no reduced precision
+  bool exact =
+      false;  ///< only kernels with the reference's rounding order class: no Winograd, no reduced precision
 };
 
 class Target {

@@ -31,7 +31,8 @@ void capture_constants(ir::Graph& graph, std::span<const Tensor> roots) {
 
 void check_results(const std::vector<Tensor>& results, const std::string& name) {
   for (size_t i = 0; i < results.size(); ++i)
-    if (!results[i]) throw UserError({"function " + name, "result " + std::to_string(i) + " is empty", "", "a tensor"});
+    if (!results[i])
+      throw UserError({"function " + name, "result " + std::to_string(i) + " is empty", "", "a tensor"});
 }
 
 }  // namespace
@@ -65,10 +66,13 @@ Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const Compi
   return out;
 }
 
-Step::Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters, std::vector<std::string> inputs,
-           size_t arguments, size_t results)
-    : program_(std::move(program)), executor_(std::make_unique<run::Executor>(program_)),
-      parameters_(std::move(parameters)), arguments_(arguments), results_(results) {
+Step::Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters,
+           std::vector<std::string> inputs, size_t arguments, size_t results)
+    : program_(std::move(program)),
+      executor_(std::make_unique<run::Executor>(program_)),
+      parameters_(std::move(parameters)),
+      arguments_(arguments),
+      results_(results) {
   for (size_t p = 0; p < parameters_.size(); ++p)
     for (size_t i = 0; i < program_->inputs().size(); ++i)
       if (program_->inputs()[i].name == inputs[p]) executor_->bind_input(i, parameters_[p].data());
@@ -116,8 +120,8 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   for (const auto& [i, range] : options_.argument_ranges)
     o.ranges.push_back({name_or(options_.argument_names, i, "x"), range.first, range.second});
   const size_t results = t.graph.outputs.size() - t.graph.state.size();
-  slot = std::make_unique<Step>(run::Program::compile(t.graph, o), std::move(t.parameters), std::move(t.inputs),
-                                arguments.size(), results);
+  slot = std::make_unique<Step>(run::Program::compile(t.graph, o), std::move(t.parameters),
+                                std::move(t.inputs), arguments.size(), results);
   return *slot;
 }
 
@@ -134,7 +138,8 @@ std::vector<Tensor> Compiled::operator()(const std::vector<Tensor>& arguments) {
 }
 
 Generator::Generator(int64_t seed)
-    : key_(Array::of<int64_t>({}, {seed}), false, "rng.key"), counter_(Array(Dtype::i64, {}), false, "rng.counter"),
+    : key_(Array::of<int64_t>({}, {seed}), false, "rng.key"),
+      counter_(Array(Dtype::i64, {}), false, "rng.counter"),
       stream_(std::make_shared<int64_t>(0)) {}
 
 int64_t Generator::next_stream() const { return (*stream_)++; }

@@ -19,10 +19,10 @@ class Executor;
 using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 struct CompileOptions {
-  std::string target{};             ///< "cpu", "reference", "null"; empty: the best of this build
-  std::string precision = "f32";    ///< of matrix work and activations: "f32", "bf16", "f16"
-  bool exact = false;               ///< no kernel or rewrite that rounds otherwise than the reference order class
-  bool freeze = false;              ///< parameters become constants (inference): weights are folded and packed
+  std::string target{};           ///< "cpu", "reference", "null"; empty: the best of this build
+  std::string precision = "f32";  ///< of matrix work and activations: "f32", "bf16", "f16"
+  bool exact = false;   ///< no kernel or rewrite that rounds otherwise than the reference order class
+  bool freeze = false;  ///< parameters become constants (inference): weights are folded and packed
   std::set<std::string, std::less<>> disabled_passes{};
   /// Allowed range [low, high) of integer arguments, by position: checked on every call.
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};
@@ -35,18 +35,19 @@ struct CompileOptions {
 /// What tracing a function gives: the graph (state pairs for assigned parameters), the parameters behind its state inputs.
 struct ESPALIER_API Trace {
   ir::Graph graph;
-  std::vector<Parameter> parameters;      ///< read or assigned, in order of first use
-  std::vector<std::string> inputs;        ///< the graph's input of each parameter
+  std::vector<Parameter> parameters;  ///< read or assigned, in order of first use
+  std::vector<std::string> inputs;    ///< the graph's input of each parameter
 };
 /// Trace `fn` over arguments of these types (dims may be symbolic).
-ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options = {});
+ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments,
+                         const CompileOptions& options = {});
 
 /// One specialisation of a compiled function: fixed shapes, bound buffers. The fast way to run a step many times: write
 /// the arguments into input(), call run(), read output(). Not thread-safe; make one per thread.
 class ESPALIER_API Step {
  public:
-  Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters, std::vector<std::string> inputs,
-       size_t arguments, size_t results);
+  Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters,
+       std::vector<std::string> inputs, size_t arguments, size_t results);
   ~Step();
   Step(Step&&) noexcept;
   size_t arguments() const { return arguments_; }
@@ -97,7 +98,8 @@ class ESPALIER_API Model {
   /// Constants of `graph` of floating dtype and more than one element that carry a name become parameters of that name.
   explicit Model(ir::Graph graph);
   /// Trace an inference function of a layer; its parameters stay shared with the layer.
-  static Model traced(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options = {});
+  static Model traced(const TensorFn& fn, std::span<const ir::Type> arguments,
+                      const CompileOptions& options = {});
 
   std::vector<Tensor> operator()(const std::vector<Tensor>& arguments) const;
   const std::vector<Parameter>& parameters() const { return parameters_; }

@@ -10,7 +10,8 @@ std::vector<Device> devices() {
   std::vector<Device> out;
   for (const run::NamedTarget& t : run::targets()) {
     const std::string processor = t.name == "cpu" ? target::cpu::cpu_name() + "; " : "";
-    out.push_back({std::string(t.name), processor + std::string(t.doc), pool_threads(), t.get().spec().fast_dtype()});
+    out.push_back(
+        {std::string(t.name), processor + std::string(t.doc), pool_threads(), t.get().spec().fast_dtype()});
   }
   return out;
 }

@@ -8,10 +8,10 @@
 namespace espalier {
 
 struct Device {
-  std::string target;     ///< for CompileOptions::target
-  std::string what;       ///< one line for people
-  int threads = 1;        ///< that a compiled function runs on
-  ir::Dtype fastest{};    ///< the fastest precision of matrix work: f32 or bf16
+  std::string target;   ///< for CompileOptions::target
+  std::string what;     ///< one line for people
+  int threads = 1;      ///< that a compiled function runs on
+  ir::Dtype fastest{};  ///< the fastest precision of matrix work: f32 or bf16
 };
 
 /// The devices of this machine and build, the default one first.

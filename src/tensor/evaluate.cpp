@@ -81,7 +81,8 @@ void evaluate(std::span<const Tensor> tensors) {
     const auto it = known.find(v);
     if (it == known.end())
       throw UserError({"tensor", "its elements are not known while a function is traced",
-                       v->attrs<ir::InputAttrs>().name + " : " + v.type().text(), "look at values outside the function"});
+                       v->attrs<ir::InputAttrs>().name + " : " + v.type().text(),
+                       "look at values outside the function"});
     graph.inputs.push_back(ir::new_input("x" + std::to_string(arrays.size()), v.type()));
     map.set(v, graph.inputs.back());
     arrays.push_back(it->second);
@@ -99,7 +100,8 @@ const Array& Tensor::array() const {
 
 double Tensor::item() const {
   const Array& a = array();
-  if (a.size() != 1) throw UserError({"item", "tensor has more than one element", a.type().text(), "one element"});
+  if (a.size() != 1)
+    throw UserError({"item", "tensor has more than one element", a.type().text(), "one element"});
   return a.at(0);
 }
 

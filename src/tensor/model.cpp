@@ -14,7 +14,9 @@ Model::Model(ir::Graph graph) {
   for (const ir::Node* n : graph.nodes()) {
     const Array* a = ir::constant_value(n->value());
     const auto info = graph.info.find(n->id());
-    if (!a || a->size() < 2 || !ir::is_float(a->dtype()) || info == graph.info.end() || info->second.name.empty()) continue;
+    if (!a || a->size() < 2 || !ir::is_float(a->dtype()) || info == graph.info.end() ||
+        info->second.name.empty())
+      continue;
     parameters_.emplace_back(*a, true, info->second.name);
     out.inputs.push_back(ir::new_input(info->second.name, a->type()));
     cells.set(n->value(), out.inputs.back());
@@ -70,7 +72,8 @@ std::vector<Tensor> Model::operator()(const std::vector<Tensor>& arguments) cons
     values.push_back(parents.back().value());
   }
   std::vector<Tensor> out;
-  for (const Value& v : ir::inline_graph(ir::specialise(graph_, symbols), values)) out.push_back(Tensor::from(v, parents));
+  for (const Value& v : ir::inline_graph(ir::specialise(graph_, symbols), values))
+    out.push_back(Tensor::from(v, parents));
   return out;
 }
 
@@ -80,8 +83,11 @@ void Model::each(const ParameterVisitor& visit, const std::string& prefix) {
 
 ir::Graph Model::frozen() const {
   const auto arguments = static_cast<long>(argument_names_.size());
-  ir::Graph out{.name = graph_.name, .inputs = {graph_.inputs.begin(), graph_.inputs.begin() + arguments}, .outputs = {},
-                .state = {}, .info = {}};
+  ir::Graph out{.name = graph_.name,
+                .inputs = {graph_.inputs.begin(), graph_.inputs.begin() + arguments},
+                .outputs = {},
+                .state = {},
+                .info = {}};
   std::vector<Value> values = out.inputs;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Array& s = parameters_[i].storage();

@@ -64,7 +64,9 @@ std::string join_path(const std::string& prefix, const std::string& name) {
 }
 
 Tracing::Tracing(bool freeze) : freeze_(freeze) {
-  if (active) throw UserError({"trace", "a function is being traced already on this thread", "", "one trace at a time"});
+  if (active)
+    throw UserError(
+        {"trace", "a function is being traced already on this thread", "", "one trace at a time"});
   active = this;
 }
 Tracing::~Tracing() { active = nullptr; }
@@ -102,8 +104,8 @@ Tensor Tracing::read(const Parameter& p) { return entry(p).now; }
 
 void Tracing::assign(const Parameter& p, const Tensor& value) {
   if (freeze_)
-    throw UserError({"parameter " + p.name(), "assigned inside a function compiled with frozen parameters", "",
-                     "freeze = false"});
+    throw UserError({"parameter " + p.name(), "assigned inside a function compiled with frozen parameters",
+                     "", "freeze = false"});
   Entry& e = entry(p);
   e.now = value;
   e.assigned = true;

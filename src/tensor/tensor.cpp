@@ -85,9 +85,10 @@ using Binary = Value (*)(Value, Value);
 
 Tensor binary(const char* name, Binary build, const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype())
-    throw UserError({std::string("operator ") + name, "operands differ in dtype",
-                     std::string(ir::dtype_name(a.dtype())) + " and " + std::string(ir::dtype_name(b.dtype())),
-                     "equal dtypes (use cast)"});
+    throw UserError(
+        {std::string("operator ") + name, "operands differ in dtype",
+         std::string(ir::dtype_name(a.dtype())) + " and " + std::string(ir::dtype_name(b.dtype())),
+         "equal dtypes (use cast)"});
   const Dims dims = op::broadcast_dims(a.dims(), b.dims());
   return Tensor::from(build(op::broadcast_to(a.value(), dims), op::broadcast_to(b.value(), dims)), {a, b});
 }
@@ -118,7 +119,8 @@ Tensor Tensor::arange(int64_t count, Dtype dtype) {
 
 namespace {
 
-Tensor drawn(Value (*draw)(Value, Value, ir::Type, int64_t), std::vector<int64_t> dims, uint64_t seed, Dtype dtype) {
+Tensor drawn(Value (*draw)(Value, Value, ir::Type, int64_t), std::vector<int64_t> dims, uint64_t seed,
+             Dtype dtype) {
   const Value key = ir::constant(Array::of<int64_t>({}, {static_cast<int64_t>(seed)}));
   const Value counter = ir::constant(Array::of<int64_t>({}, {0}));
   return Tensor::from(draw(key, counter, {dtype, ir::to_dims(dims)}, 0), std::span<const Tensor>());
@@ -146,7 +148,8 @@ Tensor Tensor::of(std::initializer_list<std::initializer_list<double>> rows, Dty
   int64_t i = 0;
   for (const auto& row : rows) {
     if (row.size() != columns)
-      throw UserError({"Tensor::of", "rows differ in length", std::to_string(row.size()), std::to_string(columns)});
+      throw UserError(
+          {"Tensor::of", "rows differ in length", std::to_string(row.size()), std::to_string(columns)});
     for (const double v : row) a.set(i++, v);
   }
   return Tensor(std::move(a));
@@ -242,7 +245,9 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
                       {condition, a, b});
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b) { return Tensor::from(op::matmul(a.value(), b.value()), {a, b}); }
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  return Tensor::from(op::matmul(a.value(), b.value()), {a, b});
+}
 
 Tensor concat(std::span<const Tensor> parts, int64_t axis) {
   if (parts.empty()) throw UserError({"concat", "no parts", "0", "at least one"});

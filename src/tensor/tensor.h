@@ -75,7 +75,7 @@ class ESPALIER_API Tensor {
   Tensor transpose() const;  ///< reverses the axes
   Tensor broadcast_to(const Dims& dims) const;
   Tensor slice(int64_t axis, int64_t from, Dim size) const;
-  Tensor flatten(int64_t from_axis = 1) const;  ///< merges all axes from `from_axis` on
+  Tensor flatten(int64_t from_axis = 1) const;       ///< merges all axes from `from_axis` on
   Tensor sum(std::vector<int64_t> axes = {}) const;  ///< no axes: all
   Tensor mean(std::vector<int64_t> axes = {}) const;
   Tensor max(std::vector<int64_t> axes = {}) const;

@@ -27,8 +27,8 @@ class Tracing {
   struct Entry {
     Parameter parameter;
     std::string input;
-    ir::Value old;   ///< the input
-    Tensor now;      ///< the value a read gives
+    ir::Value old;  ///< the input
+    Tensor now;     ///< the value a read gives
     bool assigned = false;
   };
   std::vector<Entry>& entries() { return entries_; }

@@ -54,7 +54,8 @@ Timing measure(Step& step, double seconds) {
 }
 
 void run_bench(const SubjectOptions& options, double seconds, bool json) {
-  if (!(seconds > 0 && seconds <= 3600)) throw UserError({"--seconds", "out of range", number_text(seconds), "0 to 3600"});
+  if (!(seconds > 0 && seconds <= 3600))
+    throw UserError({"--seconds", "out of range", number_text(seconds), "0 to 3600"});
   Subject subject(options);
   const Timing t = measure(subject.step(), seconds);
   const run::Program& program = subject.step().program();
@@ -62,10 +63,13 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   const double median = percentile(t.ms, 0.5);
   const double fraction = run::matrix_limit_ns(program, ceilings) * 1e-6 / median;
   if (!json) {
-    fmt::print("{}, batch {}, {}, {} threads: median {:.4f} ms (p10 {:.4f}, p90 {:.4f}), first {:.1f} ms, planned {}, "
-               "{:.1f}% of the ceiling\n{}\n",
-               subject.name(), options.batch, options.precision, pool_threads(), median, percentile(t.ms, 0.1),
-               percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()), 100 * fraction, ceilings.text());
+    fmt::print(
+        "{}, batch {}, {}, {} threads: median {:.4f} ms (p10 {:.4f}, p90 {:.4f}), first {:.1f} ms, planned "
+        "{}, "
+        "{:.1f}% of the ceiling\n{}\n",
+        subject.name(), options.batch, options.precision, pool_threads(), median, percentile(t.ms, 0.1),
+        percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()), 100 * fraction,
+        ceilings.text());
     return;
   }
   const nlohmann::json out{{"case", subject.name()},
@@ -103,8 +107,10 @@ void add_bench(CLI::App& app, int&) {
   add_subject_options(*c, o->subject);
   c->add_option("--seconds", o->seconds, "how long to measure")->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object");
-  c->footer("Examples:\n  espalier bench --net resnet18 --batch 16 --precision bf16 --threads 2 --seconds 3 --json\n"
-            "  espalier bench --net unet-r18 --train --batch 16\n  espalier bench model.onnx --batch 1");
+  c->footer(
+      "Examples:\n  espalier bench --net resnet18 --batch 16 --precision bf16 --threads 2 --seconds 3 "
+      "--json\n"
+      "  espalier bench --net unet-r18 --train --batch 16\n  espalier bench model.onnx --batch 1");
   c->callback([o] { run_bench(o->subject, o->seconds, o->json); });
 }
 

@@ -33,14 +33,21 @@ void run_demo(const Options& o, int& exit_code) {
 }  // namespace
 
 void add_demo(CLI::App& app, int& exit_code) {
-  CLI::App* c = app.add_subcommand("demo", "Train a U-Net on slices of a brain, optimise it, run it, and write a report");
+  CLI::App* c = app.add_subcommand(
+      "demo", "Train a U-Net on slices of a brain, optimise it, run it, and write a report");
   const auto o = std::make_shared<Options>();
-  c->add_option("--data", o->data, "your own volumes: DIR/images/NAME.nii[.gz] with DIR/masks/NAME.nii[.gz] of integer labels")
+  c->add_option("--data", o->data,
+                "your own volumes: DIR/images/NAME.nii[.gz] with DIR/masks/NAME.nii[.gz] of integer labels")
       ->type_name("DIR");
-  c->add_option("--out", o->out, "where everything is written (demo; with --data demo/NAME)")->type_name("DIR");
+  c->add_option("--out", o->out, "where everything is written (demo; with --data demo/NAME)")
+      ->type_name("DIR");
   c->add_flag("--again", o->again, "train again, even if there is a finished report");
-  c->add_option("--steps", o->steps, "training steps, for a quick look (default: the recipe's 638)")->type_name("N")->check(CLI::Range(1, 1000000));
-  c->footer("Examples:\n  espalier demo\n  espalier demo --again\n  espalier demo --data scans/   # scans/images/a.nii.gz, scans/masks/a.nii.gz ...");
+  c->add_option("--steps", o->steps, "training steps, for a quick look (default: the recipe's 638)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000000));
+  c->footer(
+      "Examples:\n  espalier demo\n  espalier demo --again\n  espalier demo --data scans/   # "
+      "scans/images/a.nii.gz, scans/masks/a.nii.gz ...");
   c->callback([o, &exit_code] { run_demo(*o, exit_code); });
 }
 

@@ -16,12 +16,14 @@ namespace {
 
 nlohmann::json describe(bool measure) {
   nlohmann::json targets = nlohmann::json::array();
-  for (const run::NamedTarget& t : run::targets()) targets.push_back({{"name", std::string(t.name)}, {"what", std::string(t.doc)}});
-  nlohmann::json out{{"cpu", target::cpu::cpu_name()},
-                     {"features", target::cpu::cpu_features().text()},
-                     {"threads", available_threads()},
-                     {"fast_precision", std::string(ir::dtype_name(run::default_target().spec().fast_dtype()))},
-                     {"targets", targets}};
+  for (const run::NamedTarget& t : run::targets())
+    targets.push_back({{"name", std::string(t.name)}, {"what", std::string(t.doc)}});
+  nlohmann::json out{
+      {"cpu", target::cpu::cpu_name()},
+      {"features", target::cpu::cpu_features().text()},
+      {"threads", available_threads()},
+      {"fast_precision", std::string(ir::dtype_name(run::default_target().spec().fast_dtype()))},
+      {"targets", targets}};
   if (measure) {
     const run::Ceilings& ceilings = run::ceilings();
     out["f32_gflops"] = ceilings.f32_flops * 1e-9;
@@ -49,12 +51,14 @@ void add_devices(CLI::App& app, int&) {
       return;
     }
     const auto text = [&](const char* key) { return out[key].get<std::string>(); };
-    fmt::print("cpu      {} ({}), {} threads, fastest precision {}\n", text("cpu"), text("features"), available_threads(),
-               text("fast_precision"));
+    fmt::print("cpu      {} ({}), {} threads, fastest precision {}\n", text("cpu"), text("features"),
+               available_threads(), text("fast_precision"));
     if (o->measure)
-      fmt::print("         f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, memory {:.1f} GB/s\n", out["f32_gflops"].get<double>(),
-                 out["bf16_gflops"].get<double>(), out["read_gbps"].get<double>());
-    for (const auto& t : out["targets"]) fmt::print("target   {:10} {}\n", t["name"].get<std::string>(), t["what"].get<std::string>());
+      fmt::print("         f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, memory {:.1f} GB/s\n",
+                 out["f32_gflops"].get<double>(), out["bf16_gflops"].get<double>(),
+                 out["read_gbps"].get<double>());
+    for (const auto& t : out["targets"])
+      fmt::print("target   {:10} {}\n", t["name"].get<std::string>(), t["what"].get<std::string>());
   });
 }
 

@@ -28,7 +28,10 @@ void print_summary(const ModelFile& file, bool json) {
     if (n->op().kind != ir::Kind::leaf) ++ops[std::string(n->op().name)];
   int64_t elements = 0;
   for (const Parameter& p : m.parameters()) elements += p.storage().size();
-  nlohmann::json out{{"name", m.graph().name}, {"parameters", elements}, {"parameter_tensors", m.parameters().size()}, {"ops", ops},
+  nlohmann::json out{{"name", m.graph().name},
+                     {"parameters", elements},
+                     {"parameter_tensors", m.parameters().size()},
+                     {"ops", ops},
                      {"metadata", file.metadata}};
   for (size_t i = 0; i < m.arguments(); ++i) out["inputs"][m.argument_names()[i]] = m.argument_type(i).text();
   for (const ir::Output& o : m.graph().outputs) out["outputs"][o.name] = o.value.type().text();
@@ -37,7 +40,8 @@ void print_summary(const ModelFile& file, bool json) {
     return;
   }
   fmt::print("model {}: {} parameters in {} tensors\n", m.graph().name, elements, m.parameters().size());
-  for (size_t i = 0; i < m.arguments(); ++i) fmt::print("input  {} {}\n", m.argument_names()[i], m.argument_type(i).text());
+  for (size_t i = 0; i < m.arguments(); ++i)
+    fmt::print("input  {} {}\n", m.argument_names()[i], m.argument_type(i).text());
   for (const ir::Output& o : m.graph().outputs) fmt::print("output {} {}\n", o.name, o.value.type().text());
   for (const auto& [name, count] : ops) fmt::print("  {:4} x {}\n", count, name);
   for (const auto& [key, value] : file.metadata) fmt::print("{} = {}\n", key, value);
@@ -55,7 +59,9 @@ void run_inspect(const Options& o) {
     const ir::Graph graph = file.model.frozen();
     for (const std::string& symbol : ir::symbols_of(graph)) c.symbols[symbol] = o.batch;
     if (o.passes)
-      c.print_changed = [](std::string_view pass, const std::string& text) { fmt::print("# after {}\n{}", pass, text); };
+      c.print_changed = [](std::string_view pass, const std::string& text) {
+        fmt::print("# after {}\n{}", pass, text);
+      };
     const auto program = run::Program::compile(graph, c);
     if (o.plan) fmt::print("{}", program->text());
   }
@@ -66,7 +72,8 @@ void run_inspect(const Options& o) {
 
 void add_inspect(CLI::App& app, int&) {
   const auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("inspect", "Show a model's inputs, outputs, ops; its graph, what each pass makes of it, its plan");
+  CLI::App* c = app.add_subcommand(
+      "inspect", "Show a model's inputs, outputs, ops; its graph, what each pass makes of it, its plan");
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_flag("--graph", o->graph, "the graph as text");
   c->add_flag("--passes", o->passes, "the graph after every pass that changed it");
@@ -74,7 +81,9 @@ void add_inspect(CLI::App& app, int&) {
   c->add_option("--precision", o->precision, "for --passes and --plan")->capture_default_str();
   c->add_option("--batch", o->batch, "for --passes and --plan")->capture_default_str();
   c->add_flag("--json", o->json, "the summary as one JSON object");
-  c->footer("Examples:\n  espalier inspect model.onnx\n  espalier inspect model.onnx --plan --precision bf16 --batch 16");
+  c->footer(
+      "Examples:\n  espalier inspect model.onnx\n  espalier inspect model.onnx --plan --precision bf16 "
+      "--batch 16");
   c->callback([o] { run_inspect(*o); });
 }
 

@@ -9,12 +9,16 @@
 
 int main(int argc, char** argv) {
   using namespace espalier;
-  CLI::App app{"Espalier trains neural networks, makes them smaller and faster, and runs them: one graph from the first "
-               "gradient to the served prediction."};
+  CLI::App app{
+      "Espalier trains neural networks, makes them smaller and faster, and runs them: one graph from the "
+      "first "
+      "gradient to the served prediction."};
   app.name("espalier");
   app.set_version_flag("--version", ESPALIER_VERSION);
   app.require_subcommand(1);
-  app.footer("Each command has --help with examples.\nExit codes: 0 done, 1 internal error, 2 wrong call or input, 130 interrupted.");
+  app.footer(
+      "Each command has --help with examples.\nExit codes: 0 done, 1 internal error, 2 wrong call or input, "
+      "130 interrupted.");
   int exit_code = 0;
   tool::add_demo(app, exit_code);
   tool::add_devices(app, exit_code);

@@ -37,23 +37,70 @@ constexpr auto with_mode = [](const auto& layer, const Tensor& x, nn::Mode mode)
 
 const std::vector<Recipe>& recipes() {
   static const std::vector<Recipe> all{
-      {"linear", {10}, {1}, 0, Loss::mse, false, [](Network& n, nn::Init& i) { hold(n, nn::Linear(10, 1, i), plain); }},
-      {"mlp-fraud", {30}, {1}, 0, Loss::bce, true, [](Network& n, nn::Init& i) { hold(n, nn::Mlp({30, 128, 64, 1}, i), plain); }},
-      {"mlp", {784}, {}, 10, Loss::cross_entropy, true,
-       [](Network& n, nn::Init& i) { hold(n, nn::Mlp({784, 512, 512, 10}, i), plain); }},
-      {"lenet", {28, 28, 1}, {}, 10, Loss::cross_entropy, true, [](Network& n, nn::Init& i) { hold(n, nn::LeNet(i), plain); }},
-      {"resnet18", {224, 224, 3}, {}, 1000, Loss::cross_entropy, false,
+      {"linear",
+       {10},
+       {1},
+       0,
+       Loss::mse,
+       false,
+       [](Network& n, nn::Init& i) { hold(n, nn::Linear(10, 1, i), plain); }},
+      {"mlp-fraud",
+       {30},
+       {1},
+       0,
+       Loss::bce,
+       true,
+       [](Network& n, nn::Init& i) {
+         hold(n, nn::Mlp({30, 128, 64, 1}, i), plain);
+       }},
+      {"mlp",
+       {784},
+       {},
+       10,
+       Loss::cross_entropy,
+       true,
+       [](Network& n, nn::Init& i) {
+         hold(n, nn::Mlp({784, 512, 512, 10}, i), plain);
+       }},
+      {"lenet",
+       {28, 28, 1},
+       {},
+       10,
+       Loss::cross_entropy,
+       true,
+       [](Network& n, nn::Init& i) { hold(n, nn::LeNet(i), plain); }},
+      {"resnet18",
+       {224, 224, 3},
+       {},
+       1000,
+       Loss::cross_entropy,
+       false,
        [](Network& n, nn::Init& i) { hold(n, nn::resnet18(i), with_mode); }},
-      {"resnet50", {224, 224, 3}, {}, 1000, Loss::cross_entropy, false,
+      {"resnet50",
+       {224, 224, 3},
+       {},
+       1000,
+       Loss::cross_entropy,
+       false,
        [](Network& n, nn::Init& i) { hold(n, nn::resnet50(i), with_mode); }},
-      {"resnet18-cifar", {32, 32, 3}, {}, 10, Loss::cross_entropy, false,
+      {"resnet18-cifar",
+       {32, 32, 3},
+       {},
+       10,
+       Loss::cross_entropy,
+       false,
        [](Network& n, nn::Init& i) {
          nn::ResNetOptions o;
          o.classes = 10;
          o.small_input = true;
          hold(n, nn::ResNet(o, i), with_mode);
        }},
-      {"unet-r18", {128, 128, 3}, {128, 128, 1}, 0, Loss::bce, true,
+      {"unet-r18",
+       {128, 128, 3},
+       {128, 128, 1},
+       0,
+       Loss::bce,
+       true,
        [](Network& n, nn::Init& i) { hold(n, nn::UNet(3, 1, i), with_mode); }},
   };
   return all;
@@ -87,7 +134,9 @@ Network make_network(const std::string& name, int64_t batch, uint64_t seed) {
     net.binary = r.loss == Loss::bce;
     net.loss = r.loss == Loss::mse ? nn::mse : r.loss == Loss::bce ? nn::bce_with_logits : nn::cross_entropy;
     if (r.adam) net.optimiser = std::make_unique<nn::Adam>(net.parameters);
-    else net.optimiser = std::make_unique<nn::Sgd>(net.parameters, nn::SgdOptions{.rate = 1e-2, .momentum = 0.9});
+    else
+      net.optimiser =
+          std::make_unique<nn::Sgd>(net.parameters, nn::SgdOptions{.rate = 1e-2, .momentum = 0.9});
     return net;
   }
   throw UserError({"--net", "unknown network", name, join(network_names(), " ")});
@@ -100,7 +149,8 @@ ir::Array random_data(const ir::Type& type, int64_t classes, bool binary, uint64
   const ir::Array uniform = init.uniform(dims, 0.5);  // in [-0.5, 0.5)
   ir::Array out(type.dtype, dims);
   const double range = binary ? 2 : static_cast<double>(std::max<int64_t>(1, classes));
-  for (int64_t i = 0; i < out.size(); ++i) out.set(i, std::min(range - 1, std::floor((uniform.at(i) + 0.5) * range)));
+  for (int64_t i = 0; i < out.size(); ++i)
+    out.set(i, std::min(range - 1, std::floor((uniform.at(i) + 0.5) * range)));
   return out;
 }
 

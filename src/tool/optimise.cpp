@@ -27,8 +27,9 @@ struct Options {
 /// The tensor-level passes that leave a graph any tool can read: algebra, constants, batch norms.
 ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec) {
   pass::PassContext context{.spec = spec, .evaluate = target::reference::evaluate_node};
-  const pass::Pass passes[] = {pass::find_pass("simplify"), pass::find_pass("fold_constants"), pass::find_pass("fold_batch_norm"),
-                               pass::find_pass("simplify"), pass::find_pass("fold_constants")};
+  const pass::Pass passes[] = {pass::find_pass("simplify"), pass::find_pass("fold_constants"),
+                               pass::find_pass("fold_batch_norm"), pass::find_pass("simplify"),
+                               pass::find_pass("fold_constants")};
   return pass::run_passes(graph, passes, context).graph;
 }
 
@@ -50,9 +51,14 @@ void run_optimise(const Options& o) {
   format::save_onnx(o.output, graph, save);
   const size_t before = file.model.graph().nodes().size(), after = graph.nodes().size();
   if (o.json) {
-    fmt::print("{}\n", nlohmann::json{{"nodes_before", before}, {"nodes_after", after}, {"steps", program->steps().size()},
-                                      {"planned_bytes", program->planned_bytes()}, {"precision", o.precision},
-                                      {"kernels", kernels}, {"file", o.output}}.dump());
+    fmt::print("{}\n", nlohmann::json{{"nodes_before", before},
+                                      {"nodes_after", after},
+                                      {"steps", program->steps().size()},
+                                      {"planned_bytes", program->planned_bytes()},
+                                      {"precision", o.precision},
+                                      {"kernels", kernels},
+                                      {"file", o.output}}
+                           .dump());
     return;
   }
   fmt::print("{}: {} nodes became {}; {} kernels in {}, {} planned for batch {}\n", o.output, before, after,
@@ -64,7 +70,8 @@ void run_optimise(const Options& o) {
 
 void add_optimise(CLI::App& app, int&) {
   const auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("optimise", "Fold constants and batch norms of a model and compile it for a precision");
+  CLI::App* c = app.add_subcommand(
+      "optimise", "Fold constants and batch norms of a model and compile it for a precision");
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_option("--output,-o", o->output, "the optimised model")->required();
   c->add_option("--precision", o->precision, "f32 or bf16; kept in the file")->capture_default_str();

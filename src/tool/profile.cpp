@@ -20,13 +20,18 @@ void add_profile(CLI::App& app, int&) {
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("profile", "Time, bytes and fraction of the machine's ceiling of every step of a run");
+  CLI::App* c = app.add_subcommand(
+      "profile", "Time, bytes and fraction of the machine's ceiling of every step of a run");
   add_subject_options(*c, o->subject);
-  c->add_option("--runs", o->runs, "runs to take the median of")->capture_default_str()->check(CLI::Range(1, 10000));
+  c->add_option("--runs", o->runs, "runs to take the median of")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10000));
   c->add_option("--rows", o->rows, "steps to print, longest first")->capture_default_str();
   c->add_option("--trace", o->trace, "write one run in Chrome's trace format (chrome://tracing, Perfetto)");
   c->add_flag("--json", o->json, "one JSON object");
-  c->footer("Examples:\n  espalier profile --net resnet18 --batch 16\n  espalier profile --net unet-r18 --train --trace step.json");
+  c->footer(
+      "Examples:\n  espalier profile --net resnet18 --batch 16\n  espalier profile --net unet-r18 --train "
+      "--trace step.json");
   c->callback([o] {
     Subject subject(o->subject);
     const run::Profile p = run::profile(subject.step().executor(), o->runs, run::ceilings());

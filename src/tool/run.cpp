@@ -30,7 +30,8 @@ std::vector<Tensor> read_inputs(const Model& model, const std::vector<std::strin
     const std::string name = o.substr(0, equals);
     const auto at = std::find(names.begin(), names.end(), name);
     if (equals == std::string::npos || at == names.end())
-      throw UserError({"--input", "names no input of the model", o, "NAME=FILE.npy with NAME of " + join(names, ", ")});
+      throw UserError(
+          {"--input", "names no input of the model", o, "NAME=FILE.npy with NAME of " + join(names, ", ")});
     arrays[static_cast<size_t>(at - names.begin())] = Tensor(format::load_npy(o.substr(equals + 1)));
   }
   for (size_t i = 0; i < arrays.size(); ++i)
@@ -59,7 +60,8 @@ void run_model(const Options& o) {
   const std::vector<Tensor> results = program(inputs);
   std::filesystem::create_directories(o.output);
   for (size_t i = 0; i < results.size(); ++i) {
-    const std::filesystem::path path = std::filesystem::path(o.output) / file_name(file.model.result_names()[i]);
+    const std::filesystem::path path =
+        std::filesystem::path(o.output) / file_name(file.model.result_names()[i]);
     format::save_npy(path, results[i].array());
     fmt::print("{} {}\n", path.string(), results[i].array().type().text());
   }
@@ -73,7 +75,8 @@ void add_run(CLI::App& app, int&) {
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_option("--input", o->inputs, "NAME=FILE.npy, once for each input")->required();
   c->add_option("--output", o->output, "folder for one NAME.npy per output")->required();
-  c->add_option("--precision", o->precision, "f32 or bf16 (default: what the file was optimised for, else f32)");
+  c->add_option("--precision", o->precision,
+                "f32 or bf16 (default: what the file was optimised for, else f32)");
   c->add_option("--threads", o->threads, "threads to use (default: all available)");
   c->add_option("--target", o->target, "cpu or reference (default: the best)");
   c->add_flag("--exact", o->exact, "no kernel or rewrite that rounds otherwise than the graph says");

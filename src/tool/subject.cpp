@@ -14,7 +14,8 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
   command.add_option("--net", o.net, "a network built in: " + join(network_names(), ", "));
   command.add_flag("--train", o.train, "the whole training step (forward, backward, update) of a network");
   command.add_option("--batch", o.batch, "examples per run")->capture_default_str();
-  command.add_option("--precision", o.precision, "of matrix work and activations: f32 or bf16")->capture_default_str();
+  command.add_option("--precision", o.precision, "of matrix work and activations: f32 or bf16")
+      ->capture_default_str();
   command.add_option("--threads", o.threads, "threads to use (default: all available)");
   command.add_option("--target", o.target, "cpu, reference or null (default: the best)");
   command.add_flag("--exact", o.exact, "no kernel or rewrite that rounds otherwise than the graph says");
@@ -22,7 +23,8 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
 
 Subject::Subject(const SubjectOptions& o) {
   if (o.model.empty() == o.net.empty())
-    throw UserError({"MODEL or --net", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
+    throw UserError(
+        {"MODEL or --net", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
   CompileOptions c;
   c.precision = o.precision;
@@ -58,7 +60,8 @@ Subject::Subject(const SubjectOptions& o) {
   compile_seconds_ = static_cast<double>(now_ns() - start) * 1e-9;
   for (size_t i = 0; i < types.size(); ++i) {
     const bool target = i == 1 && o.train;
-    step_->set_input(i, random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
+    step_->set_input(i,
+                     random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
   }
 }
 

@@ -37,13 +37,15 @@ Data make_data(const Options& o, const Network& net) {
   };
   if (o.data == "fake") {
     const ir::Type target = sample(net.target);
-    std::vector<data::FakeField> fields{{"x", sample(net.input), -1, 1},
-                                        {"y", target, 0, net.classes ? static_cast<double>(net.classes - 1) : 1.0}};
+    std::vector<data::FakeField> fields{
+        {"x", sample(net.input), -1, 1},
+        {"y", target, 0, net.classes ? static_cast<double>(net.classes - 1) : 1.0}};
     return {std::make_shared<data::FakeData>(o.fake_size, fields, o.seed), nullptr};
   }
   if (o.data != "fashion-mnist") throw UserError({"--data", "unknown", o.data, "fashion-mnist or fake"});
   const std::filesystem::path folder = o.folder.empty() ? "/usr/share/datasets/fashion-mnist" : o.folder;
-  const auto as_net = [&](std::shared_ptr<const data::Dataset> images) -> std::shared_ptr<const data::Dataset> {
+  const auto as_net =
+      [&](std::shared_ptr<const data::Dataset> images) -> std::shared_ptr<const data::Dataset> {
     const std::vector<int64_t> dims = ir::static_dims(sample(net.input).dims);
     if (ir::count(std::span<const int64_t>(dims)) != 28 * 28 || net.classes != 10)
       throw UserError({"--net", "does not fit Fashion-MNIST", net.name, "lenet or mlp"});
@@ -81,7 +83,8 @@ void save_model(const Options& o, const Network& net) {
   names.argument_names = {"x"};
   names.result_names = {"y"};
   const Model model = Model::traced(
-      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.forward(in[0], nn::Mode::eval)}; }, std::vector{input}, names);
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.forward(in[0], nn::Mode::eval)}; },
+      std::vector{input}, names);
   format::save_onnx(o.output, model.frozen(), {});
 }
 
@@ -89,7 +92,8 @@ void run_train(const Options& o, int& exit_code) {
   if (o.threads != 0) set_threads(o.threads);
   Network net = make_network(o.net, o.batch, o.seed);
   const Data data = make_data(o, net);
-  data::DataLoader loader(data.train, {.batch_size = o.batch, .shuffle = true, .drop_last = true, .workers = 1, .seed = o.seed});
+  data::DataLoader loader(
+      data.train, {.batch_size = o.batch, .shuffle = true, .drop_last = true, .workers = 1, .seed = o.seed});
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
@@ -98,7 +102,9 @@ void run_train(const Options& o, int& exit_code) {
   const int64_t steps = o.epochs * loader.batches_per_epoch();
   t.rate = nn::cosine_rate(o.rate, std::max<int64_t>(steps, 1), std::min<int64_t>(steps / 10, 100));
   train::Trainer trainer(
-      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.loss(net.forward(in[0], nn::Mode::train), in[1])}; },
+      [&](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{net.loss(net.forward(in[0], nn::Mode::train), in[1])};
+      },
       net.parameters, *net.optimiser, loader, t);
   trainer.add(std::make_shared<train::ProgressBar>());
   if (!o.log.empty()) trainer.add(std::make_shared<train::CsvLog>(o.log));
@@ -117,7 +123,8 @@ void run_train(const Options& o, int& exit_code) {
     out["model"] = o.output;
   }
   if (o.json) fmt::print("{}\n", out.dump());
-  else if (out.contains("test_accuracy")) fmt::print("test accuracy {:.2f}%\n", 100 * out["test_accuracy"].get<double>());
+  else if (out.contains("test_accuracy"))
+    fmt::print("test accuracy {:.2f}%\n", 100 * out["test_accuracy"].get<double>());
 }
 
 }  // namespace
@@ -126,7 +133,8 @@ void add_train(CLI::App& app, int& exit_code) {
   const auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("train", "Train a network built in and save it as ONNX");
   c->add_option("--net", o->net, "the network")->capture_default_str();
-  c->add_option("--data", o->data, "fashion-mnist (package dataset-fashion-mnist) or fake")->capture_default_str();
+  c->add_option("--data", o->data, "fashion-mnist (package dataset-fashion-mnist) or fake")
+      ->capture_default_str();
   c->add_option("--folder", o->folder, "where the data lies, if elsewhere than its package puts it");
   c->add_option("--epochs", o->epochs, "passes over the data")->capture_default_str();
   c->add_option("--batch", o->batch, "examples per step")->capture_default_str();
@@ -134,12 +142,14 @@ void add_train(CLI::App& app, int& exit_code) {
   c->add_option("--precision", o->precision, "f32 or bf16")->capture_default_str();
   c->add_option("--seed", o->seed, "of the initial weights and the order")->capture_default_str();
   c->add_option("--threads", o->threads, "threads to use (default: all available)");
-  c->add_option("--checkpoint", o->checkpoint, "file written every epoch; training goes on from it when it exists");
+  c->add_option("--checkpoint", o->checkpoint,
+                "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");
   c->add_option("--output,-o", o->output, "the trained model");
   c->add_flag("--json", o->json, "the result as one JSON object");
-  c->footer("Examples:\n  espalier train --net lenet --epochs 3 -o lenet.onnx\n"
-            "  espalier train --net unet-r18 --data fake --batch 4 --checkpoint unet.safetensors");
+  c->footer(
+      "Examples:\n  espalier train --net lenet --epochs 3 -o lenet.onnx\n"
+      "  espalier train --net unet-r18 --data fake --batch 4 --checkpoint unet.safetensors");
   c->callback([o, &exit_code] { run_train(*o, exit_code); });
 }
 

@@ -24,7 +24,8 @@ std::string ProgressBar::line(const Progress& p) const {
     out += fmt::format("  {} {:.4f}", i < names_.size() ? names_[i] : "value", p.values[i]);
   const int64_t here = p.step - first_step_;
   if (here > 0 && p.seconds > began_)
-    out += fmt::format("  {:.0f} s left", (p.seconds - began_) / static_cast<double>(here) * static_cast<double>(p.steps - p.step));
+    out += fmt::format("  {:.0f} s left", (p.seconds - began_) / static_cast<double>(here) *
+                                              static_cast<double>(p.steps - p.step));
   return out;
 }
 
@@ -52,7 +53,8 @@ void ProgressBar::on_end(const Progress& p) {
   std::fflush(out_);
 }
 
-CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names) : path_(std::move(path)), text_("step,epoch,rate") {
+CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names)
+    : path_(std::move(path)), text_("step,epoch,rate") {
   for (const std::string& n : names) text_ += "," + n;
   text_ += "\n";
 }

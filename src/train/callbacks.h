@@ -44,7 +44,8 @@ class ESPALIER_API CsvLog : public Callback {
 /// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
 class ESPALIER_API EarlyStop : public Callback {
  public:
-  EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0) : patience_(patience), min_delta_(min_delta), value_(value) {}
+  EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0)
+      : patience_(patience), min_delta_(min_delta), value_(value) {}
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   std::string state() const override;

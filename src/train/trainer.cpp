@@ -37,9 +37,11 @@ CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Fie
 int64_t fact_number(const std::map<std::string, std::string>& facts, const std::string& name) {
   const auto it = facts.find(name);
   int64_t value = 0;
-  const bool ok = it != facts.end() &&
-                  std::from_chars(it->second.data(), it->second.data() + it->second.size(), value).ec == std::errc{};
-  if (!ok) throw UserError({"checkpoint", "lacks fact " + name, it == facts.end() ? "" : it->second, "a number"});
+  const bool ok =
+      it != facts.end() &&
+      std::from_chars(it->second.data(), it->second.data() + it->second.size(), value).ec == std::errc{};
+  if (!ok)
+    throw UserError({"checkpoint", "lacks fact " + name, it == facts.end() ? "" : it->second, "a number"});
   return value;
 }
 
@@ -57,9 +59,13 @@ void interrupt_on_signals() {
 bool interrupted() { return interrupt_flag != 0; }
 void set_interrupted(bool value) { interrupt_flag = value ? 1 : 0; }
 
-Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
-                 TrainerOptions options)
-    : loss_(std::move(loss)), cells_(std::move(cells)), optimiser_(optimiser), loader_(loader), options_(std::move(options)),
+Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser,
+                 data::DataLoader& loader, TrainerOptions options)
+    : loss_(std::move(loss)),
+      cells_(std::move(cells)),
+      optimiser_(optimiser),
+      loader_(loader),
+      options_(std::move(options)),
       compiled_(
           [this](const std::vector<Tensor>& batch) {
             std::vector<Tensor> values = loss_(batch);
@@ -68,8 +74,10 @@ Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optim
             return values;
           },
           step_options(options_, loader_.fields())) {
-  if (options_.epochs < 0) throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
-  if (options_.steps < 0) throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
+  if (options_.epochs < 0)
+    throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
+  if (options_.steps < 0)
+    throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
 }
 
 int64_t Trainer::total_steps() const {
@@ -99,19 +107,22 @@ void Trainer::save() {
   c.facts["step"] = std::to_string(done_);
   c.facts["loader"] = loader_.state().text();
   c.facts["precision"] = options_.precision;
-  for (size_t i = 0; i < callbacks_.size(); ++i) c.facts["callback." + std::to_string(i)] = callbacks_[i]->state();
+  for (size_t i = 0; i < callbacks_.size(); ++i)
+    c.facts["callback." + std::to_string(i)] = callbacks_[i]->state();
   save_checkpoint(options_.checkpoint, c);
 }
 
 void Trainer::try_resume() {
-  if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint)) return;
+  if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint))
+    return;
   const auto facts = load_checkpoint(options_.checkpoint, checkpoint_cells());
   if (fact(facts, "precision") != options_.precision)
-    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision", fact(facts, "precision"),
-                     options_.precision});
+    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision",
+                     fact(facts, "precision"), options_.precision});
   done_ = fact_number(facts, "step");
   loader_.restore(data::LoaderState::of_text(fact(facts, "loader")));
-  for (size_t i = 0; i < callbacks_.size(); ++i) callbacks_[i]->restore(fact(facts, "callback." + std::to_string(i)));
+  for (size_t i = 0; i < callbacks_.size(); ++i)
+    callbacks_[i]->restore(fact(facts, "callback." + std::to_string(i)));
 }
 
 Progress Trainer::one_step() {
@@ -124,13 +135,20 @@ Progress Trainer::one_step() {
   if (options_.rate) optimiser_.set_rate(options_.rate(done_));
   s.run();
   ++done_;
-  Progress p{.step = done_, .steps = total_steps(), .epoch = batch.epoch, .batch = batch.index,
-             .batches = loader_.batches_per_epoch(), .values = {}, .rate = optimiser_.rate(), .seconds = 0,
+  Progress p{.step = done_,
+             .steps = total_steps(),
+             .epoch = batch.epoch,
+             .batch = batch.index,
+             .batches = loader_.batches_per_epoch(),
+             .values = {},
+             .rate = optimiser_.rate(),
+             .seconds = 0,
              .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
   for (size_t i = 0; i < s.results(); ++i) {
     const ir::Type type = s.result_type(i);
     if (type.elements() != 1)
-      throw UserError({"trainer", "result " + std::to_string(i) + " of the loss function is no scalar", type.text(), "f32[]"});
+      throw UserError({"trainer", "result " + std::to_string(i) + " of the loss function is no scalar",
+                       type.text(), "f32[]"});
     p.values.push_back(ir::Array::borrow(type.dtype, {}, s.output(i), nullptr).at(0));
   }
   return p;
@@ -138,9 +156,10 @@ Progress Trainer::one_step() {
 
 void Trainer::check_finite(const Progress& p) const {
   if (std::isfinite(p.values[0])) return;
-  std::string kept = options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
-  throw UserError({"training, step " + std::to_string(p.step) + " (epoch " + std::to_string(p.epoch + 1) + ", batch " +
-                       std::to_string(p.batch + 1) + ")",
+  std::string kept =
+      options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
+  throw UserError({"training, step " + std::to_string(p.step) + " (epoch " + std::to_string(p.epoch + 1) +
+                       ", batch " + std::to_string(p.batch + 1) + ")",
                    "the loss is not finite" + kept, number_text(p.values[0]),
                    "a finite loss: try a lower learning rate or f32 precision"});
 }
@@ -159,7 +178,8 @@ Ending Trainer::fit() {
     if (last.end_of_epoch) {
       for (const auto& c : callbacks_) stop_ = c->on_epoch(last) || stop_;
     }
-    const bool due = last.end_of_epoch && options_.checkpoint_every > 0 && (last.epoch + 1) % options_.checkpoint_every == 0;
+    const bool due = last.end_of_epoch && options_.checkpoint_every > 0 &&
+                     (last.epoch + 1) % options_.checkpoint_every == 0;
     if (!options_.checkpoint.empty() && (due || stop_ || done_ == total_steps())) save();
     if (stop_) {
       ending = Ending::stopped_early;

@@ -14,11 +14,11 @@ namespace espalier::train {
 
 /// What callbacks see after each step.
 struct Progress {
-  int64_t step = 0, steps = 0;        ///< of all steps, counted from 1
+  int64_t step = 0, steps = 0;  ///< of all steps, counted from 1
   int64_t epoch = 0, batch = 0, batches = 0;
-  std::vector<double> values;         ///< the loss, then the metrics
-  double rate = 0;                    ///< learning rate of this step
-  double seconds = 0;                 ///< since training began, earlier parts of a resumed run not counted
+  std::vector<double> values;  ///< the loss, then the metrics
+  double rate = 0;             ///< learning rate of this step
+  double seconds = 0;          ///< since training began, earlier parts of a resumed run not counted
   bool end_of_epoch = false;
 };
 
@@ -36,12 +36,13 @@ class ESPALIER_API Callback {
 
 struct TrainerOptions {
   int64_t epochs = 1;
-  int64_t steps = 0;                     ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
+  int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32", target{};
-  nn::Schedule rate{};                     ///< by step; empty: the optimiser's own rate
-  std::filesystem::path checkpoint{};      ///< empty: none; else written every `checkpoint_every` epochs and at the end
+  nn::Schedule rate{};  ///< by step; empty: the optimiser's own rate
+  std::filesystem::path
+      checkpoint{};  ///< empty: none; else written every `checkpoint_every` epochs and at the end
   int64_t checkpoint_every = 1;
-  bool resume = true;                    ///< go on from `checkpoint` when the file exists
+  bool resume = true;  ///< go on from `checkpoint` when the file exists
   std::vector<std::string> value_names{"loss"};
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};  ///< as in CompileOptions
 };
@@ -54,7 +55,8 @@ using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 class ESPALIER_API Trainer {
  public:
   /// `cells` are all parameters of the model, running statistics included.
-  Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader, TrainerOptions options);
+  Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
+          TrainerOptions options);
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
   /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
   /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint.

@@ -22,8 +22,9 @@ using ir::Dtype;
 
 class Demo : public testing::Test {
  protected:
-  fs::path folder_ = fs::temp_directory_path() / ("espalier-demo-" + std::to_string(::getpid()) + "-" +
-                                                  testing::UnitTest::GetInstance()->current_test_info()->name());
+  fs::path folder_ =
+      fs::temp_directory_path() / ("espalier-demo-" + std::to_string(::getpid()) + "-" +
+                                   testing::UnitTest::GetInstance()->current_test_info()->name());
   fs::path log_ = folder_ / "log";
 
   void SetUp() override {
@@ -76,14 +77,17 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
   const fs::path out = folder_ / "out";
   ASSERT_EQ(call(train(out)), 0) << log();
   EXPECT_NE(log().find("bit for bit"), std::string::npos) << log();
-  for (const char* name : {"report.html", "model.onnx", "training.csv", "checkpoint.safetensors", "run.json", "overlays", "outputs/logits.npy"})
+  for (const char* name : {"report.html", "model.onnx", "training.csv", "checkpoint.safetensors", "run.json",
+                           "overlays", "outputs/logits.npy"})
     EXPECT_TRUE(fs::exists(out / name)) << name;
   EXPECT_EQ(read_file(out / "outputs/logits.npy"), read_file(out / "outputs_fresh/logits.npy"));
   const std::string page = read_file(out / "report.html");
   for (const char* part : {"This is ONE volume", "label_1", "label_2", "data:image/png;base64,", "<svg"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
-  for (const char* part : {"http:", "https:", "<script", "<link"}) EXPECT_EQ(page.find(part), std::string::npos) << part;
-  for (const auto& e : fs::recursive_directory_iterator(out)) EXPECT_EQ(e.path().string().find(".tmp-"), std::string::npos) << e.path();
+  for (const char* part : {"http:", "https:", "<script", "<link"})
+    EXPECT_EQ(page.find(part), std::string::npos) << part;
+  for (const auto& e : fs::recursive_directory_iterator(out))
+    EXPECT_EQ(e.path().string().find(".tmp-"), std::string::npos) << e.path();
 
   const std::string checkpoint = read_file(out / "checkpoint.safetensors");
   ASSERT_EQ(call(train(out)), 0) << log();  // only shows what is there
@@ -93,7 +97,9 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
               auto a = train(out);
               a.push_back("--again");
               return a;
-            }()), 0) << log();
+            }()),
+            0)
+      << log();
   EXPECT_NE(log().find("train   "), std::string::npos) << log();
   EXPECT_EQ(read_file(out / "checkpoint.safetensors"), checkpoint);  // a training is its seed's
 }
@@ -101,7 +107,8 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
 TEST_F(Demo, KilledItGoesOnToTheSameBits) {
   const fs::path killed = folder_ / "killed", whole = folder_ / "whole";
   const pid_t child = start(train(killed, 9));
-  for (int i = 0; i < 6000 && !fs::exists(killed / "checkpoint.safetensors"); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (int i = 0; i < 6000 && !fs::exists(killed / "checkpoint.safetensors"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   ::kill(child, SIGKILL);
   wait(child);
   ASSERT_TRUE(fs::exists(killed / "checkpoint.safetensors")) << log();
@@ -115,7 +122,8 @@ TEST_F(Demo, KilledItGoesOnToTheSameBits) {
 TEST_F(Demo, InterruptedItSaysHowToGoOn) {
   const fs::path out = folder_ / "out";
   const pid_t child = start(train(out, 100000));
-  for (int i = 0; i < 6000 && !fs::exists(out / "checkpoint.safetensors"); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (int i = 0; i < 6000 && !fs::exists(out / "checkpoint.safetensors"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   ::kill(child, SIGINT);
   EXPECT_EQ(wait(child), 130);
   EXPECT_NE(log().find("the same call goes on from"), std::string::npos) << log();

@@ -23,7 +23,8 @@ std::string example(const std::string& name) {
 std::vector<double> numbers_after(const std::string& text, const std::string& word) {
   std::vector<double> out;
   const std::regex pattern(word + " +([-+0-9.e]+)");
-  for (std::sregex_iterator i(text.begin(), text.end(), pattern), end; i != end; ++i) out.push_back(std::stod((*i)[1]));
+  for (std::sregex_iterator i(text.begin(), text.end(), pattern), end; i != end; ++i)
+    out.push_back(std::stod((*i)[1]));
   return out;
 }
 
@@ -60,8 +61,8 @@ TEST(Examples, HalfPrecision) {
   nn::LeNet net(init);
   parameters_of(net);
   const ir::Type image{Dtype::f32, {Dim::symbol("batch"), 28, 28, 1}};
-  const Model model =
-      Model::traced([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net(in[0])}; }, std::vector{image});
+  const Model model = Model::traced(
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net(in[0])}; }, std::vector{image});
   format::save_onnx(folder / "lenet.onnx", model.frozen());
   const std::string from = (folder / "lenet.onnx").string(), to = (folder / "half.onnx").string();
   const Outcome o = test::run_command(example("half_precision") + " " + from + " " + to);

@@ -19,7 +19,8 @@ struct Result {
   std::vector<std::string> names;
   std::string bits() const {
     std::string all(reinterpret_cast<const char*>(losses.data()), losses.size() * sizeof(double));
-    for (const Array& a : cells) all.append(static_cast<const char*>(a.data()), static_cast<size_t>(a.bytes()));
+    for (const Array& a : cells)
+      all.append(static_cast<const char*>(a.data()), static_cast<size_t>(a.bytes()));
     return all;
   }
 };
@@ -51,8 +52,9 @@ Result train(Net net, const Loss& loss, const std::vector<Tensor>& batch, const 
 /// bits of its input decide.)
 Result train_unet(const CompileOptions& options) {
   nn::Init init(1);
-  const std::vector<Tensor> batch{Tensor::randn({2, 64, 64, 3}, 2),
-                                  (Tensor::rand({2, 64, 64, 1}, 3) > Tensor::full({2, 64, 64, 1}, 0.5)).cast(Dtype::f32)};
+  const std::vector<Tensor> batch{
+      Tensor::randn({2, 64, 64, 3}, 2),
+      (Tensor::rand({2, 64, 64, 1}, 3) > Tensor::full({2, 64, 64, 1}, 0.5)).cast(Dtype::f32)};
   return train(nn::UNet(3, 1, init, 16), nn::bce_with_logits, batch, options);
 }
 
@@ -91,7 +93,8 @@ TEST(Training, UNetOnTheCpuIsTheReference) {
 TEST(Training, Bf16IsCloseToF32) {
   for (const auto& run : {train_unet, train_resnet}) {
     const Result f32 = run({}), bf16 = run({.precision = "bf16"});
-    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(bf16.losses[i], f32.losses[i], 0.03 * f32.losses[i]) << "step " << i;
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_NEAR(bf16.losses[i], f32.losses[i], 0.03 * f32.losses[i]) << "step " << i;
     EXPECT_EQ(bf16.cells[0].dtype(), Dtype::f32) << "master weights";
     EXPECT_NE(bf16.bits(), f32.bits());
   }

@@ -14,7 +14,9 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-Tensor ones(std::vector<int64_t> dims, Dtype dtype = Dtype::f32) { return Tensor::ones(std::move(dims), dtype); }
+Tensor ones(std::vector<int64_t> dims, Dtype dtype = Dtype::f32) {
+  return Tensor::ones(std::move(dims), dtype);
+}
 
 struct Case {
   const char* name;
@@ -43,28 +45,101 @@ TEST(BadInput, ShapesAndRanks) {
   const nn::Conv2d conv(3, 8, 3, {}, init);
   const nn::BatchNorm norm(8);
   expect_errors({
-      {"add", [] { (void)(ones({2, 3}) + ones({4})); }, {"[2,3]", "[4]"}},
-      {"matmul inner", [] { matmul(ones({2, 3}), ones({4, 5})); }, {"[2,3]", "[4,5]"}},
+      {"add",
+       [] {
+         (void)(ones({2, 3}) + ones({4}));
+       },
+       {"[2,3]", "[4]"}},
+      {"matmul inner",
+       [] {
+         matmul(ones({2, 3}), ones({4, 5}));
+       },
+       {"[2,3]", "[4,5]"}},
       {"matmul rank", [] { matmul(ones({3}), Tensor(1.0)); }, {}},
-      {"reshape", [] { ones({2, 3}).reshape({4, 2}); }, {"[2,3]", "[4,2]"}},
-      {"reshape two unknown", [] { ones({2, 3}).reshape({-1, -1}); }, {"-1"}},
-      {"broadcast_to", [] { ones({2, 3}).broadcast_to({4, 3}); }, {"[2,3]", "[4,3]"}},
-      {"concat", [] { concat(std::vector<Tensor>{ones({2, 3}), ones({2, 4})}, 0); }, {"[2,3]", "[2,4]"}},
+      {"reshape",
+       [] {
+         ones({2, 3}).reshape({4, 2});
+       },
+       {"[2,3]", "[4,2]"}},
+      {"reshape two unknown",
+       [] {
+         ones({2, 3}).reshape({-1, -1});
+       },
+       {"-1"}},
+      {"broadcast_to",
+       [] {
+         ones({2, 3}).broadcast_to({4, 3});
+       },
+       {"[2,3]", "[4,3]"}},
+      {"concat",
+       [] {
+         concat(std::vector<Tensor>{ones({2, 3}), ones({2, 4})}, 0);
+       },
+       {"[2,3]", "[2,4]"}},
       {"concat of nothing", [] { concat(std::vector<Tensor>{}, 0); }, {}},
-      {"linear", [&] { linear(ones({5, 3})); }, {"[5,3]", "[4,2]"}},
-      {"conv channels", [&] { conv(ones({1, 8, 8, 4})); }, {"conv", "4", "3"}},
-      {"conv rank", [&] { conv(ones({8, 8, 3})); }, {"conv"}},
-      {"conv kernel larger than picture", [&] { conv(ones({1, 2, 8, 3})); }, {"conv", "2"}},
-      {"pool larger than picture", [] { nn::max_pool2d(ones({1, 2, 2, 3}), 3); }, {"max_pool"}},
-      {"batch norm", [&] { norm(ones({2, 4, 4, 3}), nn::Mode::eval); }, {"batch_norm"}},
-      {"cross entropy", [] { nn::cross_entropy(ones({4, 3}), ones({5}, Dtype::i32)); }, {"cross_entropy", "[5]", "[4]"}},
-      {"mse", [] { nn::mse(ones({4, 3}), ones({5})); }, {"[4,3]", "[5]"}},
-      {"bce", [] { nn::bce_with_logits(ones({4, 3}), ones({4})); }, {"[4,3]", "[4]"}},
+      {"linear",
+       [&] {
+         linear(ones({5, 3}));
+       },
+       {"[5,3]", "[4,2]"}},
+      {"conv channels",
+       [&] {
+         conv(ones({1, 8, 8, 4}));
+       },
+       {"conv", "4", "3"}},
+      {"conv rank",
+       [&] {
+         conv(ones({8, 8, 3}));
+       },
+       {"conv"}},
+      {"conv kernel larger than picture",
+       [&] {
+         conv(ones({1, 2, 8, 3}));
+       },
+       {"conv", "2"}},
+      {"pool larger than picture",
+       [] {
+         nn::max_pool2d(ones({1, 2, 2, 3}), 3);
+       },
+       {"max_pool"}},
+      {"batch norm",
+       [&] {
+         norm(ones({2, 4, 4, 3}), nn::Mode::eval);
+       },
+       {"batch_norm"}},
+      {"cross entropy",
+       [] {
+         nn::cross_entropy(ones({4, 3}), ones({5}, Dtype::i32));
+       },
+       {"cross_entropy", "[5]", "[4]"}},
+      {"mse",
+       [] {
+         nn::mse(ones({4, 3}), ones({5}));
+       },
+       {"[4,3]", "[5]"}},
+      {"bce",
+       [] {
+         nn::bce_with_logits(ones({4, 3}), ones({4}));
+       },
+       {"[4,3]", "[4]"}},
       {"item", [] { ones({2}).item(); }, {"2"}},
-      {"ragged rows", [] { Tensor::of({{1, 2}, {3, 4, 5}}); }, {}},
-      {"gradient of no scalar", [] { const Tensor x = ones({2}); grad(x * x, std::vector<Tensor>{x}); }, {"f32[2]"}},
+      {"ragged rows",
+       [] {
+         Tensor::of({{1, 2}, {3, 4, 5}});
+       },
+       {}},
+      {"gradient of no scalar",
+       [] {
+         const Tensor x = ones({2});
+         grad(x * x, std::vector<Tensor>{x});
+       },
+       {"f32[2]"}},
       {"empty tensor", [] { (void)(Tensor() + ones({2})); }, {}},
-      {"negative dim", [] { ones({2, -3}); }, {"-3"}},
+      {"negative dim",
+       [] {
+         ones({2, -3});
+       },
+       {"-3"}},
   });
 }
 
@@ -74,14 +149,27 @@ TEST(BadInput, Dtypes) {
   const Parameter p(Array::of<float>({2}, {1, 2}), true, "weights");
   expect_errors({
       {"add", [] { (void)(ones({2}) + ones({2}, Dtype::i32)); }, {"f32", "i32"}},
-      {"matmul", [] { matmul(ones({2, 2}), ones({2, 2}, Dtype::bf16)); }, {"f32", "bf16"}},
+      {"matmul",
+       [] {
+         matmul(ones({2, 2}), ones({2, 2}, Dtype::bf16));
+       },
+       {"f32", "bf16"}},
       {"where", [] { where(ones({2}), ones({2}), ones({2})); }, {"bool", "f32"}},
       {"exp of integers", [] { ones({2}, Dtype::i32).exp(); }, {"exp", "i32"}},
       {"ids of floats", [&] { table(ones({3})); }, {"f32"}},
-      {"labels of floats", [] { nn::cross_entropy(ones({4, 3}), ones({4})); }, {"f32"}},
+      {"labels of floats",
+       [] {
+         nn::cross_entropy(ones({4, 3}), ones({4}));
+       },
+       {"f32"}},
       {"assign dims", [&] { p.assign(ones({3})); }, {"weights", "f32[3]", "f32[2]"}},
       {"assign dtype", [&] { p.assign(ones({2}, Dtype::f64)); }, {"weights", "f64[2]", "f32[2]"}},
-      {"gradient of integers", [] { const Tensor x = ones({2}, Dtype::i32); grad(x.sum(), std::vector<Tensor>{x}); }, {"i32"}},
+      {"gradient of integers",
+       [] {
+         const Tensor x = ones({2}, Dtype::i32);
+         grad(x.sum(), std::vector<Tensor>{x});
+       },
+       {"i32"}},
   });
 }
 
@@ -89,15 +177,31 @@ TEST(BadInput, Axes) {
   const Tensor x = ones({2, 3});
   expect_errors({
       {"sum", [&] { x.sum({2}); }, {"2"}},
-      {"sum twice", [&] { x.sum({0, 0}); }, {}},
+      {"sum twice",
+       [&] {
+         x.sum({0, 0});
+       },
+       {}},
       {"argmax", [&] { x.argmax(5); }, {"5"}},
       {"softmax", [&] { softmax(x, 2); }, {"softmax", "2"}},
-      {"transpose", [&] { x.transpose({0, 2}); }, {"transpose"}},
-      {"transpose twice", [&] { x.transpose({1, 1}); }, {"transpose"}},
+      {"transpose",
+       [&] {
+         x.transpose({0, 2});
+       },
+       {"transpose"}},
+      {"transpose twice",
+       [&] {
+         x.transpose({1, 1});
+       },
+       {"transpose"}},
       {"slice", [&] { x.slice(1, 2, 5); }, {"slice"}},
       {"slice axis", [&] { x.slice(4, 0, 1); }, {"4"}},
       {"dim", [&] { (void)x.dim(-3); }, {"-3"}},
-      {"concat", [&] { concat(std::vector<Tensor>{x, x}, 2); }, {"2"}},
+      {"concat",
+       [&] {
+         concat(std::vector<Tensor>{x, x}, 2);
+       },
+       {"2"}},
   });
 }
 
@@ -109,25 +213,38 @@ TEST(BadInput, CompiledFunctions) {
       {"precision", [&] { compile(same, {.precision = "f8"})({x}); }, {"f8", "bf16"}},
       {"target", [&] { compile(same, {.target = "tpu"})({x}); }, {"tpu", "cpu"}},
       {"pass", [&] { compile(same, {.disabled_passes = {"magic"}})({x}); }, {"magic", "simplify"}},
-      {"model arguments", [&] { model({x, x}); }, {"copy", "2", "1"}},
+      {"model arguments",
+       [&] {
+         model({x, x});
+       },
+       {"copy", "2", "1"}},
       {"model dims", [&] { model({x}); }, {"copy", "x0", "f32[2]", "f32[2,3]"}},
-      {"step argument", [&] {
+      {"step argument",
+       [&] {
          Compiled c = compile(same, {.argument_names = {"image"}});
          c.step(std::vector{ir::Type{Dtype::f32, {2}}}).set_input(0, Array(Dtype::f32, {3}));
-       }, {"image", "f32[3]", "f32[2]"}},
-      {"value inside a trace", [&] {
-         compile([](const std::vector<Tensor>& in) { return (void)in[0].item(), in; })({ones({1})});
-       }, {}},
-      {"empty result", [&] { compile([](const std::vector<Tensor>&) { return std::vector<Tensor>(1); })({x}); }, {"result 0"}},
+       },
+       {"image", "f32[3]", "f32[2]"}},
+      {"value inside a trace",
+       [&] { compile([](const std::vector<Tensor>& in) { return (void)in[0].item(), in; })({ones({1})}); },
+       {}},
+      {"empty result",
+       [&] { compile([](const std::vector<Tensor>&) { return std::vector<Tensor>(1); })({x}); },
+       {"result 0"}},
       {"threads", [] { set_threads(0); }, {"0"}},
   });
 }
 
 TEST(BadInput, LabelsOutOfRange) {
   for (const char* target : {"cpu", "reference"}) {
-    Compiled loss = compile([](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {nn::cross_entropy(in[0], in[1])}; },
-                            {.target = target, .argument_ranges = {{1, {0, 3}}}, .argument_names = {"logits", "label"}});
-    const auto call = [&](double label) { return [&loss, label] { loss({ones({2, 3}), Tensor::of({0, label}, Dtype::i32)}); }; };
+    Compiled loss = compile(
+        [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+          return {nn::cross_entropy(in[0], in[1])};
+        },
+        {.target = target, .argument_ranges = {{1, {0, 3}}}, .argument_names = {"logits", "label"}});
+    const auto call = [&](double label) {
+      return [&loss, label] { loss({ones({2, 3}), Tensor::of({0, label}, Dtype::i32)}); };
+    };
     expect_errors({{"above", call(3), {"label", "3"}}, {"below", call(-1), {"label", "-1"}}});
     call(2)();
   }
@@ -137,7 +254,8 @@ TEST(BadInput, TrainerOptionsAndBatches) {
   nn::Init init(1);
   nn::Linear net(3, 1, init);
   nn::Sgd sgd(parameters_of(net));
-  const auto samples = std::make_shared<data::FakeData>(10, std::vector<data::FakeField>{{"x", {Dtype::f32, {3}}}});
+  const auto samples =
+      std::make_shared<data::FakeData>(10, std::vector<data::FakeField>{{"x", {Dtype::f32, {3}}}});
   data::DataLoader loader(samples, {.batch_size = 4});
   const auto train = [&](const train::LossFn& loss, train::TrainerOptions options) {
     train::Trainer(loss, parameters_of(net), sgd, loader, std::move(options)).fit();
@@ -145,8 +263,11 @@ TEST(BadInput, TrainerOptionsAndBatches) {
   const auto mean = [&](const std::vector<Tensor>& b) { return std::vector<Tensor>{net(b[0]).mean()}; };
   expect_errors({
       {"epochs", [&] { train(mean, {.epochs = -1}); }, {"epochs", "-1"}},
-      {"no loss", [&] { train([](const std::vector<Tensor>&) { return std::vector<Tensor>{}; }, {}); }, {"loss"}},
-      {"vector for a loss", [&] { train([&](const std::vector<Tensor>& b) { return std::vector<Tensor>{net(b[0])}; }, {}); },
+      {"no loss",
+       [&] { train([](const std::vector<Tensor>&) { return std::vector<Tensor>{}; }, {}); },
+       {"loss"}},
+      {"vector for a loss",
+       [&] { train([&](const std::vector<Tensor>& b) { return std::vector<Tensor>{net(b[0])}; }, {}); },
        {"f32[4,1]"}},
       {"batch size", [&] { data::DataLoader(samples, {.batch_size = 0}); }, {"0"}},
       {"last batch not full", [&] { train(mean, {}); }, {"2", "4", "drop_last"}},
@@ -156,9 +277,11 @@ TEST(BadInput, TrainerOptionsAndBatches) {
 /// Mean squares of a layer on 12 samples, 6 batches an epoch.
 struct Fragile {
   Fragile(const Array& x, train::TrainerOptions options)
-      : loader(std::make_shared<data::ArrayDataset>(std::vector<data::NamedArray>{{"x", x}}), {.batch_size = 2}),
-        trainer([this](const std::vector<Tensor>& b) { return std::vector<Tensor>{net(b[0]).square().mean()}; }, cells, sgd, loader,
-                std::move(options)) {}
+      : loader(std::make_shared<data::ArrayDataset>(std::vector<data::NamedArray>{{"x", x}}),
+               {.batch_size = 2}),
+        trainer(
+            [this](const std::vector<Tensor>& b) { return std::vector<Tensor>{net(b[0]).square().mean()}; },
+            cells, sgd, loader, std::move(options)) {}
   nn::Init init{1};
   nn::Linear net{3, 1, init};
   std::vector<Parameter> cells = parameters_of(net);
@@ -173,7 +296,8 @@ TEST(BadInput, ALossThatIsNotFiniteEndsTheTraining) {
   Array x(Dtype::f32, {12, 3});
   x.write<float>()[3 * 7] = std::nanf("");  // sample 7 is in the fourth batch
   Fragile run(x, {.checkpoint = path});
-  expect_errors({{"nan", [&] { run.trainer.fit(); }, {"step 4", "epoch 1", "batch 4", "nan", path.string()}}});
+  expect_errors(
+      {{"nan", [&] { run.trainer.fit(); }, {"step 4", "epoch 1", "batch 4", "nan", path.string()}}});
   EXPECT_FALSE(std::filesystem::exists(path)) << "a checkpoint of broken weights";
 }
 
@@ -183,9 +307,13 @@ TEST(BadInput, ADivergingTrainingKeepsItsLastCheckpoint) {
   const Array x = Tensor::randn({12, 3}, 2).array();
   Fragile sound(x, {.epochs = 1, .rate = nn::constant_rate(0.01), .checkpoint = folder / "sound"});
   sound.trainer.fit();
-  Fragile run(x, {.epochs = 5, .rate = [](int64_t step) { return step < 6 ? 0.01 : 1e20; }, .checkpoint = path});
-  expect_errors({{"divergence", [&] { run.trainer.fit(); }, {"epoch 2", "not finite", path.string(), "learning rate"}}});
-  EXPECT_TRUE(test::file_text(path) == test::file_text(folder / "sound")) << "not the checkpoint of the first epoch";
+  Fragile run(x,
+              {.epochs = 5, .rate = [](int64_t step) { return step < 6 ? 0.01 : 1e20; }, .checkpoint = path});
+  expect_errors({{"divergence",
+                  [&] { run.trainer.fit(); },
+                  {"epoch 2", "not finite", path.string(), "learning rate"}}});
+  EXPECT_TRUE(test::file_text(path) == test::file_text(folder / "sound"))
+      << "not the checkpoint of the first epoch";
 }
 
 /// What the process with a cache of its own does.
@@ -225,7 +353,8 @@ TEST(ObjectCache, DamagedFilesAreCompiledAgain) {
       std::ofstream(file, std::ios::binary) << text;
     }
     EXPECT_EQ(result(), want);
-    for (const std::filesystem::path& file : files) EXPECT_GT(std::filesystem::file_size(file), 100u) << "not written again";
+    for (const std::filesystem::path& file : files)
+      EXPECT_GT(std::filesystem::file_size(file), 100u) << "not written again";
   }
 }
 

@@ -73,10 +73,10 @@ void expect_same_bits_after(int signal, std::span<const int> at_steps, int code)
   whole.fit();
   for (const int step : at_steps) {
     const TemporaryFolder folder;
-    const test::Outcome o = test::run_again(
-        "Killed.DISABLED_Training", "ESPALIER_TEST_CHECKPOINT=" + (folder / "checkpoint").string() +
-                                        " ESPALIER_TEST_SIGNAL=" + std::to_string(signal) +
-                                        " ESPALIER_TEST_STEP=" + std::to_string(step));
+    const test::Outcome o = test::run_again("Killed.DISABLED_Training",
+                                            "ESPALIER_TEST_CHECKPOINT=" + (folder / "checkpoint").string() +
+                                                " ESPALIER_TEST_SIGNAL=" + std::to_string(signal) +
+                                                " ESPALIER_TEST_STEP=" + std::to_string(step));
     EXPECT_EQ(o.code, code) << o.output;
     SmallTraining rest({.checkpoint = folder / "checkpoint"});
     EXPECT_EQ(rest.fit(), Ending::finished);
@@ -85,7 +85,8 @@ void expect_same_bits_after(int signal, std::span<const int> at_steps, int code)
 }
 
 TEST(Killed, GoesOnFromTheLastCheckpointToTheSameBits) {
-  expect_same_bits_after(SIGKILL, std::vector<int>{2, 13}, 128 + SIGKILL);  // before and after a first checkpoint
+  expect_same_bits_after(SIGKILL, std::vector<int>{2, 13},
+                         128 + SIGKILL);  // before and after a first checkpoint
 }
 
 TEST(Interrupted, EndsWithACheckpointAndGoesOnToTheSameBits) {
@@ -148,7 +149,8 @@ TEST(Checkpoint, DamageIsNamedAndChangesNothing) {
 
 TEST(Checkpoint, OfAnotherModelIsRefused) {
   const TemporaryFolder folder;
-  const Parameter a(ir::Array::of<float>({2}, {1, 2}), true, "a"), b(ir::Array::of<float>({3}, {1, 2, 3}), true, "b");
+  const Parameter a(ir::Array::of<float>({2}, {1, 2}), true, "a"),
+      b(ir::Array::of<float>({3}, {1, 2, 3}), true, "b");
   const auto load = [&](std::vector<NamedParameter> cells) {
     return error_of([&] { (void)load_checkpoint(folder / "c", cells); });
   };
@@ -156,8 +158,11 @@ TEST(Checkpoint, OfAnotherModelIsRefused) {
   EXPECT_EQ(load({{"a", a}, {"b", b}}), "no error");
   EXPECT_THAT(load({{"a", a}}), HasSubstr("another number of tensors"));
   EXPECT_THAT(load({{"a", a}, {"c", b}}), HasSubstr("lacks tensor c"));
-  EXPECT_THAT(load({{"a", b}, {"b", b}}), testing::AllOf(HasSubstr("tensor a"), HasSubstr("f32[2]"), HasSubstr("f32[3]")));
-  EXPECT_THAT(error_of([&] { (void)load_checkpoint(folder / "none", std::vector<NamedParameter>{{"a", a}}); }),
+  EXPECT_THAT(load({{"a", b}, {"b", b}}),
+              testing::AllOf(HasSubstr("tensor a"), HasSubstr("f32[2]"), HasSubstr("f32[3]")));
+  EXPECT_THAT(error_of([&] {
+                (void)load_checkpoint(folder / "none", std::vector<NamedParameter>{{"a", a}});
+              }),
               HasSubstr((folder / "none").string()));
 }
 
@@ -166,7 +171,8 @@ TEST(Checkpoint, OfAnotherPrecisionIsRefused) {
   SmallTraining f32({.checkpoint = folder / "c"});
   f32.fit();
   SmallTraining bf16({.precision = "bf16", .checkpoint = folder / "c"});
-  EXPECT_THAT(error_of([&] { bf16.fit(); }), testing::AllOf(HasSubstr("another precision"), HasSubstr("f32"), HasSubstr("bf16")));
+  EXPECT_THAT(error_of([&] { bf16.fit(); }),
+              testing::AllOf(HasSubstr("another precision"), HasSubstr("f32"), HasSubstr("bf16")));
 }
 
 }  // namespace

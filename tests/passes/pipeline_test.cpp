@@ -16,8 +16,11 @@ namespace espalier::test {
 namespace {
 
 pass::PassContext context() {
-  return {.spec = run::find_target("cpu").spec(), .evaluate = target::reference::evaluate_node, .precision = pass::Precision::f32,
-          .exact = false, .loss_scale = 1};
+  return {.spec = run::find_target("cpu").spec(),
+          .evaluate = target::reference::evaluate_node,
+          .precision = pass::Precision::f32,
+          .exact = false,
+          .loss_scale = 1};
 }
 
 class EachPass : public testing::TestWithParam<std::string> {};
@@ -34,9 +37,11 @@ TEST_P(EachPass, KeepsTheMeaningAndIsIdempotent) {
       const ir::Graph next = p.run(graph, context());
       if (p.name == GetParam()) {
         ir::verify(next);
-        expect_close(target::reference::evaluate(next, random.inputs), random.want, 4, GetParam() + " seed " + std::to_string(seed));
+        expect_close(target::reference::evaluate(next, random.inputs), random.want, 4,
+                     GetParam() + " seed " + std::to_string(seed));
         EXPECT_TRUE(rewrite::same_outputs(next, p.run(next, context())))
-            << p.name << " seed " << seed << "\n" << ir::print(next) << ir::print(p.run(next, context()));
+            << p.name << " seed " << seed << "\n"
+            << ir::print(next) << ir::print(p.run(next, context()));
         break;
       }
       graph = next;
@@ -49,14 +54,17 @@ std::vector<std::string> pass_names() {
   for (const pass::Pass& p : pass::pipeline()) names.emplace_back(p.name);
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(Pipeline, EachPass, testing::ValuesIn(pass_names()), [](const auto& i) { return i.param; });
+INSTANTIATE_TEST_SUITE_P(Pipeline, EachPass, testing::ValuesIn(pass_names()),
+                         [](const auto& i) { return i.param; });
 
-std::vector<ir::Array> run_on_cpu(const ir::Graph& graph, const std::vector<ir::Array>& inputs, run::CompileOptions options = {}) {
+std::vector<ir::Array> run_on_cpu(const ir::Graph& graph, const std::vector<ir::Array>& inputs,
+                                  run::CompileOptions options = {}) {
   options.target = &run::find_target("cpu");
   const auto program = run::Program::compile(graph, options);
   run::Executor executor(program);
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].bytes() > 0) std::memcpy(executor.input(i), inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
+    if (inputs[i].bytes() > 0)
+      std::memcpy(executor.input(i), inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
   executor.poison();
   executor.run();
   std::vector<ir::Array> out;
@@ -80,7 +88,8 @@ TEST_P(CpuProgram, GivesWhatTheReferenceGives) {
       options.nodes = 12;
       options.dtypes = ir::dtype_set(dtype);
       const RandomGraph random = random_graph(rng, options);
-      SCOPED_TRACE(std::string(ir::dtype_name(dtype)) + " seed " + std::to_string(GetParam() * 1000 + static_cast<int>(seed)));
+      SCOPED_TRACE(std::string(ir::dtype_name(dtype)) + " seed " +
+                   std::to_string(GetParam() * 1000 + static_cast<int>(seed)));
       expect_close(run_on_cpu(random.graph, random.inputs), random.want, 8);
     }
 }

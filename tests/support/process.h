@@ -9,7 +9,7 @@
 namespace espalier::test {
 
 struct Outcome {
-  int code = -1;  ///< exit code; 128 + signal when a signal ended it
+  int code = -1;       ///< exit code; 128 + signal when a signal ended it
   std::string output;  ///< stdout and stderr
 };
 

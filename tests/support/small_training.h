@@ -33,9 +33,15 @@ class SmallTraining {
   static constexpr int64_t epochs = 4, steps = 20;
 
   explicit SmallTraining(train::TrainerOptions options = {})
-      : first_(6, 8, init_), second_(8, 2, init_), norm_(8), dropout_{.rate = 0.25, .generator = Generator(5)},
-        cells_(collect()), adam_(cells_, {.rate = 0.05}), loader_(samples(), {.batch_size = 8, .shuffle = true, .seed = 9}),
-        trainer_([this](const std::vector<Tensor>& b) { return loss(b); }, cells_, adam_, loader_, complete(std::move(options))) {}
+      : first_(6, 8, init_),
+        second_(8, 2, init_),
+        norm_(8),
+        dropout_{.rate = 0.25, .generator = Generator(5)},
+        cells_(collect()),
+        adam_(cells_, {.rate = 0.05}),
+        loader_(samples(), {.batch_size = 8, .shuffle = true, .seed = 9}),
+        trainer_([this](const std::vector<Tensor>& b) { return loss(b); }, cells_, adam_, loader_,
+                 complete(std::move(options))) {}
 
   train::Trainer& trainer() { return trainer_; }
   train::Ending fit() { return trainer_.fit(); }

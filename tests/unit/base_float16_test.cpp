@@ -13,10 +13,8 @@ TEST(Float16, EveryF16IsAFloatAndBack) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto h = static_cast<uint16_t>(bits);
     const float value = f16_value(h);
-    if (std::isnan(value))
-      EXPECT_TRUE(std::isnan(f16_value(f16_bits(value)))) << bits;
-    else
-      EXPECT_EQ(f16_bits(value), h);
+    if (std::isnan(value)) EXPECT_TRUE(std::isnan(f16_value(f16_bits(value)))) << bits;
+    else EXPECT_EQ(f16_bits(value), h);
   }
 }
 
@@ -24,10 +22,8 @@ TEST(Float16, EveryBf16IsAFloatAndBack) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto b = static_cast<uint16_t>(bits);
     const float value = bf16_value(b);
-    if (std::isnan(value))
-      EXPECT_TRUE(std::isnan(bf16_value(bf16_bits(value)))) << bits;
-    else
-      EXPECT_EQ(bf16_bits(value), b);
+    if (std::isnan(value)) EXPECT_TRUE(std::isnan(bf16_value(bf16_bits(value)))) << bits;
+    else EXPECT_EQ(bf16_bits(value), b);
   }
 }
 

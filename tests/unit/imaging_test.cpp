@@ -52,7 +52,10 @@ TEST(Score, CountsVoxelsOfTheSliceAndNotOfItsPadding) {
   count_slice(d, 0, logits_of(d, truth).data(), counts);
   EXPECT_EQ(counts[0], (DiceCount{360, 360, 360}));
   EXPECT_EQ(counts[1], (DiceCount{200, 200, 200}));
-  count_slice(d, 1, logits_of(d, [](int64_t y, int64_t x, int k) { return truth(y, x, k) && (k == 1 || x < 18); }).data(), counts);
+  count_slice(
+      d, 1,
+      logits_of(d, [](int64_t y, int64_t x, int k) { return truth(y, x, k) && (k == 1 || x < 18); }).data(),
+      counts);
   EXPECT_EQ(counts[0], (DiceCount{540, 540, 720}));
   EXPECT_EQ(dice_of(counts), (std::vector<double>{2.0 * 540 / 1260, 1.0}));
   EXPECT_EQ(DiceCount{}.dice(), 1.0);
@@ -86,25 +89,31 @@ TEST(Overlay, ShowsSliceTruthAndFound) {
   const auto grey = [](const Colour& c) { return c[0] == c[1] && c[1] == c[2]; };
   for (const int64_t y : {0, 15, 39}) EXPECT_TRUE(grey(pixel(0, y, 7)));
   EXPECT_TRUE(grey(pixel(1, 30, 30)));
-  EXPECT_FALSE(grey(pixel(1, 15, 30)));            // output 0
-  EXPECT_FALSE(grey(pixel(1, 30, 7)));             // output 1
-  EXPECT_TRUE(grey(pixel(2, 15, 30)));             // nothing was found
+  EXPECT_FALSE(grey(pixel(1, 15, 30)));                         // output 0
+  EXPECT_FALSE(grey(pixel(1, 30, 7)));                          // output 1
+  EXPECT_TRUE(grey(pixel(2, 15, 30)));                          // nothing was found
   const Colour edge = pixel(1, 10, 30), colour = colour_of(0);  // a border is nearly the plain colour
   for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(edge[c], colour[c], 26);
 }
 
 TEST(Report, IsSelfContainedAndEscapesNames) {
-  Report r{.title = "one <volume>", .caution = "This is ONE volume.", .split = "a & b", .processor = "p", .outputs = {"label \"1\""}};
+  Report r{.title = "one <volume>",
+           .caution = "This is ONE volume.",
+           .split = "a & b",
+           .processor = "p",
+           .outputs = {"label \"1\""}};
   r.history = parse_history("step,epoch,rate,loss,Dice\n1,0,0.1,1.5,0.25\n2,0,0.1,1.25,0.5\n");
   ASSERT_EQ(r.history.size(), 2u);
   EXPECT_EQ(r.history[1].dice, 0.5);
   r.engines.push_back({.precision = "f32", .dice = {0.9625}});
   r.pictures.push_back({"slice 3", std::string("\x89PNG\0", 5)});
   const std::string page = to_html(r);
-  for (const char* part : {"one &lt;volume&gt;", "a &amp; b", "label &quot;1&quot;", "0.9625", "This is ONE volume.", "<svg", "<polyline",
-                           "data:image/png;base64,iVBORwA=", "prefers-color-scheme: dark", "not measured"})
+  for (const char* part :
+       {"one &lt;volume&gt;", "a &amp; b", "label &quot;1&quot;", "0.9625", "This is ONE volume.", "<svg",
+        "<polyline", "data:image/png;base64,iVBORwA=", "prefers-color-scheme: dark", "not measured"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
-  for (const char* part : {"http:", "https:", "<script", "<link", "url(", "@import"}) EXPECT_EQ(page.find(part), std::string::npos) << part;
+  for (const char* part : {"http:", "https:", "<script", "<link", "url(", "@import"})
+    EXPECT_EQ(page.find(part), std::string::npos) << part;
   EXPECT_NE(to_summary(r).find("0.9625"), std::string::npos);
   EXPECT_THROW(parse_history("step,loss\n1,2\n"), UserError);
   EXPECT_THROW(parse_history("step,loss,Dice\n1,2\n"), UserError);

@@ -35,7 +35,8 @@ TEST(Schedule, RefusesImpossibleCounts) {
 }
 
 /// Five steps of an optimiser on sum(a p^2), whose gradient is 2 a p, against `formula`(p, g, step from 1).
-void expect_follows(const Parameter& p, Optimiser& optimiser, const std::function<void(Vector&, const Vector&, int)>& formula) {
+void expect_follows(const Parameter& p, Optimiser& optimiser,
+                    const std::function<void(Vector&, const Vector&, int)>& formula) {
   const Vector a{1, 0.5, 3};
   Compiled step = compile([&](const std::vector<Tensor>&) -> std::vector<Tensor> {
     const Tensor loss = (p.tensor().square() * Tensor::of({1, 0.5, 3})).sum();
@@ -51,7 +52,8 @@ void expect_follows(const Parameter& p, Optimiser& optimiser, const std::functio
     EXPECT_NEAR(loss, wanted_loss, 1e-4 * (1 + wanted_loss)) << "step " << t;
     formula(want, g, t);
     for (size_t i = 0; i < 3; ++i)
-      EXPECT_NEAR(p.storage().at(static_cast<int64_t>(i)), want[i], 2e-5) << "step " << t << ", element " << i;
+      EXPECT_NEAR(p.storage().at(static_cast<int64_t>(i)), want[i], 2e-5)
+          << "step " << t << ", element " << i;
   }
 }
 
@@ -141,21 +143,25 @@ TEST(BatchNorm, NormalisesAndTracksTheUnbiasedVariance) {
   BatchNorm norm(2, 0.1, 1e-5);
   parameters_of(norm);
   const Tensor x = Tensor::randn({3, 2, 2, 2}, 4) * 2 + 1;
-  Compiled step = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {norm(in[0], Mode::train)}; });
+  Compiled step = compile(
+      [&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {norm(in[0], Mode::train)}; });
   const std::vector<float> y = step({x})[0].to_vector<float>(), e = x.to_vector<float>();
   for (size_t c = 0; c < 2; ++c) {
     double mean = 0, var = 0;
     for (size_t i = c; i < e.size(); i += 2) mean += e[i] / 12;
     for (size_t i = c; i < e.size(); i += 2) var += (e[i] - mean) * (e[i] - mean);
-    for (size_t i = c; i < e.size(); i += 2) EXPECT_NEAR(y[i], (e[i] - mean) / std::sqrt(var / 12 + 1e-5), 1e-4);
+    for (size_t i = c; i < e.size(); i += 2)
+      EXPECT_NEAR(y[i], (e[i] - mean) / std::sqrt(var / 12 + 1e-5), 1e-4);
     EXPECT_NEAR(norm.running_mean.storage().at(static_cast<int64_t>(c)), 0.1 * mean, 1e-5);
     EXPECT_NEAR(norm.running_var.storage().at(static_cast<int64_t>(c)), 0.9 + 0.1 * var / 11, 1e-5);
   }
   const Tensor fixed = norm(x, Mode::eval);
   for (size_t i = 0; i < e.size(); ++i) {
     const auto c = static_cast<int64_t>(i % 2);
-    EXPECT_NEAR(fixed.to_vector<float>()[i], (e[i] - norm.running_mean.storage().at(c)) /
-                                                 std::sqrt(norm.running_var.storage().at(c) + 1e-5), 1e-4);
+    EXPECT_NEAR(
+        fixed.to_vector<float>()[i],
+        (e[i] - norm.running_mean.storage().at(c)) / std::sqrt(norm.running_var.storage().at(c) + 1e-5),
+        1e-4);
   }
 }
 
@@ -173,7 +179,8 @@ TEST(LayerNorm, NormalisesEachRow) {
     double mean = 0, var = 0;
     for (size_t i = 0; i < 5; ++i) mean += e[5 * r + i] / 5;
     for (size_t i = 0; i < 5; ++i) var += (e[5 * r + i] - mean) * (e[5 * r + i] - mean) / 5;
-    for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(y[5 * r + i], (e[5 * r + i] - mean) / std::sqrt(var + 1e-5), 1e-4);
+    for (size_t i = 0; i < 5; ++i)
+      EXPECT_NEAR(y[5 * r + i], (e[5 * r + i] - mean) / std::sqrt(var + 1e-5), 1e-4);
   }
 }
 
@@ -188,7 +195,8 @@ TEST(GroupNorm, NormalisesEachGroupOfChannels) {
       for (size_t p = 0; p < 3; ++p)
         for (size_t c = 2 * g; c < 2 * g + 2; ++c) mean += e[at(n, p, c)] / 6;
       for (size_t p = 0; p < 3; ++p)
-        for (size_t c = 2 * g; c < 2 * g + 2; ++c) var += (e[at(n, p, c)] - mean) * (e[at(n, p, c)] - mean) / 6;
+        for (size_t c = 2 * g; c < 2 * g + 2; ++c)
+          var += (e[at(n, p, c)] - mean) * (e[at(n, p, c)] - mean) / 6;
       for (size_t p = 0; p < 3; ++p)
         for (size_t c = 2 * g; c < 2 * g + 2; ++c)
           EXPECT_NEAR(y[at(n, p, c)], (e[at(n, p, c)] - mean) / std::sqrt(var + 1e-5), 1e-4);
@@ -241,8 +249,9 @@ TEST(Conv2d, IsTheNaiveSum) {
               for (int64_t i = 0; i < 2; ++i) {
                 const int64_t r = 2 * h - 1 + kh, c = 2 * w - 1 + kw;
                 if (r < 0 || r >= 5 || c < 0 || c >= 7) continue;
-                want += static_cast<double>(e[static_cast<size_t>(((n * 5 + r) * 7 + c) * 4 + o / 3 * 2 + i)]) *
-                        conv.weight.storage().at(((o * 3 + kh) * 3 + kw) * 2 + i);
+                want +=
+                    static_cast<double>(e[static_cast<size_t>(((n * 5 + r) * 7 + c) * 4 + o / 3 * 2 + i)]) *
+                    conv.weight.storage().at(((o * 3 + kh) * 3 + kw) * 2 + i);
               }
           EXPECT_NEAR(got[static_cast<size_t>(at)], want, 1e-4);
         }
@@ -276,15 +285,18 @@ TEST(Embedding, GivesRowsOfItsTable) {
 
 TEST(Losses, FollowTheirFormulas) {
   const Tensor logits = Tensor::of({{1, 2, 0.5}, {-1, 0, 3}}), labels = Tensor::of({1, 2}, Dtype::i32);
-  const double a = std::log(std::exp(1) + std::exp(2) + std::exp(0.5)) - 2, b = std::log(std::exp(-1) + 1 + std::exp(3)) - 3;
+  const double a = std::log(std::exp(1) + std::exp(2) + std::exp(0.5)) - 2,
+               b = std::log(std::exp(-1) + 1 + std::exp(3)) - 3;
   EXPECT_NEAR(cross_entropy(logits, labels).item(), (a + b) / 2, 1e-5);
   EXPECT_NEAR(accuracy(logits, Tensor::of({1, 0}, Dtype::i32)).item(), 0.5, 1e-6);
   const auto bce = [](double x, double t) { return std::log1p(std::exp(-x)) + (1 - t) * x; };
-  EXPECT_NEAR(bce_with_logits(Tensor::of({2, -1}), Tensor::of({1, 0.25})).item(), (bce(2, 1) + bce(-1, 0.25)) / 2, 1e-5);
+  EXPECT_NEAR(bce_with_logits(Tensor::of({2, -1}), Tensor::of({1, 0.25})).item(),
+              (bce(2, 1) + bce(-1, 0.25)) / 2, 1e-5);
   EXPECT_NEAR(bce_with_logits(Tensor::of({-200, 200}), Tensor::of({0, 1})).item(), 0, 1e-6);
   EXPECT_NEAR(mse(Tensor::of({1, 2}), Tensor::of({3, 5})).item(), 6.5, 1e-5);
   const double p = 1 / (1 + std::exp(-0.5));
-  EXPECT_NEAR(dice_loss(Tensor::of({0.5, 0.5}).reshape({2, 1}), Tensor::of({1, 0}).reshape({2, 1})).item(), 1 - (2 * p + 1) / (2 * p + 1 + 1), 1e-5);
+  EXPECT_NEAR(dice_loss(Tensor::of({0.5, 0.5}).reshape({2, 1}), Tensor::of({1, 0}).reshape({2, 1})).item(),
+              1 - (2 * p + 1) / (2 * p + 1 + 1), 1e-5);
 }
 
 }  // namespace

@@ -28,11 +28,14 @@ std::vector<Array> numbered(const fs::path& folder, const std::string& stem) {
 }
 
 /// Empty, or why the results differ.
-std::string compare(const ir::Graph& graph, const std::vector<Array>& inputs, const std::vector<Array>& want, const test::Tolerance& t) {
+std::string compare(const ir::Graph& graph, const std::vector<Array>& inputs, const std::vector<Array>& want,
+                    const test::Tolerance& t) {
   const std::vector<Array> got = target::reference::evaluate(graph, inputs);
   if (got.size() < want.size()) return "fewer results than recorded";
   for (size_t i = 0; i < want.size(); ++i)
-    if (const auto same = test::close(got[i], want[i], is_float(want[i].dtype()) ? t : test::Tolerance{1e-3, 1e-4, 2}); !same)
+    if (const auto same =
+            test::close(got[i], want[i], is_float(want[i].dtype()) ? t : test::Tolerance{1e-3, 1e-4, 2});
+        !same)
       return "output " + std::to_string(i) + ": " + same.message();
   return "";
 }
@@ -48,7 +51,8 @@ ir::Graph load_case(const fs::path& model, std::vector<Array>& inputs) {
     std::vector<Array> left;
     const std::vector<std::string> names = format::onnx_input_names(model);
     for (size_t i = 0; i < inputs.size() && i < names.size(); ++i) {
-      if (inputs[i].rank() <= 1 && (i > 0 || is_integer(inputs[i].dtype()) || inputs.size() == 3)) options.constants[names[i]] = inputs[i];
+      if (inputs[i].rank() <= 1 && (i > 0 || is_integer(inputs[i].dtype()) || inputs.size() == 3))
+        options.constants[names[i]] = inputs[i];
       else left.push_back(inputs[i]);
     }
     inputs = left;
@@ -75,10 +79,12 @@ TEST(OnnxConformance, NodeTests) {
     } catch (const UserError& e) {
       ++refused;
       const ErrorFields& f = e.fields();
-      std::cout << "refused " << name << ": " << f.problem << (f.got.empty() ? "" : " (got " + f.got.substr(0, 80) + ")") << "\n";
+      std::cout << "refused " << name << ": " << f.problem
+                << (f.got.empty() ? "" : " (got " + f.got.substr(0, 80) + ")") << "\n";
     }
   }
-  std::cout << passed << " of " << cases.size() << " passed, " << refused << " refused, " << wrong << " wrong\n";
+  std::cout << passed << " of " << cases.size() << " passed, " << refused << " refused, " << wrong
+            << " wrong\n";
   EXPECT_GE(passed, 756);  // of 932; what is refused stands in the log with its reason
   EXPECT_EQ(wrong, 0);
 }
@@ -88,13 +94,15 @@ TEST(OnnxConformance, Networks) {
   const fs::path root = fs::path(ESPALIER_SOURCE_DIR) / "../shared/data/onnx-models";
   if (!fs::exists(root)) GTEST_SKIP() << "no models in " << root;
   int passed = 0, wrong = 0;
-  for (const char* const name : {"github/ort_mnist", "github/wonnx_opt-mnist", "github/pytorch_cifar_ImageClassifier",
-                                 "github/pytorch_iris_Network", "github/ultraface_RFB-320", "github/basic_pitch_nmp",
-                                 "github/magika_standard_v3_3", "github/niivue_brain_gwm_meshnet3d", "npm/ch_PP-OCRv4_det_infer",
-                                 "npm/ch_ppocr_mobile_v2.0_cls_infer", "npm/oww_alexa_v0.1", "npm/oww_hello_deepa",
-                                 "npm/oww_hey_mycroft_v0.1", "npm/oww_hey_rhasspy_v0.1", "npm/silero_vad", "npm/silero_vad_op18_ifless",
-                                 "unsupported-cases/qonnx_jettagging"}) {
-    const fs::path model = root / (std::string(name) + ".onnx"), recorded = root / (std::string(name) + ".ref");
+  for (const char* const name :
+       {"github/ort_mnist", "github/wonnx_opt-mnist", "github/pytorch_cifar_ImageClassifier",
+        "github/pytorch_iris_Network", "github/ultraface_RFB-320", "github/basic_pitch_nmp",
+        "github/magika_standard_v3_3", "github/niivue_brain_gwm_meshnet3d", "npm/ch_PP-OCRv4_det_infer",
+        "npm/ch_ppocr_mobile_v2.0_cls_infer", "npm/oww_alexa_v0.1", "npm/oww_hello_deepa",
+        "npm/oww_hey_mycroft_v0.1", "npm/oww_hey_rhasspy_v0.1", "npm/silero_vad",
+        "npm/silero_vad_op18_ifless", "unsupported-cases/qonnx_jettagging"}) {
+    const fs::path model = root / (std::string(name) + ".onnx"),
+                   recorded = root / (std::string(name) + ".ref");
     try {
       const std::vector<Array> inputs = numbered(recorded, "input_"), want = numbered(recorded, "output_");
       format::OnnxLoadOptions options;
@@ -104,7 +112,10 @@ TEST(OnnxConformance, Networks) {
       const std::string problem = want.empty() ? "" : compare(graph, inputs, want, {1e-3, 1e-4});
       problem.empty() ? ++passed : ++wrong;
       std::cout << name << ", " << graph.nodes().size() << " nodes: "
-                << (want.empty() ? "loads" : problem.empty() ? "as recorded" : problem) << "\n";
+                << (want.empty()      ? "loads"
+                    : problem.empty() ? "as recorded"
+                                      : problem)
+                << "\n";
     } catch (const UserError& e) {
       std::cout << "refused " << name << ": " << std::string(e.what()).substr(0, 300) << "\n";
     }

@@ -32,19 +32,21 @@ using ir::Value;
 
 /// A file of this test's own.
 std::filesystem::path temporary(const std::string& name) {
-  const std::filesystem::path folder =
-      std::filesystem::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
+                                       testing::UnitTest::GetInstance()->current_test_info()->name();
   std::filesystem::create_directories(folder);
   return folder / name;
 }
 
 Array random_array(const ir::Type& type, const std::map<std::string, int64_t>& symbols, uint32_t seed) {
   std::vector<int64_t> dims;
-  for (const Dim& d : type.dims) dims.push_back(d.is_static() ? d.value() : d.factor() * symbols.at(std::string(d.symbol_name())));
+  for (const Dim& d : type.dims)
+    dims.push_back(d.is_static() ? d.value() : d.factor() * symbols.at(std::string(d.symbol_name())));
   Array a(type.dtype, dims);
   std::mt19937 rng(seed);
   for (int64_t i = 0; i < a.size(); ++i)
-    a.set(i, is_float(type.dtype) ? std::uniform_real_distribution<>(-1, 1)(rng) : static_cast<double>(rng() % 2));
+    a.set(i, is_float(type.dtype) ? std::uniform_real_distribution<>(-1, 1)(rng)
+                                  : static_cast<double>(rng() % 2));
   return a;
 }
 
@@ -53,11 +55,14 @@ ir::Graph round_trip(const ir::Graph& graph, const std::map<std::string, int64_t
   ir::Graph loaded = format::parse_onnx(format::onnx_bytes(graph), "model");
   EXPECT_EQ(loaded.name, graph.name);
   std::vector<Array> inputs;
-  for (const ir::Value& v : graph.inputs) inputs.push_back(random_array(v.type(), symbols, static_cast<uint32_t>(inputs.size())));
-  const auto want = target::reference::evaluate(graph, inputs), got = target::reference::evaluate(loaded, inputs);
+  for (const ir::Value& v : graph.inputs)
+    inputs.push_back(random_array(v.type(), symbols, static_cast<uint32_t>(inputs.size())));
+  const auto want = target::reference::evaluate(graph, inputs),
+             got = target::reference::evaluate(loaded, inputs);
   EXPECT_EQ(want.size(), got.size());
   for (size_t i = 0; i < std::min(want.size(), got.size()); ++i)
-    EXPECT_TRUE(want[i] == got[i]) << graph.outputs[i].name << ": " << want[i].type().text() << " " << got[i].type().text();
+    EXPECT_TRUE(want[i] == got[i]) << graph.outputs[i].name << ": " << want[i].type().text() << " "
+                                   << got[i].type().text();
   return loaded;
 }
 
@@ -81,10 +86,13 @@ const Dim batch = Dim::symbol("batch");
 template <class M>
 ir::Graph traced(M& model, const ir::Type& type) {
   parameters_of(model);
-  return Model::traced([&](const std::vector<Tensor>& x) -> std::vector<Tensor> {
-           if constexpr (requires { model(x[0], nn::Mode::eval); }) return {model(x[0], nn::Mode::eval)};
-           else return {model(x[0])};
-         }, std::array{type}).frozen();
+  return Model::traced(
+             [&](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+               if constexpr (requires { model(x[0], nn::Mode::eval); }) return {model(x[0], nn::Mode::eval)};
+               else return {model(x[0])};
+             },
+             std::array{type})
+      .frozen();
 }
 
 TEST(Onnx, MlpComesBack) {
@@ -132,7 +140,8 @@ TEST(Onnx, FilesAreCleanForOtherTools) {
   EXPECT_EQ(count_nodes(bytes, "ConvTranspose"), 5u);
   EXPECT_GT(count_nodes(bytes, "BatchNormalization"), 20u);
   EXPECT_EQ(count_nodes(bytes, "Add"), 8u);  // the residual sums; biases stand in the convolutions
-  EXPECT_EQ(bytes.find("espalier", 20), std::string::npos);  // but for the producer's name: no op of our domain
+  EXPECT_EQ(bytes.find("espalier", 20),
+            std::string::npos);  // but for the producer's name: no op of our domain
 }
 
 class OnnxOp : public testing::TestWithParam<const ir::OpDef*> {};
@@ -146,8 +155,10 @@ TEST_P(OnnxOp, ComesBack) {
       const ir::Sample sample = op.sample(rng, dtype);
       const ir::Graph graph = test::graph_of(op, sample);
       const ir::Graph loaded = format::parse_onnx(format::onnx_bytes(graph), "op");
-      const auto want = target::reference::evaluate(graph, sample.inputs), got = target::reference::evaluate(loaded, sample.inputs);
-      for (size_t k = 0; k < want.size(); ++k) ASSERT_TRUE(want[k] == got[k]) << ir::print(graph) << "\n" << ir::print(loaded);
+      const auto want = target::reference::evaluate(graph, sample.inputs),
+                 got = target::reference::evaluate(loaded, sample.inputs);
+      for (size_t k = 0; k < want.size(); ++k)
+        ASSERT_TRUE(want[k] == got[k]) << ir::print(graph) << "\n" << ir::print(loaded);
     }
 }
 INSTANTIATE_TEST_SUITE_P(All, OnnxOp, testing::ValuesIn(test::sampled_ops()), test::OpName());
@@ -161,8 +172,10 @@ TEST(Onnx, RandomGraphsComeBack) {
     const auto got = target::reference::evaluate(loaded, made.inputs);
     ASSERT_EQ(got.size(), made.want.size());
     for (size_t k = 0; k < got.size(); ++k)
-      ASSERT_TRUE(got[k] == made.want[k]) << "seed " << seed << ", output " << made.graph.outputs[k].name << "\n"
-                                          << ir::print(made.graph) << "\n" << ir::print(loaded);
+      ASSERT_TRUE(got[k] == made.want[k])
+          << "seed " << seed << ", output " << made.graph.outputs[k].name << "\n"
+          << ir::print(made.graph) << "\n"
+          << ir::print(loaded);
   }
 }
 
@@ -172,20 +185,25 @@ TEST(Onnx, LayoutsMeetAndPart) {
   op::ConvAttrs a = op::plain_conv(2, ir::Dtype::f32);
   a.pad_low = a.pad_high = {1, 1};
   const Value y = op::conv(x, w, a);
-  const Value rows = op::add(y, op::broadcast_in(op::reshape(h, {4}), y.dims(), {1}));       // along H
+  const Value rows = op::add(y, op::broadcast_in(op::reshape(h, {4}), y.dims(), {1}));  // along H
   const Value plane = op::mul(rows, op::broadcast_in(op::reduce_sum(y, {0, 3}), y.dims(), {1, 2}));
   const Value scaled = op::mul(plane, op::broadcast_in(c, y.dims(), {3}));
-  const Value shown = op::transpose(scaled, {0, 3, 1, 2});                                    // the user's own
+  const Value shown = op::transpose(scaled, {0, 3, 1, 2});  // the user's own
   const Value mean = op::reduce_mean(scaled, {1, 2});
-  round_trip(graph_of({x, w, h, c}, {y, rows, shown, mean, op::reshape(scaled, {2, 120}), op::reduce_max(scaled, {2}),
-                                      op::softmax(scaled, 3), op::reverse(scaled, {1, 3}), op::concat({scaled, x}, 3)}));
+  round_trip(graph_of({x, w, h, c},
+                      {y, rows, shown, mean, op::reshape(scaled, {2, 120}), op::reduce_max(scaled, {2}),
+                       op::softmax(scaled, 3), op::reverse(scaled, {1, 3}), op::concat({scaled, x}, 3)}));
 }
 
 TEST(Onnx, StateMetadataAndNamesComeBack) {
-  const Value w = ir::new_input("w", f32({3})), x = ir::new_input("x", f32({3})), unused = ir::new_input("unused", f32({1}));
+  const Value w = ir::new_input("w", f32({3})), x = ir::new_input("x", f32({3})),
+              unused = ir::new_input("unused", f32({1}));
   const Value next = op::add(w, x);
-  ir::Graph g{.name = "step", .inputs = {w, x, unused}, .outputs = {{"w", next}, {"again", next}, {"copy", x}},
-              .state = {{"w", "w"}}, .info = {}};
+  ir::Graph g{.name = "step",
+              .inputs = {w, x, unused},
+              .outputs = {{"w", next}, {"again", next}, {"copy", x}},
+              .state = {{"w", "w"}},
+              .info = {}};
   exact(g);
   const auto path = temporary("meta.onnx");
   format::save_onnx(path, g, {.metadata = {{"author", "none"}}});
@@ -223,19 +241,26 @@ TEST(Onnx, SymbolsAreBoundOnDemand) {
 /// A model with the parts that files have: initializers, standard nodes, symbols, a node of our domain with a body.
 std::string varied_model() {
   const Value x = ir::new_input("x", f32({batch, 8, 8, 3})), steps = ir::new_input("steps", f32({4, 3}));
-  const Value w = ir::constant(random_array(f32({4, 3, 3, 3}), {}, 1)), b = ir::constant(random_array(f32({4}), {}, 2));
+  const Value w = ir::constant(random_array(f32({4, 3, 3, 3}), {}, 1)),
+              b = ir::constant(random_array(f32({4}), {}, 2));
   op::ConvAttrs a = op::plain_conv(2, ir::Dtype::f32);
   const Value y = op::conv(x, w, a);
-  const Value pooled = op::max_pool(op::relu(op::add(y, op::broadcast_in(b, y.dims(), {3}))),
-                                    {.window = {2, 2}, .stride = {2, 2}, .pad_low = {0, 0}, .pad_high = {1, 1}, .count_pad = false,
-                                     .spatial = {}})[0];
+  const Value pooled =
+      op::max_pool(op::relu(op::add(y, op::broadcast_in(b, y.dims(), {3}))), {.window = {2, 2},
+                                                                              .stride = {2, 2},
+                                                                              .pad_low = {0, 0},
+                                                                              .pad_high = {1, 1},
+                                                                              .count_pad = false,
+                                                                              .spatial = {}})[0];
   const Value flat = op::reshape(pooled, {batch, 36});
-  const ir::GraphRef body = op::body_graph("sum", std::array{f32({3}), f32({3})}, [](const std::vector<Value>& v) {
-    const Value next = op::add(v[0], v[1]);
-    return std::vector<Value>{next, op::rsqrt(next)};
-  });
-  const std::vector<Value> scanned = op::scan({.body = body, .carries = 1, .slices = 1, .length = 4, .reverse = false},
-                                              {ir::constant(Array::of<float>({3}, {1, 2, 3})), steps});
+  const ir::GraphRef body =
+      op::body_graph("sum", std::array{f32({3}), f32({3})}, [](const std::vector<Value>& v) {
+        const Value next = op::add(v[0], v[1]);
+        return std::vector<Value>{next, op::rsqrt(next)};
+      });
+  const std::vector<Value> scanned =
+      op::scan({.body = body, .carries = 1, .slices = 1, .length = 4, .reverse = false},
+               {ir::constant(Array::of<float>({3}, {1, 2, 3})), steps});
   return format::onnx_bytes(graph_of({x, steps}, {op::softmax(flat, 1), scanned[1]}));
 }
 
@@ -288,7 +313,8 @@ TEST(Onnx, ErrorsNameTheNode) {
   const std::string unknown = message(replaced("Softmax", "Softmin"));
   EXPECT_THAT(unknown, testing::AllOf(testing::HasSubstr("model.onnx, node \"y0\", op Softmin (opset 17)"),
                                       testing::HasSubstr("not supported"), testing::HasSubstr("LogSoftmax")));
-  EXPECT_THAT(message(replaced("strides", "stridez")), testing::HasSubstr("attribute is not supported (got stridez"));
+  EXPECT_THAT(message(replaced("strides", "stridez")),
+              testing::HasSubstr("attribute is not supported (got stridez"));
   EXPECT_THAT(message(replaced(std::string("\x22\x04Relu"), std::string("\x22\x04Tanh"))), "");
 }
 

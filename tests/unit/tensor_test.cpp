@@ -89,8 +89,9 @@ TEST(Model, FrozenGraphGivesTheSameResults) {
   nn::LeNet net(init);
   parameters_of(net);
   const ir::Type image{Dtype::f32, {2, 28, 28, 1}};
-  const Model model = Model::traced([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net(in[0])}; },
-                                    std::vector{image}, {.name = "lenet"});
+  const Model model =
+      Model::traced([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net(in[0])}; },
+                    std::vector{image}, {.name = "lenet"});
   EXPECT_EQ(model.parameters().size(), 10u);
   const Tensor x = Tensor::randn({2, 28, 28, 1}, 5);
   const Model again(model.frozen());

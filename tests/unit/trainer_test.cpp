@@ -79,7 +79,8 @@ TEST(Trainer, GoesOnFromItsCheckpointToTheSameBits) {
     rest.trainer().add(std::make_shared<CsvLog>(folder / "cut.csv"));
     EXPECT_EQ(rest.fit(), Ending::finished);
     EXPECT_TRUE(rest.bits() == whole.bits()) << "cut after step " << at;
-    EXPECT_EQ(test::file_text(folder / "cut.csv"), test::file_text(folder / "whole.csv")) << "cut after step " << at;
+    EXPECT_EQ(test::file_text(folder / "cut.csv"), test::file_text(folder / "whole.csv"))
+        << "cut after step " << at;
   }
 }
 
@@ -120,13 +121,13 @@ TEST(EarlyStop, WaitsForPatienceEpochsWithoutBetterMeans) {
     stop.on_step(p);
     return stop.on_epoch(p);
   };
-  EXPECT_FALSE(epoch(2, 4));      // mean 3
-  EXPECT_FALSE(epoch(1, 3));      // 2: better
-  EXPECT_FALSE(epoch(1.9, 1.95)); // better by less than 0.1: waits once
+  EXPECT_FALSE(epoch(2, 4));       // mean 3
+  EXPECT_FALSE(epoch(1, 3));       // 2: better
+  EXPECT_FALSE(epoch(1.9, 1.95));  // better by less than 0.1: waits once
   EarlyStop again(2, 0.1);
   again.restore(stop.state());
   EXPECT_EQ(again.state(), stop.state());
-  EXPECT_FALSE(epoch(0, 1));      // 0.5: better, the count begins again
+  EXPECT_FALSE(epoch(0, 1));  // 0.5: better, the count begins again
   EXPECT_FALSE(epoch(1, 1));
   EXPECT_TRUE(epoch(1, 1));
   Progress p;

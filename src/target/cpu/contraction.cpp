@@ -46,7 +46,8 @@ struct Source {
 
 class Matcher {
  public:
-  Matcher(const ir::Graph& body, std::span<const char> constant) : body_(body), constant_(constant), uses_(body) {}
+  Matcher(const ir::Graph& body, std::span<const char> constant)
+      : body_(body), constant_(constant), uses_(body) {}
 
   ContractionCall run() {
     if (body_.outputs.size() != 1) decline("more than one result");
@@ -83,11 +84,15 @@ class Matcher {
     return s;
   }
 
-  bool is_constant(int input) const { return static_cast<size_t>(input) < constant_.size() && constant_[static_cast<size_t>(input)]; }
+  bool is_constant(int input) const {
+    return static_cast<size_t>(input) < constant_.size() && constant_[static_cast<size_t>(input)];
+  }
 
   static void check_dtypes(Dtype compute, Dtype result) {
-    if (compute != Dtype::f32 && compute != Dtype::bf16) decline("dtype " + std::string(ir::dtype_name(compute)));
-    if (result != Dtype::f32 && result != compute) decline("result dtype " + std::string(ir::dtype_name(result)));
+    if (compute != Dtype::f32 && compute != Dtype::bf16)
+      decline("dtype " + std::string(ir::dtype_name(compute)));
+    if (result != Dtype::f32 && result != compute)
+      decline("result dtype " + std::string(ir::dtype_name(result)));
   }
 
   void conv(const Node& root) {
@@ -135,7 +140,8 @@ class Matcher {
     return n;
   }
 
-  static std::vector<int64_t> free_axes(size_t rank, const std::vector<int64_t>& batch, const std::vector<int64_t>& contract) {
+  static std::vector<int64_t> free_axes(size_t rank, const std::vector<int64_t>& batch,
+                                        const std::vector<int64_t>& contract) {
     std::vector<int64_t> out;
     for (int64_t a = 0; a < static_cast<int64_t>(rank); ++a)
       if (std::find(batch.begin(), batch.end(), a) == batch.end() &&
@@ -151,11 +157,14 @@ class Matcher {
     s.compute = root.input(0).dtype();
     s.result = root.value().dtype();
     check_dtypes(s.compute, s.result);
-    if (a.layout != Layout::channels_last || b.layout != Layout::channels_last || a.dtype != s.compute || b.dtype != s.compute)
+    if (a.layout != Layout::channels_last || b.layout != Layout::channels_last || a.dtype != s.compute ||
+        b.dtype != s.compute)
       decline("operands of dot in another layout or dtype");
-    const std::vector<int64_t> da = ir::static_dims(root.input(0).dims()), db = ir::static_dims(root.input(1).dims());
+    const std::vector<int64_t> da = ir::static_dims(root.input(0).dims()),
+                               db = ir::static_dims(root.input(1).dims());
     const std::vector<int64_t> sa = ir::row_major_strides(da), sb = ir::row_major_strides(db);
-    const auto fa = free_axes(da.size(), at.batch_a, at.contract_a), fb = free_axes(db.size(), at.batch_b, at.contract_b);
+    const auto fa = free_axes(da.size(), at.batch_a, at.contract_a),
+               fb = free_axes(db.size(), at.batch_b, at.contract_b);
     s.batch = extent(at.batch_a, da);
     s.m = extent(fa, da);
     s.n = extent(fb, db);
@@ -199,8 +208,10 @@ class Matcher {
     const ConvSpec* conv = std::get_if<ConvSpec>(&call_.spec);
     Value at = root.value();
     const Value& end = body_.outputs[0].value;
-    if (conv && conv->kind == ConvKind::weight_grad && !(at == end)) decline("weight gradient with an epilogue");
-    const bool data = conv && conv->kind == ConvKind::data_grad;  // the library's fast kernels for it take none
+    if (conv && conv->kind == ConvKind::weight_grad && !(at == end))
+      decline("weight gradient with an epilogue");
+    const bool data =
+        conv && conv->kind == ConvKind::data_grad;  // the library's fast kernels for it take none
     while (!(at == end)) {
       const Node* next = uses_.only(at);
       if (!next) decline("a value inside is used twice");
@@ -328,7 +339,8 @@ ConvSpec conv_spec(const Node& n) {
   return s;
 }
 
-std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph& body, std::span<const char> constant) {
+std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph& body,
+                                                                 std::span<const char> constant) {
   try {
     return Matcher(body, constant).run();
   } catch (const Declined& d) {
@@ -338,8 +350,14 @@ std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph
 
 ir::Graph body_of_node(const Node& node) {
   if (const ir::Graph* body = kernel::fusion_body(node)) return *body;
-  ir::Graph g{.name = std::string(node.op().name), .level = ir::Level::fused, .inputs = {}, .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : node.inputs()) g.inputs.push_back(ir::new_input("x" + std::to_string(g.inputs.size()), v.type()));
+  ir::Graph g{.name = std::string(node.op().name),
+              .level = ir::Level::fused,
+              .inputs = {},
+              .outputs = {},
+              .state = {},
+              .info = {}};
+  for (const Value& v : node.inputs())
+    g.inputs.push_back(ir::new_input("x" + std::to_string(g.inputs.size()), v.type()));
   const std::vector<Value> results = ir::make_all(node.op(), g.inputs, node.attrs());
   for (size_t i = 0; i < results.size(); ++i) g.outputs.push_back({"y" + std::to_string(i), results[i]});
   return g;

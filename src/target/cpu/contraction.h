@@ -20,7 +20,8 @@ struct ContractionCall {
 };
 
 /// How `body` is called, or why it is not. Weights are taken as constant where `constant` says so.
-std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph& body, std::span<const char> constant);
+std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph& body,
+                                                                 std::span<const char> constant);
 
 /// The convolution a node describes, channels-last, without epilogue.
 onednn::ConvSpec conv_spec(const ir::Node& node);

@@ -21,7 +21,8 @@ class CpuSpec : public kernel::TargetSpec {
   std::string_view name() const override { return "cpu"; }
   bool claims(const ir::Node&) const override { return false; }
 
-  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant) const override {
+  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body,
+                          std::span<const char> constant) const override {
     if (kind == FusionKind::loops) {
       const auto lowered = kernel::lower(body);
       const Refusal* r = std::get_if<Refusal>(&lowered);
@@ -57,7 +58,8 @@ class CpuSpec : public kernel::TargetSpec {
 
   /// What the library would answer: relu turns NaN into 0 there, which only frozen weights may hide.
   static kernel::Verdict epilogue_verdict(const ContractionCall& call, std::span<const char> constant) {
-    const bool frozen = static_cast<size_t>(call.b) < constant.size() && constant[static_cast<size_t>(call.b)];
+    const bool frozen =
+        static_cast<size_t>(call.b) < constant.size() && constant[static_cast<size_t>(call.b)];
     if (call.relu && !frozen) return Refusal{"onednn", "relu loses NaN, and the weights are being trained"};
     const auto prepared = std::visit(
         [](auto s) {
@@ -99,8 +101,8 @@ Made make_contraction(const Request& r) {
   for (const ir::Array* a : r.constants) constant.push_back(a != nullptr);
   auto call = match_contraction(r.body, constant);
   if (const Refusal* refusal = std::get_if<Refusal>(&call)) return *refusal;
-  return make_onednn_kernel(std::move(std::get<ContractionCall>(call)), static_cast<int>(r.body.inputs.size()), r.constants,
-                            r.options.exact);
+  return make_onednn_kernel(std::move(std::get<ContractionCall>(call)),
+                            static_cast<int>(r.body.inputs.size()), r.constants, r.options.exact);
 }
 
 /// The list: best first, the reference (which takes everything) last.

@@ -19,7 +19,8 @@ std::vector<InPlace> shared_buffers(const kernel::Lowered& lowered, int inputs, 
 
 class OneNest : public Kernel {
  public:
-  OneNest(CompiledKernel compiled, std::vector<InPlace> in_place) : compiled_(std::move(compiled)), in_place_(std::move(in_place)) {}
+  OneNest(CompiledKernel compiled, std::vector<InPlace> in_place)
+      : compiled_(std::move(compiled)), in_place_(std::move(in_place)) {}
   std::string_view name() const override { return "loops"; }
   int64_t chunks() const override { return compiled_.chunks; }
   void run(void* const* buffers, void*, int64_t chunk) const override { compiled_.fn(buffers, chunk); }
@@ -33,7 +34,8 @@ class OneNest : public Kernel {
 /// Nests that need each other's results: run one after the other, each on the pool.
 class SeveralNests : public Kernel {
  public:
-  SeveralNests(std::vector<CompiledKernel> nests, const kernel::Lowered& lowered, int outer, std::vector<InPlace> in_place)
+  SeveralNests(std::vector<CompiledKernel> nests, const kernel::Lowered& lowered, int outer,
+               std::vector<InPlace> in_place)
       : nests_(std::move(nests)), outer_(outer), in_place_(std::move(in_place)) {
     int64_t at = 0;
     for (size_t b = static_cast<size_t>(outer); b < lowered.buffers.size(); ++b) {
@@ -42,7 +44,8 @@ class SeveralNests : public Kernel {
       at += (lowered.buffers[b].elements * ir::dtype_size(lowered.buffers[b].dtype) + 63) / 64 * 64;
     }
     scratch_bytes_ = at;
-    ESPALIER_CHECK(static_cast<size_t>(outer_) + offsets_.size() <= max_buffers, "loops with too many buffers");
+    ESPALIER_CHECK(static_cast<size_t>(outer_) + offsets_.size() <= max_buffers,
+                   "loops with too many buffers");
   }
   std::string_view name() const override { return "loops"; }
   int64_t scratch_bytes() const override { return scratch_bytes_; }
@@ -50,7 +53,8 @@ class SeveralNests : public Kernel {
   void run(void* const* buffers, void* scratch, int64_t) const override {
     void* all[max_buffers];
     for (int i = 0; i < outer_; ++i) all[i] = buffers[i];
-    for (size_t i = 0; i < offsets_.size(); ++i) all[static_cast<size_t>(outer_) + i] = static_cast<char*>(scratch) + offsets_[i];
+    for (size_t i = 0; i < offsets_.size(); ++i)
+      all[static_cast<size_t>(outer_) + i] = static_cast<char*>(scratch) + offsets_[i];
     for (const CompiledKernel& k : nests_) {
       if (k.chunks == 1) k.fn(all, 0);
       else parallel_for(k.chunks, [&](int64_t chunk) { k.fn(all, chunk); });
