@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "base/clock.h"
 #include "base/text.h"
 #include "pass/pass.h"
@@ -19,23 +17,25 @@ Precision precision_of_name(std::string_view name) {
   throw UserError({"precision", "unknown", std::string(name), "f32, bf16 or f16"});
 }
 
-const Pass& find_pass(std::string_view name) {
+namespace {
+
+const Pass& find_pass(std::span<const Pass> passes, std::string_view name) {
   std::vector<std::string> names;
-  for (const Pass& p : pipeline()) {
+  for (const Pass& p : passes) {
     if (p.name == name) return p;
     names.emplace_back(p.name);
   }
   throw UserError({"pass", "unknown", std::string(name), join(names, " ")});
 }
 
+}  // namespace
+
+const Pass& find_pass(std::string_view name) { return find_pass(pipeline(), name); }
+
 PipelineResult run_passes(const ir::Graph& graph, std::span<const Pass> passes, const PassContext& context,
                           const RunnerOptions& options) {
-  const auto known = [&](std::string_view name) {
-    return std::any_of(passes.begin(), passes.end(), [&](const Pass& p) { return p.name == name; });
-  };
-  for (const std::string& name : options.disabled)
-    if (!known(name)) (void)find_pass(name);
-  if (!options.stop_after.empty() && !known(options.stop_after)) (void)find_pass(options.stop_after);
+  for (const std::string& name : options.disabled) (void)find_pass(passes, name);
+  if (!options.stop_after.empty()) (void)find_pass(passes, options.stop_after);
   PipelineResult result{graph, {}};
   for (const Pass& p : passes) {
     PassReport report{.name = p.name, .skipped = options.disabled.contains(p.name)};
