@@ -11,6 +11,7 @@
 #include "op/marker.h"
 #include "op/movement.h"
 #include "op/reduction.h"
+#include "op/widen.h"
 #include "op/window.h"
 
 namespace espalier::kernel {
@@ -58,12 +59,11 @@ std::optional<Fold> fold_of(const Value& v) {
   const ir::OpDef* op = &n.op();
   Fold f;
   std::vector<int64_t> axes;
-  const auto widened = [](Dtype d) { return d == Dtype::bf16 || d == Dtype::f16 ? Dtype::f32 : d; };
   if (op == &op::dot_op) {
     const auto& a = n.attrs<op::DotAttrs>();
     const auto dims = dims_of(n.input(0));
     for (int64_t axis : a.contract_a) f.extents.push_back(dims[static_cast<size_t>(axis)]);
-    f.accumulator = widened(a.out);
+    f.accumulator = op::wide_dtype(a.out);
     f.last_axis_kept = true;
     return f;
   }
@@ -83,7 +83,7 @@ std::optional<Fold> fold_of(const Value& v) {
   else axes = n.attrs<op::AxesAttrs>().axes;
   std::sort(axes.begin(), axes.end());
   for (int64_t axis : axes) f.extents.push_back(dims[static_cast<size_t>(axis)]);
-  f.accumulator = widened(n.input(0).dtype());
+  f.accumulator = op::wide_dtype(n.input(0).dtype());
   if (f.op >= ReduceOp::argmax && f.extents[0] < (int64_t{1} << 31)) f.position = Dtype::i32;
   f.last_axis_kept = axes.empty() || axes.back() + 1 != static_cast<int64_t>(dims.size());
   return f;

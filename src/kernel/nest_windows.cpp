@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "kernel/nest_builder.h"
 #include "kernel/nest_windows.h"
+#include "op/spatial.h"
+#include "op/widen.h"
 #include "op/window.h"
 
 namespace espalier::kernel {
@@ -17,8 +19,6 @@ using ir::ScalarCode;
 using ir::Value;
 
 namespace {
-
-Dtype widened(Dtype d) { return d == Dtype::bf16 || d == Dtype::f16 ? Dtype::f32 : d; }
 
 double lowest(Dtype d) {
   switch (d) {
@@ -40,18 +40,13 @@ bool is_padded(const op::PoolAttrs& a) {
   return any(a.pad_low) || any(a.pad_high);
 }
 
-std::vector<int64_t> spatial_of(const Value& v) {
-  const std::vector<int64_t> dims = ir::static_dims(v.dims());
-  return {dims.begin() + 1, dims.end() - 1};
-}
-
 }  // namespace
 
 Fold fold_of_window(const Value& v) {
   const ir::Node& n = v.node();
   const auto& a = n.attrs<op::PoolAttrs>();
   Fold f;
-  f.accumulator = widened(n.input(0).dtype());
+  f.accumulator = op::wide_dtype(n.input(0).dtype());
   f.last_axis_kept = true;
   f.position = Dtype::i32;
   if (&n.op() == &op::max_pool_op) f.op = v.result() == 0 ? ReduceOp::max : ReduceOp::argmax;
@@ -69,7 +64,7 @@ NestBuilder::Element NestBuilder::eval_window_element(StageDraft& d, const Reque
                                                       const std::vector<Affine>& folded, Guards guards) {
   const ir::Node& n = r.value.node();
   const auto& a = n.attrs<op::PoolAttrs>();
-  const std::vector<int64_t> in = spatial_of(n.input(0));
+  const std::vector<int64_t> in = op::spatial_dims(n.input(0));
   Index at{{r.index.front(), {}}};
   Guards mine;
   Affine place;
@@ -105,12 +100,12 @@ NestBuilder::Element NestBuilder::eval_window_element(StageDraft& d, const Reque
 int NestBuilder::divided_by_count(StageDraft& d, const ir::Node& n, int sum,
                                   const std::vector<int>& windows) {
   const auto& a = n.attrs<op::PoolAttrs>();
-  const Dtype dtype = widened(n.types()[0].dtype);
+  const Dtype dtype = op::wide_dtype(n.types()[0].dtype);
   double whole = 1;
   for (int64_t w : a.window) whole *= static_cast<double>(w);
   int count = constant(d, dtype, whole);
   if (!a.count_pad && is_padded(a)) {
-    const std::vector<int64_t> in = a.spatial.empty() ? spatial_of(n.input(0)) : a.spatial;
+    const std::vector<int64_t> in = a.spatial.empty() ? op::spatial_dims(n.input(0)) : a.spatial;
     int all = -1;
     for (size_t i = 0; i < windows.size(); ++i) {
       const auto number = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
@@ -131,7 +126,7 @@ NestBuilder::Tap NestBuilder::tap_of(StageDraft& d, const ir::Node& n, size_t ax
                                      const Affine& candidate, Guards& guards) {
   const auto& a = n.attrs<op::PoolAttrs>();
   const int64_t stride = a.stride[axis], pad = a.pad_low[axis], window = a.window[axis],
-                out = spatial_of(n.input(0))[axis];
+                out = op::spatial_dims(n.input(0))[axis];
   Affine whole, part;
   for (const Affine::Term& t : at.terms)
     (t.coef % stride == 0 ? whole : part).add(Affine::var(t.var, t.coef));
@@ -249,8 +244,8 @@ NestBuilder::Neighbours NestBuilder::neighbours_of(StageDraft& d, const op::Resi
 /// A weighted sum of the neighbours along each axis.
 int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& index, const Guards& guards) {
   const auto& a = n.attrs<op::ResizeAttrs>();
-  const std::vector<int64_t> in = spatial_of(n.input(0));
-  const Dtype dtype = widened(n.types()[0].dtype);
+  const std::vector<int64_t> in = op::spatial_dims(n.input(0));
+  const Dtype dtype = op::wide_dtype(n.types()[0].dtype);
   std::vector<Neighbours> axes;
   for (size_t i = 0; i < in.size(); ++i) {
     if (!index[i + 1].data.empty()) throw MustStore{n.value()};
@@ -302,9 +297,9 @@ Candidates candidates_of(const op::ResizeAttrs& a, int64_t in, int64_t out) {
 Fold fold_of_resize_grad(const Value& v) {
   const ir::Node& n = v.node();
   const auto& a = n.attrs<op::ResizeAttrs>();
-  const std::vector<int64_t> out = spatial_of(n.input(0));
+  const std::vector<int64_t> out = op::spatial_dims(n.input(0));
   Fold f;
-  f.accumulator = widened(v.dtype());
+  f.accumulator = op::wide_dtype(v.dtype());
   f.last_axis_kept = true;
   for (size_t i = 0; i < out.size(); ++i) f.extents.push_back(candidates_of(a, a.spatial[i], out[i]).count);
   return f;
@@ -315,8 +310,8 @@ int NestBuilder::eval_resize_grad_element(StageDraft& d, const Request& r, const
                                           const Guards& guards) {
   const ir::Node& n = r.value.node();
   const auto& a = n.attrs<op::ResizeAttrs>();
-  const std::vector<int64_t> outs = spatial_of(n.input(0));
-  const Dtype dtype = widened(r.value.dtype());
+  const std::vector<int64_t> outs = op::spatial_dims(n.input(0));
+  const Dtype dtype = op::wide_dtype(r.value.dtype());
   const bool linear = a.mode == op::ResizeMode::linear;
   const auto whole = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
   const auto ints = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };

@@ -29,11 +29,6 @@ std::vector<Type> infer_along_axis(const InferCtx& c) {
 
 std::vector<int64_t> axis_of(const Node& n) { return {n.attrs<AxisAttrs>().axis}; }
 
-/// x minus its largest element along the axis: exp() of it cannot overflow.
-Value below_max(const Value& x, const std::vector<int64_t>& axis) {
-  return sub(x, unreduce(reduce_max(x, axis), x, axis));
-}
-
 std::vector<Value> expand_softmax(const Node& n) {
   const std::vector<int64_t> axis = axis_of(n);
   const Value e = exp(below_max(widened(n.input(0)), axis));
@@ -115,7 +110,7 @@ Array draw_any(SampleRng& rng, Dtype dtype) {
 
 Sample sample_embedding(SampleRng& rng, Dtype dtype) {
   const int64_t rows = draw(rng, 1, 5);
-  const Dtype id = draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64;
+  const Dtype id = draw_index_dtype(rng);
   return {{draw_array(rng, dtype, {rows, draw_dim(rng)}),
            draw_array(rng, id, draw_dims(rng, draw(rng, 0, 2)), 0, static_cast<double>(rows - 1))},
           {},

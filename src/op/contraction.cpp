@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
-#include "op/elementwise.h"
+#include "op/axes.h"
 #include "op/movement.h"
 #include "op/sampling.h"
 #include "op/spatial.h"
+#include "op/strided.h"
 #include "op/table.h"
+#include "op/widen.h"
 
 namespace espalier::op {
 
@@ -26,11 +28,12 @@ using ir::Type;
 
 namespace {
 
+/// The wider dtype that products of `in` operands are summed in.
+Dtype sum_dtype(Dtype in) { return in == Dtype::i8 || in == Dtype::u8 ? Dtype::i32 : wide_dtype(in); }
+
 /// The dtypes a product of `in` operands may give: their own, or the wider one it accumulates in.
 void check_out_dtype(const InferCtx& c, Dtype in, Dtype out) {
-  Dtype wide = in;
-  if (in == Dtype::bf16 || in == Dtype::f16) wide = Dtype::f32;
-  if (in == Dtype::i8 || in == Dtype::u8) wide = Dtype::i32;
+  const Dtype wide = sum_dtype(in);
   if (out == in || out == wide) return;
   c.fail("result dtype does not fit the operands",
          std::string(dtype_name(in)) + (wide == in ? "" : " " + std::string(dtype_name(wide))),
@@ -41,27 +44,11 @@ void check_same_dtype(const InferCtx& c) {
   if (c.in[0].dtype != c.in[1].dtype) c.fail("operands have different dtypes", "equal dtypes");
 }
 
-bool is_identity(const std::vector<int64_t>& perm) {
-  for (size_t i = 0; i < perm.size(); ++i)
-    if (perm[i] != static_cast<int64_t>(i)) return false;
-  return true;
-}
-
 // ---- dot
-
-/// The axes of an operand that are neither batch nor contracted, rising.
-std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
-                               const std::vector<int64_t>& contract) {
-  std::vector<int64_t> axes;
-  for (int64_t i = 0; i < rank; ++i)
-    if (std::ranges::count(batch, i) + std::ranges::count(contract, i) == 0) axes.push_back(i);
-  return axes;
-}
 
 void check_dot_axes(const InferCtx& c, const char* which, int rank, const std::vector<int64_t>& batch,
                     const std::vector<int64_t>& contract) {
-  std::vector<int64_t> all = batch;
-  all.insert(all.end(), contract.begin(), contract.end());
+  const std::vector<int64_t> all = joined(batch, contract);
   for (const int64_t axis : all) {
     if (axis < 0 || axis >= rank)
       c.fail(std::string("an axis of operand ") + which + " is out of range",
@@ -94,12 +81,10 @@ std::vector<Type> infer_dot(const InferCtx& c) {
   check_dot_axes(c, "b", c.in[1].rank(), at.batch_b, at.contract_b);
   check_dot_pairs(c, "batch", at.batch_a, at.batch_b);
   check_dot_pairs(c, "contracted", at.contract_a, at.contract_b);
-  Dims dims;
-  for (const int64_t i : at.batch_a) dims.push_back(c.in[0].dims[static_cast<size_t>(i)]);
-  for (const int64_t i : free_axes(c.in[0].rank(), at.batch_a, at.contract_a))
-    dims.push_back(c.in[0].dims[static_cast<size_t>(i)]);
-  for (const int64_t i : free_axes(c.in[1].rank(), at.batch_b, at.contract_b))
-    dims.push_back(c.in[1].dims[static_cast<size_t>(i)]);
+  const std::vector<int64_t> free_a = free_axes(c.in[0].rank(), at.batch_a, at.contract_a);
+  Dims dims = pick(c.in[0].dims, joined(at.batch_a, free_a));
+  for (const Dim d : pick(c.in[1].dims, free_axes(c.in[1].rank(), at.batch_b, at.contract_b)))
+    dims.push_back(d);
   return {{at.out, std::move(dims)}};
 }
 
@@ -111,7 +96,7 @@ struct DotSide {
 /// Gradient of a dot with respect to the side `self`: the result's gradient, whose axes from `other_free_from` on are the
 /// other side's free ones, times the other operand. Either can stand first; the order that needs no transpose is taken.
 Value dot_side_grad(const Value& dout, const Value& other, const DotSide& self, const DotSide& side,
-                    int64_t other_free_from, int rank, Dtype dtype) {
+                    int64_t other_free_from, Dtype dtype) {
   DotAttrs at{.batch_a = std::vector<int64_t>(self.batch.size()),
               .batch_b = side.batch,
               .contract_a = {},
@@ -122,26 +107,14 @@ Value dot_side_grad(const Value& dout, const Value& other, const DotSide& self, 
     at.contract_a.push_back(other_free_from + static_cast<int64_t>(i));
   // self's axes in the product's order: batch, free, and contracted as the other side's contracted axes rise (or, with
   // the other operand first, contracted before free).
-  std::vector<size_t> rising(side.contract.size());
-  std::iota(rising.begin(), rising.end(), size_t{0});
-  std::ranges::sort(rising, {}, [&](size_t i) { return side.contract[i]; });
-  std::vector<int64_t> contracted;
-  for (const size_t i : rising) contracted.push_back(self.contract[i]);
-  const auto joined = [&](const std::vector<int64_t>& second, const std::vector<int64_t>& third) {
-    std::vector<int64_t> axes = self.batch;
-    axes.insert(axes.end(), second.begin(), second.end());
-    axes.insert(axes.end(), third.begin(), third.end());
-    return axes;
-  };
+  std::vector<int64_t> rising(side.contract.size());
+  std::iota(rising.begin(), rising.end(), 0);
+  std::ranges::sort(rising, {}, [&](int64_t i) { return side.contract[op::at(i)]; });
+  const std::vector<int64_t> contracted = pick(self.contract, rising);
   const Value g = cast(dout, dtype);
-  if (is_identity(joined(contracted, self.free)))
+  if (is_identity(joined(joined(self.batch, contracted), self.free)))
     return dot(other, g, {at.batch_b, at.batch_a, at.contract_b, at.contract_a, dtype});
-  const std::vector<int64_t> axes = joined(self.free, contracted);
-  const Value product = dot(g, other, at);
-  if (is_identity(axes)) return product;
-  std::vector<int64_t> perm(static_cast<size_t>(rank));
-  for (size_t i = 0; i < axes.size(); ++i) perm[static_cast<size_t>(axes[i])] = static_cast<int64_t>(i);
-  return transpose(product, perm);
+  return transpose(dot(g, other, at), inverse(joined(joined(self.batch, self.free), contracted)));
 }
 
 std::vector<Value> dot_grad(const GradCtx& c) {
@@ -151,39 +124,14 @@ std::vector<Value> dot_grad(const GradCtx& c) {
   const DotSide sb{at.batch_b, at.contract_b, free_axes(b.rank(), at.batch_b, at.contract_b)};
   const auto batch = static_cast<int64_t>(at.batch_a.size()), free_a = static_cast<int64_t>(sa.free.size());
   std::vector<Value> grads(2);
-  if (c.needed[0]) grads[0] = dot_side_grad(dout, b, sa, sb, batch + free_a, a.rank(), a.dtype());
-  if (c.needed[1]) grads[1] = dot_side_grad(dout, a, sb, sa, batch, b.rank(), b.dtype());
+  if (c.needed[0]) grads[0] = dot_side_grad(dout, b, sa, sb, batch + free_a, a.dtype());
+  if (c.needed[1]) grads[1] = dot_side_grad(dout, a, sb, sa, batch, b.dtype());
   return grads;
 }
 
-/// Elements of `a` with axes in the order batch, free, contract, as T.
-template <class T>
-std::vector<T> gather_side(const Array& a, const std::vector<int64_t>& batch,
-                           const std::vector<int64_t>& free, const std::vector<int64_t>& contract) {
-  std::vector<int64_t> order = batch;
-  order.insert(order.end(), free.begin(), free.end());
-  order.insert(order.end(), contract.begin(), contract.end());
-  const Array wide = a.cast(ir::dtype_of<T>());
-  const T* in = wide.data<T>();
-  const std::vector<int64_t> strides = ir::row_major_strides(a.dims());
-  std::vector<T> out(static_cast<size_t>(a.size()));
-  std::vector<int64_t> index(order.size(), 0);
-  for (T& value : out) {
-    int64_t at = 0;
-    for (size_t i = 0; i < order.size(); ++i) at += index[i] * strides[static_cast<size_t>(order[i])];
-    value = in[at];
-    for (size_t i = order.size(); i-- > 0;) {
-      if (++index[i] < a.dims()[static_cast<size_t>(order[i])]) break;
-      index[i] = 0;
-    }
-  }
-  return out;
-}
-
-int64_t product_at(const std::vector<int64_t>& dims, const std::vector<int64_t>& axes) {
-  int64_t n = 1;
-  for (const int64_t i : axes) n *= dims[static_cast<size_t>(i)];
-  return n;
+/// `a` as `dtype`, its axes in `order`.
+Array reordered(const Array& a, Dtype dtype, const std::vector<int64_t>& order) {
+  return read_view(a.cast(dtype), {0, pick(ir::row_major_strides(a.dims()), order)}, pick(a.dims(), order));
 }
 
 /// a*b + c, wrapping for integers.
@@ -198,17 +146,18 @@ Array eval_dot_as(const EvalCtx& c) {
   const Array &a = c.in[0], &b = c.in[1];
   const std::vector<int64_t> free_a = free_axes(a.rank(), at.batch_a, at.contract_a);
   const std::vector<int64_t> free_b = free_axes(b.rank(), at.batch_b, at.contract_b);
-  const std::vector<T> x = gather_side<T>(a, at.batch_a, free_a, at.contract_a);
-  const std::vector<T> y = gather_side<T>(b, at.batch_b, free_b, at.contract_b);
-  const int64_t batch = product_at(a.dims(), at.batch_a), K = product_at(a.dims(), at.contract_a);
-  const int64_t M = product_at(a.dims(), free_a), N = product_at(b.dims(), free_b);
-  Array out(ir::dtype_of<T>(), ir::static_dims(c.node.types()[0].dims));
+  constexpr Dtype wide = ir::dtype_of<T>();
+  const Array x = reordered(a, wide, joined(joined(at.batch_a, free_a), at.contract_a));
+  const Array y = reordered(b, wide, joined(joined(at.batch_b, free_b), at.contract_b));
+  const int64_t batch = count_at(a.dims(), at.batch_a), K = count_at(a.dims(), at.contract_a);
+  const int64_t M = count_at(a.dims(), free_a), N = count_at(b.dims(), free_b);
+  Array out(wide, ir::static_dims(c.node.types()[0].dims));
   T* o = out.write<T>();
   for (int64_t i = 0; i < batch; ++i)
     for (int64_t m = 0; m < M; ++m)
       for (int64_t n = 0; n < N; ++n) {
-        const T* p = x.data() + (i * M + m) * K;
-        const T* q = y.data() + (i * N + n) * K;
+        const T* p = x.data<T>() + (i * M + m) * K;
+        const T* q = y.data<T>() + (i * N + n) * K;
         T sum = 0;
         for (int64_t k = 0; k < K; ++k) sum = multiply_add(p[k], q[k], sum);
         *o++ = sum;
@@ -221,11 +170,7 @@ std::vector<Array> eval_dot(const EvalCtx& c) {
 }
 
 /// A result dtype a sample with `in` operands asks for: mostly their own, sometimes the wider one.
-Dtype draw_out_dtype(SampleRng& rng, Dtype in) {
-  if (draw_chance(rng, 0.5)) return in;
-  if (in == Dtype::bf16 || in == Dtype::f16) return Dtype::f32;
-  return in == Dtype::i8 || in == Dtype::u8 ? Dtype::i32 : in;
-}
+Dtype draw_out_dtype(SampleRng& rng, Dtype in) { return draw_chance(rng, 0.5) ? in : sum_dtype(in); }
 
 Sample sample_dot(SampleRng& rng, Dtype dtype) {
   DotAttrs at{
@@ -446,10 +391,6 @@ DrawnConv draw_conv(SampleRng& rng, Dtype dtype) {
   return d;
 }
 
-std::vector<int64_t> inner_dims(const std::vector<int64_t>& dims) {
-  return {dims.begin() + 1, dims.end() - 1};
-}
-
 Sample sample_conv(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
   return {{draw_array(rng, dtype, d.x), draw_array(rng, dtype, d.w)}, d.at, {}};
@@ -457,14 +398,16 @@ Sample sample_conv(SampleRng& rng, Dtype dtype) {
 
 Sample sample_conv_data_grad(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
-  return {
-      {draw_array(rng, dtype, d.y), draw_array(rng, dtype, d.w)}, with(d.at, inner_dims(d.x), d.at.out), {}};
+  return {{draw_array(rng, dtype, d.y), draw_array(rng, dtype, d.w)},
+          with(d.at, spatial_dims(d.x), d.at.out),
+          {}};
 }
 
 Sample sample_conv_weight_grad(SampleRng& rng, Dtype dtype) {
   const DrawnConv d = draw_conv(rng, dtype);
-  return {
-      {draw_array(rng, dtype, d.x), draw_array(rng, dtype, d.y)}, with(d.at, inner_dims(d.w), d.at.out), {}};
+  return {{draw_array(rng, dtype, d.x), draw_array(rng, dtype, d.y)},
+          with(d.at, spatial_dims(d.w), d.at.out),
+          {}};
 }
 
 }  // namespace
@@ -545,6 +488,11 @@ constinit const OpDef conv_weight_grad_op{
     .eval = [](const EvalCtx& c) { return eval_conv(c, weight_grad_shape, ConvResult::w); },
     .sample = sample_conv_weight_grad,
 };
+
+std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
+                               const std::vector<int64_t>& contract) {
+  return axes_without(rank, joined(batch, contract));
+}
 
 Value dot(Value a, Value b, DotAttrs attrs) {
   return make(dot_op, {std::move(a), std::move(b)}, std::move(attrs));

@@ -40,6 +40,9 @@ struct ConvAttrs {
 
 extern const ir::OpDef dot_op, conv_op, conv_data_grad_op, conv_weight_grad_op;
 
+/// The axes of a dot's operand that are neither batch nor contracted, rising.
+std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
+                               const std::vector<int64_t>& contract);
 /// Result axes: batch, then a's free axes, then b's. Accumulates in f32 (f64 for f64, i32 wrapping for i8/u8, i64 else).
 Value dot(Value a, Value b, DotAttrs attrs);
 /// a [..., M, K] times b [K, N], or [..., K, N] with equal leading dims (NumPy's matmul on ranks >= 2, without stretching).

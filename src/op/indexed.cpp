@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "op/axes.h"
 #include "op/elementwise.h"
 #include "op/infer.h"
 #include "op/sampling.h"
@@ -26,8 +27,6 @@ using ir::Type;
 namespace {
 
 using Ints = std::vector<int64_t>;
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 // ---- infer rules
 
@@ -99,8 +98,7 @@ std::vector<Type> infer_iota(const InferCtx& c) {
   const auto& a = c.attrs.get<IotaAttrs>();
   if (!c.op.dtypes.has(a.type.dtype))
     c.fail("dtype is not supported", "a float or integer dtype", a.type.text());
-  for (const Dim d : a.type.dims)
-    if (d.factor() < 0) c.fail("negative dim", "dims >= 0", a.type.text());
+  check_dims(c, a.type.dims);
   check_axis(c, a.axis, a.type.rank());
   return {a.type};
 }
@@ -222,7 +220,7 @@ std::vector<Value> grad_scatter_add_along(const GradCtx& c) {
 /// Mostly in range, sometimes beyond both ends.
 Array draw_indices(SampleRng& rng, Ints dims, int64_t n) {
   const double beyond = draw_chance(rng, 0.2) ? 2 : 0;
-  return draw_array(rng, draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64, std::move(dims), -beyond,
+  return draw_array(rng, draw_index_dtype(rng), std::move(dims), -beyond,
                     static_cast<double>(std::max<int64_t>(n, 1) - 1) + beyond);
 }
 

@@ -23,6 +23,11 @@ void check_axes(const InferCtx& c, const std::vector<int64_t>& axes, int rank) {
   }
 }
 
+void check_dims(const InferCtx& c, const Dims& dims) {
+  for (const Dim d : dims)
+    if (d.factor() < 0) c.fail("negative dim", "dims >= 0", dims_text(dims));
+}
+
 const Type& check_one_type(const InferCtx& c, size_t from) {
   for (size_t i = from + 1; i < c.in.size(); ++i)
     if (c.in[i] != c.in[from])
@@ -52,20 +57,6 @@ bool same_count(const Dims& a, const Dims& b) {
     return std::pair(factor, symbols);
   };
   return parts(a) == parts(b);
-}
-
-Dims dims_without(const Dims& dims, const std::vector<int64_t>& axes) {
-  Dims out;
-  for (const int64_t k : axes_without(static_cast<int>(dims.size()), axes))
-    out.push_back(dims[static_cast<size_t>(k)]);
-  return out;
-}
-
-std::vector<int64_t> axes_without(int rank, const std::vector<int64_t>& axes) {
-  std::vector<int64_t> out;
-  for (int64_t k = 0; k < rank; ++k)
-    if (std::find(axes.begin(), axes.end(), k) == axes.end()) out.push_back(k);
-  return out;
 }
 
 }  // namespace espalier::op

@@ -2,11 +2,14 @@
 // Checks that infer rules share. What depends on an unbound symbol is checked when the symbol is bound: specialising
 // makes every node again.
 #include "ir/op_def.h"
+#include "op/axes.h"
 
 namespace espalier::op {
 
 /// UserError unless 0 <= axis < rank.
 void check_axis(const ir::InferCtx& c, int64_t axis, int rank);
+/// UserError where one of the dims that an attribute asks for is negative.
+void check_dims(const ir::InferCtx& c, const ir::Dims& dims);
 /// UserError unless the axes are valid for `rank`, distinct and rising.
 void check_axes(const ir::InferCtx& c, const std::vector<int64_t>& axes, int rank);
 /// UserError unless operands `from`..end all have one type; gives that type.
@@ -19,9 +22,5 @@ std::vector<ir::Type> same_type(const ir::InferCtx& c);
 std::vector<ir::Type> bool_of_same_type(const ir::InferCtx& c);
 /// Do both hold the same number of elements, symbols included?
 bool same_count(const ir::Dims& a, const ir::Dims& b);
-/// The dims that are not in `axes`.
-ir::Dims dims_without(const ir::Dims& dims, const std::vector<int64_t>& axes);
-/// 0..rank-1 without `axes`.
-std::vector<int64_t> axes_without(int rank, const std::vector<int64_t>& axes);
 
 }  // namespace espalier::op

@@ -23,7 +23,7 @@ using ir::Type;
 namespace {
 
 /// The mean of all elements.
-Value mean_of(const Value& x) { return div(reduce_sum(x, all_axes(x)), dim_size(x, all_axes(x), x.dtype())); }
+Value mean_of(const Value& x) { return reduce_mean(x, all_axes(x)); }
 
 /// dloss / number of `examples`' elements, repeated to `dims`.
 Value share_of(const Value& dloss, const Value& examples, const Dims& dims) {
@@ -52,11 +52,9 @@ CrossEntropy cross_entropy_parts(const Value& logits, const Value& labels) {
   const Value x = widened(logits);
   const int64_t last = x.rank() - 1;
   p.axis = {last};
-  p.z = sub(x, unreduce(reduce_max(x, p.axis), x, p.axis));
-  std::vector<int64_t> leading(static_cast<size_t>(last));
-  for (int64_t i = 0; i < last; ++i) leading[static_cast<size_t>(i)] = i;
+  p.z = below_max(x, p.axis);
   const Value classes = iota({labels.dtype(), x.dims()}, last);
-  p.at_label = eq(classes, broadcast_in(labels, x.dims(), leading));
+  p.at_label = eq(classes, unreduce(labels, x, p.axis));
   p.sum = reduce_sum(exp(p.z), p.axis);
   return p;
 }
@@ -103,7 +101,7 @@ std::vector<Value> expand_mse(const Node& n) {
 Sample sample_cross_entropy(SampleRng& rng, Dtype dtype) {
   std::vector<int64_t> dims = draw_dims(rng, draw(rng, 0, 2), 5);
   const int64_t classes = draw(rng, 1, 6);
-  const Dtype label = draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64;
+  const Dtype label = draw_index_dtype(rng);
   ir::Array labels = draw_array(rng, label, dims, 0, static_cast<double>(classes - 1));
   dims.push_back(classes);
   return {{draw_array(rng, dtype, dims, -4, 4), std::move(labels)}, {}, {}};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "op/axes.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
 #include "op/infer.h"
@@ -30,8 +31,6 @@ namespace {
 
 using Ints = std::vector<int64_t>;
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 std::vector<int64_t> result_dims(const EvalCtx& c) { return ir::static_dims(c.node.types()[0].dims); }
 
 void check_lengths(const InferCtx& c, std::initializer_list<size_t> lengths) {
@@ -41,24 +40,11 @@ void check_lengths(const InferCtx& c, std::initializer_list<size_t> lengths) {
              std::to_string(n));
 }
 
-bool is_identity(const Ints& perm) {
-  for (size_t i = 0; i < perm.size(); ++i)
-    if (perm[i] != static_cast<int64_t>(i)) return false;
-  return true;
-}
-
-Ints inverse(const Ints& perm) {
-  Ints inv(perm.size());
-  for (size_t i = 0; i < perm.size(); ++i) inv[at(perm[i])] = static_cast<int64_t>(i);
-  return inv;
-}
-
 // ---- infer rules
 
 std::vector<Type> infer_reshape(const InferCtx& c) {
   const Dims& dims = c.attrs.get<ReshapeAttrs>().dims;
-  for (const Dim d : dims)
-    if (d.factor() < 0) c.fail("negative dim", "dims >= 0", dims_text(dims));
+  check_dims(c, dims);
   if (!same_count(c.in[0].dims, dims))
     c.fail("the number of elements changes", "as many as " + c.in[0].text() + " has", dims_text(dims));
   return {{c.in[0].dtype, dims}};
@@ -71,15 +57,12 @@ std::vector<Type> infer_transpose(const InferCtx& c) {
   if (perm.size() != c.in[0].dims.size() || !is_identity(sorted))
     c.fail("perm is no permutation of the axes", "each axis of " + c.in[0].text() + " once",
            "[" + join(perm) + "]");
-  Dims dims;
-  for (const int64_t p : perm) dims.push_back(c.in[0].dims[at(p)]);
-  return {{c.in[0].dtype, dims}};
+  return {{c.in[0].dtype, pick(c.in[0].dims, perm)}};
 }
 
 std::vector<Type> infer_broadcast(const InferCtx& c) {
   const auto& a = c.attrs.get<BroadcastAttrs>();
-  for (const Dim d : a.dims)
-    if (d.factor() < 0) c.fail("negative dim", "dims >= 0", dims_text(a.dims));
+  check_dims(c, a.dims);
   check_lengths(c, {a.axes.size()});
   check_axes(c, a.axes, static_cast<int>(a.dims.size()));
   for (size_t i = 0; i < a.axes.size(); ++i)
@@ -154,9 +137,7 @@ std::vector<Array> eval_broadcast(const EvalCtx& c) {
 
 std::vector<Array> eval_transpose(const EvalCtx& c) {
   const Ints from = ir::row_major_strides(c.in[0].dims());
-  View view;
-  for (const int64_t p : c.attrs<TransposeAttrs>().perm) view.strides.push_back(from[at(p)]);
-  return {read_view(c.in[0], view, result_dims(c))};
+  return {read_view(c.in[0], {0, pick(from, c.attrs<TransposeAttrs>().perm)}, result_dims(c))};
 }
 
 std::vector<Array> eval_slice(const EvalCtx& c) {
@@ -205,9 +186,7 @@ std::vector<Array> eval_reverse(const EvalCtx& c) {
 
 std::vector<Array> eval_dim_size(const EvalCtx& c) {
   const auto& a = c.attrs<DimSizeAttrs>();
-  int64_t n = 1;
-  for (const int64_t k : a.axes) n *= c.in[0].dims()[at(k)];
-  return {Array::of<int64_t>({}, {n}).cast(a.dtype)};
+  return {Array::of<int64_t>({}, {count_at(c.in[0].dims(), a.axes)}).cast(a.dtype)};
 }
 
 // ---- gradients
@@ -299,9 +278,7 @@ Sample sample_transpose(SampleRng& rng, Dtype dtype) {
 Sample sample_broadcast(SampleRng& rng, Dtype dtype) {
   const Ints dims = draw_dims(rng, draw(rng, 0, 4), 5);
   BroadcastAttrs a{ir::to_dims(dims), draw_axes(rng, static_cast<int64_t>(dims.size()))};
-  Ints from;
-  for (const int64_t k : a.axes) from.push_back(dims[at(k)]);
-  return {{draw_array(rng, dtype, from)}, a, {}};
+  return {{draw_array(rng, dtype, pick(dims, a.axes))}, a, {}};
 }
 
 Sample sample_slice(SampleRng& rng, Dtype dtype) {
@@ -568,8 +545,7 @@ Value dim_size(Value x, Ints axes, Dtype dtype) {
   });
   const Value size = make(dim_size_op, {x}, DimSizeAttrs{axes, dtype});
   if (!bound) return size;
-  int64_t n = 1;
-  for (const int64_t k : axes) n *= x.dims()[at(k)].value();
+  const int64_t n = ir::count(pick(x.dims(), axes)).value();
   return ir::constant(Array::of<int64_t>({}, {n}).cast(dtype));
 }
 

@@ -32,12 +32,6 @@ void check_stat(const InferCtx& c, size_t i, const char* name, const Dims& dims)
 
 // ---- batch norm
 
-Dims dims_at(const Dims& dims, const std::vector<int64_t>& axes) {
-  Dims out;
-  for (const int64_t a : axes) out.push_back(dims[static_cast<size_t>(a)]);
-  return out;
-}
-
 /// v, of the channel dims, repeated over x's other axes.
 Value spread(const Value& v, const Value& x, const std::vector<int64_t>& channel_axes) {
   return broadcast_in(v, x.dims(), channel_axes);
@@ -51,7 +45,7 @@ Value per_element(const Value& v, const Value& x, const std::vector<int64_t>& fo
 std::vector<Type> infer_batch_norm_train(const InferCtx& c) {
   const auto& axes = c.attrs.get<BatchNormAttrs>().channel_axes;
   check_axes(c, axes, c.in[0].rank());
-  const Dims channels = dims_at(c.in[0].dims, axes);
+  const Dims channels = pick(c.in[0].dims, axes);
   check_stat(c, 1, "scale", channels);
   check_stat(c, 2, "bias", channels);
   return {c.in[0], c.in[1], c.in[1]};
@@ -59,7 +53,7 @@ std::vector<Type> infer_batch_norm_train(const InferCtx& c) {
 
 /// The first element of every channel, or zeros where there is none.
 Value first_of_channels(const Value& x, const std::vector<int64_t>& channel_axes) {
-  const Dims channels = dims_at(x.dims(), channel_axes);
+  const Dims channels = pick(x.dims(), channel_axes);
   Dims size(x.dims().size(), 1);
   for (const int64_t a : channel_axes) size[static_cast<size_t>(a)] = x.dims()[static_cast<size_t>(a)];
   for (size_t i = 0; i < size.size(); ++i)
@@ -111,7 +105,7 @@ std::vector<Value> batch_norm_train_grad(const GradCtx& c) {
 std::vector<Type> infer_batch_norm_grad(const InferCtx& c) {
   const auto& axes = c.attrs.get<BatchNormAttrs>().channel_axes;
   check_axes(c, axes, c.in[0].rank());
-  const Dims channels = dims_at(c.in[0].dims, axes);
+  const Dims channels = pick(c.in[0].dims, axes);
   check_stat(c, 1, "scale", channels);
   check_stat(c, 2, "mean", channels);
   check_stat(c, 3, "var", channels);

@@ -1,6 +1,7 @@
 #include "op/random.h"
 
 #include "base/philox.h"
+#include "op/infer.h"
 #include "op/sampling.h"
 #include "op/table.h"
 
@@ -24,8 +25,7 @@ std::vector<Type> infer_random(const InferCtx& c) {
   if (c.in[0] != scalar || c.in[1] != scalar)
     c.fail("key and counter must be scalars", scalar.text() + " both");
   if (!is_float(t.dtype)) c.fail("random numbers are floats", "f64 f32 bf16 f16", t.text());
-  for (const ir::Dim d : t.dims)
-    if (d.factor() < 0) c.fail("negative dim", "dims >= 0", t.text());
+  check_dims(c, t.dims);
   return {t};
 }
 

@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
+#include "op/axes.h"
 #include "op/elementwise.h"
 #include "op/infer.h"
 #include "op/sampling.h"
 #include "op/strided.h"
 #include "op/table.h"
+#include "op/widen.h"
 
 namespace espalier::op {
 
@@ -253,18 +254,16 @@ Value reduce_mean(Value x, Ints axes) {
     throw UserError(
         {"op reduce_mean", "dtype is not supported", std::string(ir::dtype_name(dtype)), "f64 f32 bf16 f16"});
   // 16-bit floats hold neither large counts nor long sums: their mean is taken in f32.
-  const Value wide = dtype == Dtype::f64 ? x : cast(x, Dtype::f32);
+  const Value wide = widened(x);
   const Value sum = reduce_sum(wide, axes), n = dim_size(wide, axes, wide.dtype());
   return cast(div(sum, broadcast_in(n, sum.dims(), {})), dtype);
 }
 Value argmax(Value x, int64_t axis) { return make(argmax_op, {std::move(x)}, AxisAttrs{axis}); }
 Value argmin(Value x, int64_t axis) { return make(argmin_op, {std::move(x)}, AxisAttrs{axis}); }
 
-Ints all_axes(const Value& x) {
-  Ints axes(static_cast<size_t>(x.rank()));
-  std::iota(axes.begin(), axes.end(), 0);
-  return axes;
-}
+Value below_max(const Value& x, const Ints& axes) { return sub(x, unreduce(reduce_max(x, axes), x, axes)); }
+
+Ints all_axes(const Value& x) { return axes_without(x.rank(), {}); }
 
 Value unreduce(Value reduced, const Value& like, const Ints& axes) {
   return broadcast_in(std::move(reduced), like.dims(), axes_without(like.rank(), axes));

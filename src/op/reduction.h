@@ -18,6 +18,8 @@ Value reduce_mean(Value x, std::vector<int64_t> axes);
 /// i64 index of the first largest element along `axis` (NaN counts as largest; the axis must not be empty).
 Value argmax(Value x, int64_t axis);
 Value argmin(Value x, int64_t axis);
+/// x minus its largest element along `axes`: exp() of it cannot overflow.
+Value below_max(const Value& x, const std::vector<int64_t>& axes);
 /// 0..rank-1.
 std::vector<int64_t> all_axes(const Value& x);
 /// Broadcast a reduction's result back over the axes it folded from `like`.

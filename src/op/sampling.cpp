@@ -19,6 +19,8 @@ bool draw_chance(SampleRng& rng, double chance) {
   return static_cast<double>(rng() >> 11) * 0x1p-53 < chance;
 }
 
+Dtype draw_index_dtype(SampleRng& rng) { return draw_chance(rng, 0.5) ? Dtype::i32 : Dtype::i64; }
+
 int64_t draw_dim(SampleRng& rng, int64_t high) {
   if (draw_chance(rng, 0.04)) return 0;
   if (draw_chance(rng, 0.2)) return 1;

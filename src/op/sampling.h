@@ -8,6 +8,8 @@ namespace espalier::op {
 int64_t draw(ir::SampleRng& rng, int64_t low, int64_t high);
 /// True with probability `chance`.
 bool draw_chance(ir::SampleRng& rng, double chance);
+/// A dtype of indices: i32 or i64.
+ir::Dtype draw_index_dtype(ir::SampleRng& rng);
 /// A dim of at most `high`: often 1, seldom 0.
 int64_t draw_dim(ir::SampleRng& rng, int64_t high = 6);
 /// `rank` dims by draw_dim().

@@ -6,6 +6,10 @@ namespace espalier::op {
 
 /// The spatial dims of a tensor type [first, spatial..., last]; UserError where one is symbolic.
 std::vector<int64_t> spatial_dims(const ir::InferCtx& c, const ir::Type& t);
+/// The same of static dims.
+inline std::vector<int64_t> spatial_dims(const std::vector<int64_t>& dims) {
+  return {dims.begin() + 1, dims.end() - 1};
+}
 /// The same of a value that has passed its infer rule.
 std::vector<int64_t> spatial_dims(const ir::Value& v);
 /// [first, spatial..., last].

@@ -181,7 +181,8 @@ std::vector<Array> eval_avg_pool(const EvalCtx& c, bool gradient) {
   return {to.cast(c.in[0].dtype())};
 }
 
-PoolAttrs with_spatial(PoolAttrs at, std::vector<int64_t> spatial) {
+template <class Attrs>
+Attrs with_spatial(Attrs at, std::vector<int64_t> spatial) {
   at.spatial = std::move(spatial);
   return at;
 }
@@ -325,7 +326,7 @@ template <class T>
 Array eval_resize_as(const EvalCtx& c, bool gradient) {
   const auto& at = c.attrs<ResizeAttrs>();
   const Array from = c.in[0].cast(ir::dtype_of<T>());
-  const std::vector<int64_t> here(from.dims().begin() + 1, from.dims().end() - 1);
+  const std::vector<int64_t> here = spatial_dims(from.dims());
   const std::vector<int64_t>&in = gradient ? at.spatial : here, &out = gradient ? here : at.spatial;
   const int64_t channels = from.dims().back(), ins = count(in), outs = count(out);
   Array to(ir::dtype_of<T>(), ir::static_dims(c.node.types()[0].dims));
@@ -348,15 +349,11 @@ std::vector<Array> eval_resize(const EvalCtx& c, bool gradient) {
 }
 
 std::vector<Value> resize_rule(const GradCtx& c) {
-  ResizeAttrs at = c.node.attrs<ResizeAttrs>();
-  at.spatial = spatial_dims(c.in(0));
-  return {resize_grad(c.dout[0], at)};
+  return {resize_grad(c.dout[0], with_spatial(c.node.attrs<ResizeAttrs>(), spatial_dims(c.in(0))))};
 }
 
 std::vector<Value> resize_grad_rule(const GradCtx& c) {
-  ResizeAttrs at = c.node.attrs<ResizeAttrs>();
-  at.spatial = spatial_dims(c.in(0));
-  return {resize(c.dout[0], at)};
+  return {resize(c.dout[0], with_spatial(c.node.attrs<ResizeAttrs>(), spatial_dims(c.in(0))))};
 }
 
 Sample sample_resize(SampleRng& rng, Dtype dtype) {

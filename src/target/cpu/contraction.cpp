@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "op/spatial.h"
 #include "rewrite/uses.h"
 
 namespace espalier::target::cpu {
@@ -134,22 +136,6 @@ class Matcher {
     return inner;
   }
 
-  static int64_t extent(const std::vector<int64_t>& axes, const std::vector<int64_t>& dims) {
-    int64_t n = 1;
-    for (const int64_t a : axes) n *= dims[static_cast<size_t>(a)];
-    return n;
-  }
-
-  static std::vector<int64_t> free_axes(size_t rank, const std::vector<int64_t>& batch,
-                                        const std::vector<int64_t>& contract) {
-    std::vector<int64_t> out;
-    for (int64_t a = 0; a < static_cast<int64_t>(rank); ++a)
-      if (std::find(batch.begin(), batch.end(), a) == batch.end() &&
-          std::find(contract.begin(), contract.end(), a) == contract.end())
-        out.push_back(a);
-    return out;
-  }
-
   void dot(const Node& root) {
     const auto& at = root.attrs<op::DotAttrs>();
     const Source a = source(root.input(0)), b = source(root.input(1));
@@ -163,12 +149,12 @@ class Matcher {
     const std::vector<int64_t> da = ir::static_dims(root.input(0).dims()),
                                db = ir::static_dims(root.input(1).dims());
     const std::vector<int64_t> sa = ir::row_major_strides(da), sb = ir::row_major_strides(db);
-    const auto fa = free_axes(da.size(), at.batch_a, at.contract_a),
-               fb = free_axes(db.size(), at.batch_b, at.contract_b);
-    s.batch = extent(at.batch_a, da);
-    s.m = extent(fa, da);
-    s.n = extent(fb, db);
-    s.k = extent(at.contract_a, da);
+    const auto fa = op::free_axes(root.input(0).rank(), at.batch_a, at.contract_a),
+               fb = op::free_axes(root.input(1).rank(), at.batch_b, at.contract_b);
+    s.batch = op::count_at(da, at.batch_a);
+    s.m = op::count_at(da, fa);
+    s.n = op::count_at(db, fb);
+    s.k = op::count_at(da, at.contract_a);
     s.a_strides[0] = joint_stride(at.batch_a, da, sa);
     s.a_strides[1] = joint_stride(fa, da, sa);
     s.a_strides[2] = joint_stride(at.contract_a, da, sa);
@@ -306,11 +292,6 @@ class Matcher {
   bool blocked_ = false;
 };
 
-std::vector<int64_t> spatial_dims(const Value& v) {
-  const std::vector<int64_t> d = ir::static_dims(v.dims());
-  return {d.begin() + 1, d.end() - 1};
-}
-
 }  // namespace
 
 ConvSpec conv_spec(const Node& n) {
@@ -326,9 +307,9 @@ ConvSpec conv_spec(const Node& n) {
   s.channels = x.dims().back().value();
   s.features = y.dims().back().value();
   s.groups = at.groups;
-  s.in = spatial_dims(x);
-  s.out = spatial_dims(y);
-  s.kernel = spatial_dims(w);
+  s.in = op::spatial_dims(x);
+  s.out = op::spatial_dims(y);
+  s.kernel = op::spatial_dims(w);
   s.stride = at.stride;
   s.pad_low = at.pad_low;
   s.pad_high = at.pad_high;
