@@ -283,7 +283,7 @@ class Blocker {
 }  // namespace
 
 ir::Graph choose_layout(const ir::Graph& graph, const PassContext& context) {
-  return Blocker(graph, context.spec).run();
+  return rewrite::with_bodies(graph, [&](const ir::Graph& g) { return Blocker(g, context.spec).run(); });
 }
 
 }  // namespace espalier::pass

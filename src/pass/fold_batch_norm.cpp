@@ -70,10 +70,7 @@ Value folded(const ir::Node& norm, const Linear& linear, const std::function<Val
   return op::add(y, op::broadcast_in(shift, y.dims(), {y.rank() - 1}));
 }
 
-}  // namespace
-
-ir::Graph fold_batch_norm(const ir::Graph& graph, const PassContext& context) {
-  if (context.exact) return graph;
+ir::Graph fold(const ir::Graph& graph) {
   const rewrite::Uses uses(graph);
   ir::ValueMap done;  // old value -> new value, so that a folded root finds its own new operand
   return ir::transform(graph,
@@ -90,6 +87,12 @@ ir::Graph fold_batch_norm(const ir::Graph& graph, const PassContext& context) {
                            done.set(n.value(static_cast<int>(i)), results[i]);
                          return results;
                        });
+}
+
+}  // namespace
+
+ir::Graph fold_batch_norm(const ir::Graph& graph, const PassContext& context) {
+  return context.exact ? graph : rewrite::with_bodies(graph, fold);
 }
 
 }  // namespace espalier::pass

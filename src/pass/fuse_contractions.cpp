@@ -5,6 +5,7 @@
 #include "op/movement.h"
 #include "pass/extract.h"
 #include "pass/passes.h"
+#include "rewrite/pattern.h"
 #include "rewrite/uses.h"
 
 namespace espalier::pass {
@@ -121,7 +122,7 @@ class ContractionFuser {
 }  // namespace
 
 ir::Graph fuse_contractions(const ir::Graph& graph, const PassContext& context) {
-  return ContractionFuser(graph, context).run();
+  return rewrite::with_bodies(graph, [&](const ir::Graph& g) { return ContractionFuser(g, context).run(); });
 }
 
 }  // namespace espalier::pass

@@ -13,6 +13,7 @@
 #include "op/movement.h"
 #include "pass/extract.h"
 #include "pass/passes.h"
+#include "rewrite/pattern.h"
 #include "rewrite/uses.h"
 
 namespace espalier::pass {
@@ -319,7 +320,7 @@ class LoopFuser {
 }  // namespace
 
 ir::Graph fuse_loops(const ir::Graph& graph, const PassContext& context) {
-  return LoopFuser(graph, context).run();
+  return rewrite::with_bodies(graph, [&](const ir::Graph& g) { return LoopFuser(g, context).run(); });
 }
 
 }  // namespace espalier::pass

@@ -1,5 +1,6 @@
 #include "rewrite/pattern.h"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 
@@ -153,18 +154,28 @@ Graph rewrite_to_fixed_point(const Graph& graph, std::span<const Rule> rules, in
   throw InternalError("rewrite rules do not reach a fixed point in graph " + graph.name);
 }
 
+namespace {
+bool is_control(const Node& n) { return n.op().kind != ir::Kind::fused && n.attrs().has_body(); }
+}  // namespace
+
 Graph with_bodies(const Graph& graph, const std::function<Graph(const Graph&)>& f) {
   bool any_body = false;
-  for (const Node* n : graph.nodes()) any_body = any_body || n->attrs().has_body();
+  for (const Node* n : graph.nodes()) any_body = any_body || is_control(*n);
   if (!any_body) return f(graph);
-  return f(ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
-    if (!n.attrs().has_body()) return {};
-    const ir::Attrs attrs = n.attrs().with_bodies([&](const ir::GraphRef& body) -> ir::GraphRef {
-      if (!body) return body;
-      return std::make_shared<const Graph>(with_bodies(*body, f));
-    });
-    return ir::make_all(n.op(), operands, attrs);
-  }));
+  ir::Level level = graph.level;
+  Graph out =
+      ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+        if (!is_control(n)) return {};
+        const ir::Attrs attrs = n.attrs().with_bodies([&](const ir::GraphRef& body) -> ir::GraphRef {
+          if (!body) return body;
+          auto made = std::make_shared<const Graph>(with_bodies(*body, f));
+          level = std::max(level, made->level);
+          return made;
+        });
+        return ir::make_all(n.op(), operands, attrs);
+      });
+  out.level = level;
+  return f(out);
 }
 
 }  // namespace espalier::rewrite

@@ -77,7 +77,8 @@ ir::Graph rewrite_once(const ir::Graph& graph, std::span<const Rule> rules);
 ir::Graph rewrite_to_fixed_point(const ir::Graph& graph, std::span<const Rule> rules, int limit = 32);
 /// Are the outputs of both graphs the very same values (hash-consing makes this the test for "nothing changed")?
 bool same_outputs(const ir::Graph& a, const ir::Graph& b);
-/// Apply `f` to every body graph inside `graph` (innermost first), then to `graph` itself.
+/// Apply `f` to every body graph of control flow inside `graph` (innermost first), then to `graph` itself. Bodies of fusions are
+/// kernels, and are left alone. A graph is of no lower level than its bodies.
 ir::Graph with_bodies(const ir::Graph& graph, const std::function<ir::Graph(const ir::Graph&)>& f);
 
 }  // namespace espalier::rewrite

@@ -9,8 +9,6 @@
 
 namespace espalier::run {
 
-using pass::Place;
-
 namespace {
 
 int64_t rounded(int64_t bytes) {
@@ -18,9 +16,6 @@ int64_t rounded(int64_t bytes) {
 }
 
 bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
-
-/// A place for values of no bytes.
-alignas(64) char nothing[64];
 
 template <class T>
 int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
@@ -60,12 +55,10 @@ Executor& Executor::operator=(Executor&&) noexcept = default;
 Executor::~Executor() = default;
 
 Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions options)
-    : program_(std::move(program)), options_(options) {
+    : program_(std::move(program)), options_(options), wiring_(*program_) {
   const Program& p = *program_;
   inputs_.assign(p.inputs().size(), nullptr);
   outputs_.assign(p.outputs().size(), nullptr);
-  input_uses_.resize(inputs_.size());
-  output_uses_.resize(outputs_.size());
 
   // One allocation: the arena, then outputs, then inputs and state.
   int64_t bytes = rounded(p.memory().arena);
@@ -81,57 +74,35 @@ Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions optio
       input_at[i] = reserve(p.inputs()[i].bytes());
   memory_ = Memory(bytes + 64);  // a vector load at the end stays inside
 
-  make_calls();
+  pointers_.assign(wiring_.pointers(), nullptr);
+  wiring_.wire(pointers_.data(), memory_.data());
+  calls_ = wiring_.calls(pointers_.data(), memory_.data());
   unbound_ = inputs_.size() + outputs_.size();
   for (const State& s : p.state())
     unbound_ -= p.state_input(static_cast<size_t>(s.output)) == s.input ? 1 : 0;
   for (size_t o = 0; o < outputs_.size(); ++o)
-    if (output_at[o] >= 0) bind(outputs_, output_uses_, o, memory_.data() + output_at[o]);
+    if (output_at[o] >= 0) set_output(o, memory_.data() + output_at[o]);
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (input_at[i] >= 0) bind(inputs_, input_uses_, i, memory_.data() + input_at[i]);
+    if (input_at[i] >= 0) set_input(i, memory_.data() + input_at[i]);
   for (const InputRange& r : p.ranges())
     for (size_t i = 0; i < inputs_.size(); ++i)
       if (p.inputs()[i].name == r.input)
         checks_.push_back({i, p.inputs()[i].type.elements(), r.low, r.high, p.inputs()[i].type.dtype});
 }
 
-/// Calls with all pointers that do not depend on slots; those are noted in the slots' uses.
-void Executor::make_calls() {
-  size_t pointers = 0;
-  for (const Step& s : program_->steps()) pointers += s.buffers.size();
-  pointers_.assign(pointers, nullptr);
-  const auto in_arena = [&](const Place& p) { return memory_.bytes() ? memory_.data() + p.offset : nothing; };
-  size_t at = 0;
-  for (const Step& s : program_->steps()) {
-    const Call call{s.kernel.get(), pointers_.data() + at,
-                    s.scratch.kind == Place::Kind::arena ? in_arena(s.scratch) : nullptr, s.kernel->chunks()};
-    for (const Place& p : s.buffers) {
-      const auto index = static_cast<size_t>(p.index);
-      switch (p.kind) {
-        case Place::Kind::none: break;
-        case Place::Kind::arena: pointers_[at] = in_arena(p); break;
-        case Place::Kind::input: input_uses_[index].push_back(at); break;
-        case Place::Kind::output: output_uses_[index].push_back(at); break;
-        case Place::Kind::constant: {
-          const void* data = program_->constants()[index].data();
-          pointers_[at] = data ? const_cast<void*>(data) : nothing;
-          break;
-        }
-      }
-      ++at;
-    }
-    calls_.push_back(call);
-  }
-}
-
-void Executor::bind(std::vector<void*>& slots, const std::vector<std::vector<size_t>>& uses, size_t i,
-                    void* data) {
-  if (!slots[i]) --unbound_;
-  slots[i] = data;
-  for (const size_t at : uses[i]) pointers_[at] = data;
-  if (&slots != &inputs_ || !program_->is_state_input(i)) return;
+void Executor::set_input(size_t i, void* data) {
+  if (!inputs_[i]) --unbound_;
+  inputs_[i] = data;
+  wiring_.bind_input(pointers_.data(), i, data);
+  if (!program_->is_state_input(i)) return;
   for (size_t o = 0; o < outputs_.size(); ++o)
     if (program_->state_input(o) == static_cast<int>(i)) outputs_[o] = data;
+}
+
+void Executor::set_output(size_t o, void* data) {
+  if (!outputs_[o]) --unbound_;
+  outputs_[o] = data;
+  wiring_.bind_output(pointers_.data(), o, data);
 }
 
 namespace {
@@ -150,7 +121,7 @@ void check_binding(const Port& port, std::string_view what, const void* data) {
 void Executor::bind_input(size_t i, const void* data) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
   check_binding(program_->inputs()[i], "input", data);
-  bind(inputs_, input_uses_, i, const_cast<void*>(data));
+  set_input(i, const_cast<void*>(data));
 }
 
 void Executor::bind_output(size_t o, void* data) {
@@ -160,7 +131,7 @@ void Executor::bind_output(size_t o, void* data) {
     throw UserError(
         {"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
   check_binding(port, "output", data);
-  bind(outputs_, output_uses_, o, data);
+  set_output(o, data);
 }
 
 size_t Executor::state_index(std::string_view name) const {
@@ -177,7 +148,7 @@ void* Executor::state(std::string_view name) const { return inputs_[state_index(
 void Executor::bind_state(std::string_view name, void* data) {
   const size_t i = state_index(name);
   check_binding(program_->inputs()[i], "state", data);
-  bind(inputs_, input_uses_, i, data);
+  set_input(i, data);
 }
 
 void Executor::fail_unbound() const {
@@ -199,24 +170,10 @@ void Executor::start() const {
   for (const Check& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
 }
 
-inline void Executor::run_call(const Call& call) {
-  if (call.chunks == 1) {
-    call.kernel->run(call.buffers, call.scratch, 0);
-    return;
-  }
-  parallel_chunks(
-      call.chunks,
-      [](void* context, int64_t chunk) {
-        const Call& c = *static_cast<const Call*>(context);
-        c.kernel->run(c.buffers, c.scratch, chunk);
-      },
-      const_cast<Call*>(&call));
-}
-
 void Executor::run() {
   start();
   const PoolScope pool(options_.parallel);
-  for (const Call& call : calls_) run_call(call);
+  for (const Call& call : calls_) run::run(call);
 }
 
 void Executor::run_timed(std::span<int64_t> step_ns) {
@@ -225,7 +182,7 @@ void Executor::run_timed(std::span<int64_t> step_ns) {
   const PoolScope pool(options_.parallel);
   int64_t before = now_ns();
   for (size_t i = 0; i < calls_.size(); ++i) {
-    run_call(calls_[i]);
+    run::run(calls_[i]);
     const int64_t after = now_ns();
     step_ns[i] = after - before;
     before = after;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "run/memory.h"
-#include "run/program.h"
+#include "run/wiring.h"
 
 namespace espalier::run {
 
@@ -54,29 +54,22 @@ class Executor {
   int64_t allocated_bytes() const { return memory_.bytes(); }
 
  private:
-  struct Call {
-    const target::Kernel* kernel;
-    void* const* buffers;
-    void* scratch;
-    int64_t chunks;
-  };
   struct Check;
 
-  static void run_call(const Call& call);
   void start() const;
-  void bind(std::vector<void*>& slots, const std::vector<std::vector<size_t>>& uses, size_t i, void* data);
-  void make_calls();
+  void set_input(size_t i, void* data);
+  void set_output(size_t o, void* data);
   size_t state_index(std::string_view name) const;
   [[noreturn]] void fail_unbound() const;
 
   std::shared_ptr<const Program> program_;
   ExecutorOptions options_;
+  Wiring wiring_;
   Memory memory_;
   int64_t output_bytes_ = 0;
   std::vector<void*> pointers_;  ///< of all calls, one after the other
   std::vector<Call> calls_;
   std::vector<void*> inputs_, outputs_;
-  std::vector<std::vector<size_t>> input_uses_, output_uses_;  ///< places in pointers_
   std::vector<Check> checks_;
   size_t unbound_ = 0;
 };

@@ -8,6 +8,7 @@
 
 #include "pass/schedule.h"
 #include "pass/storage.h"
+#include "run/nested.h"
 #include "run/targets.h"
 #include "target/reference/interpreter.h"
 
@@ -83,6 +84,15 @@ class ProgramBuilder {
   }
 
  private:
+  /// Of all options only these matter below the passes; ranges belong to the program's own inputs.
+  CompileOptions options_of_bodies() const {
+    CompileOptions o;
+    o.target = &target_;
+    o.exact = options_.exact;
+    o.verify = options_.verify;
+    return o;
+  }
+
   void check_static() const {
     for (size_t i = 0; i < graph_.inputs.size(); ++i)
       for (const ir::Dim d : graph_.inputs[i].dims())
@@ -120,17 +130,29 @@ class ProgramBuilder {
     }
   }
 
+  /// The kernel of a node: the target's, or of control flow whose bodies become programs.
+  target::Prepared kernel_of(const ir::Node& n) {
+    bodies_.emplace_back();
+    if (n.op().kind == ir::Kind::control && target_.nests_bodies()) {
+      NestedStep step =
+          nest(n, [&](const ir::Graph& body) { return ProgramBuilder(body, body_options_).build(); });
+      bodies_.back() = std::move(step.bodies);
+      if (step.kernel) return {std::move(step.kernel), {}};
+    }
+    std::deque<ir::Array> arrays;
+    std::vector<const ir::Array*> constants;
+    for (const ir::Value& v : n.inputs()) {
+      const ir::Array* a = ir::constant_value(pass::storage_of(v));
+      if (a && a->dims() != ir::static_dims(v.dims()))
+        a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
+      constants.push_back(a);
+    }
+    return target_.prepare(n, constants, {.exact = options_.exact});
+  }
+
   void prepare(const pass::Schedule& schedule) {
     for (const ir::Node* n : schedule.order) {
-      std::deque<ir::Array> arrays;
-      std::vector<const ir::Array*> constants;
-      for (const ir::Value& v : n->inputs()) {
-        const ir::Array* a = ir::constant_value(pass::storage_of(v));
-        if (a && a->dims() != ir::static_dims(v.dims()))
-          a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
-        constants.push_back(a);
-      }
-      target::Prepared made = target_.prepare(*n, constants, {.exact = options_.exact});
+      target::Prepared made = kernel_of(*n);
       ESPALIER_CHECK(made.kernel != nullptr,
                      "target " + program_->target_ + " has no kernel for " + std::string(n->op().name));
       pass::StepFacts facts;
@@ -159,6 +181,7 @@ class ProgramBuilder {
         if (const auto it = graph_.info.find(s.node->id()); it != graph_.info.end())
           step.label = it->second.name;
         step.kernel = std::move(prepared_[next].kernel);
+        step.bodies = std::move(bodies_[next]);
         step.refusals = std::move(prepared_[next++].refusals);
         step.cost = target::cost_of(*s.node);
       } else {
@@ -188,7 +211,9 @@ class ProgramBuilder {
   const ir::Graph& graph_;
   const CompileOptions& options_;
   const target::Target& target_;
+  const CompileOptions body_options_ = options_of_bodies();
   std::vector<target::Prepared> prepared_;
+  std::vector<std::vector<std::shared_ptr<const Program>>> bodies_;  ///< of each prepared node
   std::vector<pass::StepFacts> facts_;
   std::shared_ptr<Program> program_;
 };
@@ -249,6 +274,17 @@ std::string step_text(const Step& s) {
   return text + (s.label.empty() ? "" : " # " + s.label);
 }
 
+/// Every line moved to the right.
+std::string indented(const std::string& text) {
+  std::string out;
+  for (size_t from = 0; from < text.size();) {
+    const size_t to = std::min(text.find('\n', from), text.size() - 1) + 1;
+    out += "  " + text.substr(from, to - from);
+    from = to;
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string Program::text() const {
@@ -265,7 +301,10 @@ std::string Program::text() const {
   for (size_t c = 0; c < constants_.size(); ++c)
     out += fmt::format("constant {} {}\n", c, constants_[c].type().text());
   for (const InputRange& r : ranges_) out += fmt::format("range {} <= \"{}\" < {}\n", r.low, r.input, r.high);
-  for (size_t s = 0; s < steps_.size(); ++s) out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
+  for (size_t s = 0; s < steps_.size(); ++s) {
+    out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
+    for (const auto& body : steps_[s].bodies) out += indented(body->text());
+  }
   out += fmt::format(
       "memory: arena {} (largest live set {}), inputs {}, outputs {}, state {}, constants {}, packed {}\n",
       memory_.arena, memory_.largest_live_set, memory_.inputs, memory_.outputs, memory_.state,

@@ -52,6 +52,8 @@ struct State {
       false;  ///< the new value is written over the old one; else it is copied there after the last step
 };
 
+class Program;
+
 struct Step {
   std::string op;      ///< "dot", "fusion", "copy"
   std::string detail;  ///< the ops inside a fusion, the result types
@@ -62,6 +64,8 @@ struct Step {
   pass::Place scratch;
   target::Cost cost;
   std::vector<kernel::Refusal> refusals;  ///< of better kernels that declined
+  std::vector<std::shared_ptr<const Program>>
+      bodies;  ///< of control flow: the programs that run inside this step
 };
 
 /// Bytes, all known before the first run.

@@ -23,7 +23,8 @@ struct Cost {
   ir::Dtype dtype = ir::Dtype::f32;
 };
 
-/// A prepared call. `buffers` holds the operands, then the results, in the node's order; pointers are 64-byte aligned.
+/// A prepared call. `buffers` holds the operands, then the results, in the node's order. Pointers are 64-byte aligned, but
+/// for rows of arrays that a loop walks: those lie at multiples of their element's size.
 class Kernel {
  public:
   virtual ~Kernel() = default;
@@ -59,6 +60,9 @@ class Target {
   /// of operand i where that is known now, else null. Never fails for a valid node: the reference is last in every list.
   virtual Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
                            const PrepareOptions& options) const = 0;
+  /// Are the bodies of control flow (cond, scan, while_loop) programs of their own, whose kernels this target prepares one by
+  /// one? False: the kernel that prepare() gives for the node runs its bodies as well.
+  virtual bool nests_bodies() const { return false; }
 };
 
 /// Bytes of all operands and results once; flops of the contraction inside, by the direct algorithm, else one per element.

@@ -1,15 +1,11 @@
 // Whole programs on the CPU target (passes, kernels, memory plan, executor) against the reference, with operands and
 // results between guard pages: every op of the table in every dtype, their gradients, random graphs.
-#include <cstring>
-
 #include "grad/grad.h"
 #include "op/elementwise.h"
-#include "run/executor.h"
-#include "run/program.h"
 #include "support/arrays.h"
+#include "support/cpu_run.h"
 #include "support/op_samples.h"
 #include "support/random_graph.h"
-#include "target/cpu/cpu_target.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier {
@@ -22,44 +18,9 @@ using ir::OpDef;
 using ir::Sample;
 using ir::Value;
 
-/// The outputs of `graph` compiled for the CPU and run twice, the second time over poisoned memory: equal bits both times.
-std::vector<Array> run_on_cpu(const Graph& graph, std::span<const Array> inputs) {
-  run::CompileOptions options;
-  options.target = &target::cpu::cpu_target();
-  run::Executor executor(run::Program::compile(graph, options));
-  const run::Program& program = executor.program();
-  std::vector<Array> operands;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    operands.push_back(test::guarded(inputs[i]));
-    executor.bind_input(i, operands.back().data());
-  }
-  std::vector<std::unique_ptr<test::GuardedBuffer>> buffers;
-  for (size_t o = 0; o < program.outputs().size(); ++o) {
-    buffers.push_back(
-        std::make_unique<test::GuardedBuffer>(static_cast<size_t>(program.outputs()[o].bytes())));
-    executor.bind_output(o, buffers.back()->data());
-  }
-  std::vector<Array> results[2];
-  for (std::vector<Array>& result : results) {
-    executor.poison();
-    executor.run();
-    for (size_t o = 0; o < program.outputs().size(); ++o) {
-      const ir::Type& t = program.outputs()[o].type;
-      result.emplace_back(t.dtype, ir::static_dims(t.dims));
-      std::memcpy(result.back().write(), buffers[o]->data(), buffers[o]->bytes());
-      EXPECT_TRUE(buffers[o]->tail_is_clean()) << "output " << o << " is written past its end";
-    }
-  }
-  for (size_t o = 0; o < results[0].size(); ++o)
-    EXPECT_EQ(results[0][o], results[1][o]) << "the runs differ, output " << o;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    EXPECT_EQ(operands[i], inputs[i]) << "input " << i << " was written to";
-  return results[0];
-}
-
 void expect_cpu_agrees(const Graph& g, std::span<const Array> inputs, double factor) {
   SCOPED_TRACE(ir::print(g));
-  test::expect_close(run_on_cpu(g, inputs), target::reference::evaluate(g, inputs), factor);
+  test::expect_close(test::run_on_cpu(g, inputs), target::reference::evaluate(g, inputs), factor);
 }
 
 class EveryOpOnCpu : public testing::TestWithParam<const OpDef*> {};

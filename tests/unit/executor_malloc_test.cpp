@@ -6,9 +6,13 @@
 #include <cstdlib>
 
 #include "base/threads.h"
+#include "grad/grad.h"
 #include "nn/layers.h"
 #include "nn/losses.h"
 #include "nn/optim.h"
+#include "op/control.h"
+#include "op/elementwise.h"
+#include "op/reduction.h"
 #include "run/executor.h"
 #include "support/plain_target.h"
 #include "support/random_program.h"
@@ -97,6 +101,41 @@ TEST(ExecutorMemory, ATrainingStepOfEmittedLoopsAllocatesNothing) {
   for (const run::Step& call : s.program().steps()) EXPECT_EQ(call.kernel->name(), "loops") << call.op;
   s.run();
   EXPECT_EQ(allocations_of_runs(s.executor(), 99), 0);
+}
+
+/// A loop forwards and backwards: a branch and an inner loop in its body. Emitted loops only.
+TEST(ExecutorMemory, NestedControlFlowAllocatesNothing) {
+  const ir::Value h = ir::new_input("h", {ir::Dtype::f32, {40, 50}}),
+                  x = ir::new_input("x", {ir::Dtype::f32, {6, 40, 50}});
+  const std::vector<ir::Type> two{h.type(), h.type()};
+  using Values = std::vector<ir::Value>;
+  const auto tanh_sum =
+      op::body_graph("tanh", two, [](const Values& in) { return Values{op::tanh(op::add(in[0], in[1]))}; });
+  const auto row_product = op::body_graph("rows", std::vector<ir::Type>(2, {ir::Dtype::f32, {50}}),
+                                          [](const Values& in) { return Values{op::mul(in[0], in[1])}; });
+  const auto product =
+      op::body_graph("product", two, [](const Values& in) { return Values{op::mul(in[0], in[1])}; });
+  const auto body = op::body_graph("step", two, [&](const Values& in) {
+    const ir::Value sum = op::reduce_sum(in[1], {0, 1});
+    const ir::Value next = op::cond(op::gt(sum, ir::constant(ir::Dtype::f32, 0)), tanh_sum, product, in)[0];
+    return Values{next,
+                  op::scan({.body = row_product, .carries = 1, .slices = 1, .length = 40, .reverse = false},
+                           {op::reduce_sum(next, {0}), in[1]})[0]};
+  });
+  const std::vector<ir::Value> out =
+      op::scan({.body = body, .carries = 1, .slices = 1, .length = 6, .reverse = false}, {h, x});
+  const ir::Value loss = op::add(op::reduce_sum(out[0], {0, 1}), op::reduce_sum(out[1], {0, 1}));
+  ir::Graph g{.name = "loops",
+              .level = ir::Level::tensor,
+              .inputs = {h, x},
+              .outputs = {{"loss", loss}},
+              .state = {},
+              .info = {}};
+  for (const ir::Value& v : autodiff::gradient(loss, std::vector{h, x}))
+    g.outputs.push_back({"d" + std::to_string(g.outputs.size()), v});
+  Executor e(Program::compile(g));
+  e.run();
+  EXPECT_EQ(allocations_of_runs(e, 99), 0);
 }
 
 TEST(ExecutorMemory, AnExecutorMakesOneAllocationForAllItsBuffers) {

@@ -86,8 +86,6 @@ struct Request {
 using Made = std::variant<std::unique_ptr<Kernel>, Refusal>;
 
 Made make_loops(const Request& r) {
-  for (const ir::Node* n : r.body.nodes())
-    if (n->op().kind == ir::Kind::control) return Refusal{"loops", "control flow"};
   auto lowered = kernel::lower(r.body);
   if (const Refusal* refusal = std::get_if<Refusal>(&lowered)) return *refusal;
   return make_loop_kernel(r.body, std::get<kernel::Lowered>(lowered));
@@ -111,6 +109,7 @@ constexpr Made (*entries[])(const Request&) = {make_loops, make_contraction};
 class CpuTarget : public Target {
  public:
   const kernel::TargetSpec& spec() const override { return spec_; }
+  bool nests_bodies() const override { return true; }
 
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
                    const PrepareOptions& options) const override {

@@ -1,0 +1,46 @@
+#include "run/wiring.h"
+
+namespace espalier::run {
+
+using pass::Place;
+
+namespace {
+/// A place for values of no bytes.
+alignas(64) char nothing[64];
+}  // namespace
+
+Wiring::Wiring(const Program& program)
+    : input_uses_(program.inputs().size()), output_uses_(program.outputs().size()) {
+  for (const Step& s : program.steps()) {
+    calls_.push_back({s.kernel.get(), pointers_, s.scratch.kind == Place::Kind::arena ? s.scratch.offset : -1,
+                      s.kernel->chunks()});
+    for (const Place& p : s.buffers) {
+      const size_t at = pointers_++;
+      const auto index = static_cast<size_t>(p.index);
+      switch (p.kind) {
+        case Place::Kind::none: fixed_.push_back({at, nullptr}); break;
+        case Place::Kind::arena: in_arena_.push_back({at, p.offset}); break;
+        case Place::Kind::input: input_uses_[index].push_back(at); break;
+        case Place::Kind::output: output_uses_[index].push_back(at); break;
+        case Place::Kind::constant: {
+          const void* data = program.constants()[index].data();
+          fixed_.push_back({at, data ? const_cast<void*>(data) : nothing});
+          break;
+        }
+      }
+    }
+  }
+}
+
+void Wiring::wire(void** table, char* arena) const {
+  for (const InArena& a : in_arena_) table[a.at] = arena + a.offset;
+  for (const Fixed& f : fixed_) table[f.at] = f.data;
+}
+
+std::vector<Call> Wiring::calls(void* const* table, char* arena) const {
+  std::vector<Call> out;
+  for (size_t s = 0; s < calls_.size(); ++s) out.push_back(call(s, table, arena));
+  return out;
+}
+
+}  // namespace espalier::run

@@ -1,0 +1,80 @@
+#pragma once
+// From the steps of a program to calls over a table of pointers: what an executor and a nested program share.
+#include <span>
+#include <vector>
+
+#include "base/threads.h"
+#include "run/program.h"
+
+namespace espalier::run {
+
+/// A step with everything resolved.
+struct Call {
+  const target::Kernel* kernel;
+  void* const* buffers;
+  void* scratch;
+  int64_t chunks;
+};
+
+inline void run(const Call& call) {
+  if (call.chunks == 1) {
+    call.kernel->run(call.buffers, call.scratch, 0);
+    return;
+  }
+  parallel_chunks(
+      call.chunks,
+      [](void* context, int64_t chunk) {
+        const Call& c = *static_cast<const Call*>(context);
+        c.kernel->run(c.buffers, c.scratch, chunk);
+      },
+      const_cast<Call*>(&call));
+}
+
+/// Where the pointers of a program's steps come from. Immutable once made; it reads the program's kernels and constants, which
+/// must stay alive.
+class Wiring {
+ public:
+  explicit Wiring(const Program& program);
+
+  /// How many pointers the table has.
+  size_t pointers() const { return pointers_; }
+  size_t steps() const { return calls_.size(); }
+  /// Fill `table` with what lies in the arena and with constants; slots are left as they are.
+  void wire(void** table, char* arena) const;
+  /// Step `s` over a table and an arena.
+  Call call(size_t s, void* const* table, char* arena) const {
+    const Planned& p = calls_[s];
+    return {p.kernel, table + p.first, p.scratch < 0 ? nullptr : arena + p.scratch, p.chunks};
+  }
+  std::vector<Call> calls(void* const* table, char* arena) const;
+  void bind_input(void** table, size_t i, void* data) const {
+    for (const size_t at : input_uses_[i]) table[at] = data;
+  }
+  void bind_output(void** table, size_t o, void* data) const {
+    for (const size_t at : output_uses_[o]) table[at] = data;
+  }
+
+ private:
+  struct Planned {
+    const target::Kernel* kernel;
+    size_t first;     ///< in the table
+    int64_t scratch;  ///< in the arena, or -1
+    int64_t chunks;
+  };
+  struct InArena {
+    size_t at;
+    int64_t offset;
+  };
+  struct Fixed {
+    size_t at;
+    void* data;
+  };
+
+  size_t pointers_ = 0;
+  std::vector<Planned> calls_;
+  std::vector<InArena> in_arena_;
+  std::vector<Fixed> fixed_;
+  std::vector<std::vector<size_t>> input_uses_, output_uses_;  ///< places in the table
+};
+
+}  // namespace espalier::run
