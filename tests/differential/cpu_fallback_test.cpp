@@ -17,8 +17,6 @@ constexpr Fallback allowed[] = {
     {"conv", "oneDNN has f32 and bf16 only"},
     {"conv_data_grad", "oneDNN has f32 and bf16 only"},
     {"conv_weight_grad", "oneDNN has f32 and bf16 only"},
-    {"scatter_add", "where an element is added to is data, which a loop nest cannot say"},
-    {"scatter_add_along", "where an element is added to is data, which a loop nest cannot say"},
 };
 
 bool is_allowed(std::string_view op) {

@@ -6,6 +6,7 @@
 #include "target/cpu/cpu_features.h"
 #include "target/cpu/loop_kernel.h"
 #include "target/cpu/onednn_kernel.h"
+#include "target/cpu/scatter_kernel.h"
 #include "target/reference/reference_target.h"
 
 namespace espalier::target::cpu {
@@ -103,8 +104,10 @@ Made make_contraction(const Request& r) {
                             static_cast<int>(r.body.inputs.size()), r.constants, r.options.exact);
 }
 
+Made make_scatter(const Request& r) { return make_scatter_kernel(r.node); }
+
 /// The list: best first, the reference (which takes everything) last.
-constexpr Made (*entries[])(const Request&) = {make_loops, make_contraction};
+constexpr Made (*entries[])(const Request&) = {make_loops, make_scatter, make_contraction};
 
 class CpuTarget : public Target {
  public:
