@@ -2,6 +2,7 @@
 // The two 16-bit floats as storage types: arithmetic happens in float, rounding is to nearest even.
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 namespace espalier {
 
@@ -63,5 +64,16 @@ struct f16 {
   constexpr explicit operator float() const { return f16_value(bits); }
   bool operator==(const f16&) const = default;
 };
+
+template <class T>
+inline constexpr bool is_float16 = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
+/// `v` as a T by static_cast; the 16-bit floats convert by way of float.
+template <class T, class V>
+constexpr T number_cast(V v) {
+  if constexpr (is_float16<V> && !std::is_same_v<T, V>) return number_cast<T>(static_cast<float>(v));
+  else if constexpr (is_float16<T> && !std::is_same_v<T, V>) return T(static_cast<float>(v));
+  else return static_cast<T>(v);
+}
 
 }  // namespace espalier

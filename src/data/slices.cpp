@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/align.h"
 #include "data/plane.h"
 
 namespace espalier::data {

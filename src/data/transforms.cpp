@@ -8,6 +8,7 @@
 #include <numbers>
 #include <vector>
 
+#include "base/align.h"
 #include "data/plane.h"
 
 namespace espalier::data {

@@ -74,8 +74,6 @@ ESPALIER_API ir::Array brightness_contrast(const ir::Array& image, float brightn
 /// Random: contrast in 1-range..1+range and brightness in -range..range.
 ESPALIER_API ir::Array random_brightness_contrast(const ir::Array& image, float range, Rng& rng);
 
-/// `n` rounded up to a multiple of `multiple`.
-constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 /// Filled up with `value` so that height and width are multiples of `multiple`; half of what is missing, rounded down,
 /// comes first.
 ESPALIER_API ir::Array pad_to_multiple(const ir::Array& image, int64_t multiple, float value = 0);

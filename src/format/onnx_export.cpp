@@ -18,7 +18,6 @@ using ir::Array;
 using ir::Dim;
 using ir::Node;
 using ir::Value;
-using Ints = std::vector<int64_t>;
 
 namespace {
 
@@ -92,7 +91,7 @@ std::string Writer::name_of(const Value& v, bool channels_first) {
 
 bool Writer::only_first(const Value& v) const {
   const auto it = forms_.find(v);
-  return it != forms_.end() && it->second.plain.empty() && !it->second.first.empty();
+  return v.rank() >= 3 && it != forms_.end() && it->second.plain.empty() && !it->second.first.empty();
 }
 
 std::string Writer::plain(const Value& v) {
@@ -189,10 +188,7 @@ std::string Writer::initializer(const Array& array) {
   return name;
 }
 
-std::string Writer::integers(const Ints& values) {
-  return initializer(
-      Array::of<int64_t>({static_cast<int64_t>(values.size())}, std::span<const int64_t>(values)));
-}
+std::string Writer::integers(const Ints& values) { return initializer(Array::list(values)); }
 
 onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> inputs, const Value& result,
                               bool channels_first) {

@@ -4,6 +4,7 @@
 
 #include "format/onnx_export.h"
 #include "op/activation.h"
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/norm.h"
@@ -18,11 +19,9 @@ using ir::Dims;
 using ir::Dtype;
 using ir::Node;
 using ir::Value;
-using Ints = std::vector<int64_t>;
+using op::at;
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 /// ONNX's number of a channels-last axis.
 int64_t first_axis(int64_t axis, int rank) { return axis == 0 ? 0 : axis == rank - 1 ? 1 : axis + 1; }
@@ -32,7 +31,7 @@ onnx::NodeProto* elementwise_node(Writer& w, const Node& n, const std::string& o
   bool full = false, channels_first = false;
   for (const Value& v : n.inputs()) {
     full = full || !is_broadcast(v);
-    channels_first = channels_first || (v.rank() >= 3 && w.only_first(v));
+    channels_first = channels_first || w.only_first(v);
   }
   std::vector<std::string> inputs;
   for (const Value& v : n.inputs())
@@ -86,7 +85,7 @@ bool write_clamp(Writer& w, const Node& n) {
     return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0);
   };
   if (!scalar(n.input(1)) || !scalar(n.input(2)) || is_broadcast(n.input(0))) return false;
-  const bool first = n.input(0).rank() >= 3 && w.only_first(n.input(0));
+  const bool first = w.only_first(n.input(0));
   const std::string x = w.form(n.input(0), first), low = w.operand(n.input(1), first),
                     high = w.operand(n.input(2), first);
   w.node("Clip", {x, low, high}, n.value(), first);
@@ -118,7 +117,7 @@ bool write_transpose(Writer& w, const Node& n) {
 bool write_slice(Writer& w, const Node& n) {
   const auto& a = n.attrs<op::SliceAttrs>();
   const Dims& from = n.input(0).dims();
-  const bool first = from.size() >= 3 && w.only_first(n.input(0));
+  const bool first = w.only_first(n.input(0));
   Ints starts, ends, axes, steps;
   for (size_t i = 0; i < from.size(); ++i) {
     if (a.start[i] == 0 && a.step[i] == 1 && a.size[i] == from[i]) continue;
@@ -148,7 +147,7 @@ bool write_pad(Writer& w, const Node& n) {
   const auto& a = n.attrs<op::PadAttrs>();
   if (std::any_of(a.interior.begin(), a.interior.end(), [](int64_t i) { return i != 0; })) return false;
   const int rank = n.input(0).rank();
-  const bool first = rank >= 3 && w.only_first(n.input(0));
+  const bool first = w.only_first(n.input(0));
   Ints pads(at(2 * rank));
   for (int i = 0; i < rank; ++i) {
     const int64_t k = first ? first_axis(i, rank) : i;
@@ -162,8 +161,8 @@ bool write_pad(Writer& w, const Node& n) {
 
 bool write_concat(Writer& w, const Node& n) {
   const int rank = n.input(0).rank();
-  const bool first = rank >= 3 && std::any_of(n.inputs().begin(), n.inputs().end(),
-                                              [&](const Value& v) { return w.only_first(v); });
+  const bool first =
+      std::any_of(n.inputs().begin(), n.inputs().end(), [&](const Value& v) { return w.only_first(v); });
   const int64_t axis = n.attrs<op::AxisAttrs>().axis;
   std::vector<std::string> inputs;
   for (const Value& v : n.inputs()) inputs.push_back(w.form(v, first));
@@ -176,7 +175,7 @@ bool write_concat(Writer& w, const Node& n) {
 /// order.
 bool reduce_first(Writer& w, const Node& n, Ints& axes) {
   const int rank = n.input(0).rank();
-  if (rank < 3 || !w.only_first(n.input(0))) return false;
+  if (!w.only_first(n.input(0))) return false;
   const auto gone = [&](int64_t k) { return std::find(axes.begin(), axes.end(), k) != axes.end(); };
   bool between = false;
   for (int64_t k = 1; k < rank - 1; ++k) between = between || !gone(k);
@@ -215,7 +214,7 @@ bool write_arg(Writer& w, const Node& n) {
 template <const char* Name>
 bool write_softmax(Writer& w, const Node& n) {
   const int rank = n.input(0).rank();
-  const bool first = rank >= 3 && w.only_first(n.input(0));
+  const bool first = w.only_first(n.input(0));
   const int64_t axis = n.attrs<op::AxisAttrs>().axis;
   w.attr(w.node(Name, {w.form(n.input(0), first)}, n.value(), first), "axis",
          first ? first_axis(axis, rank) : axis);
@@ -229,8 +228,7 @@ bool write_dot(Writer& w, const Node& n) {
   const int ra = n.input(0).rank(), rb = n.input(1).rank();
   if (a.out != n.input(0).dtype() || ra + rb > 52 || !is_float(a.out)) return false;
   const std::string x = w.plain(n.input(0)), y = w.plain(n.input(1));
-  Ints leading(at(std::max(rb - 2, 0)));
-  for (size_t i = 0; i < leading.size(); ++i) leading[i] = static_cast<int64_t>(i);
+  const Ints leading = op::axes_without(rb - 2, {});
   if (ra >= 2 && rb >= 2 && (rb == 2 || ra == rb) && a.batch_a == leading && a.batch_b == leading &&
       a.contract_a == Ints{ra - 1} && a.contract_b == Ints{rb - 2}) {
     w.node("MatMul", {x, y}, n.value());
@@ -253,12 +251,6 @@ bool write_dot(Writer& w, const Node& n) {
 
 bool all_at_least(const Ints& v, int64_t least) {
   return std::all_of(v.begin(), v.end(), [&](int64_t i) { return i >= least; });
-}
-
-Ints pads_of(const Ints& low, const Ints& high) {
-  Ints pads = low;
-  pads.insert(pads.end(), high.begin(), high.end());
-  return pads;
 }
 
 /// Conv, or ConvTranspose for the gradient with respect to the input; with the bias that is added to nothing else.
@@ -285,11 +277,10 @@ bool write_conv(Writer& w, const Node& n, bool transposed) {
       w.node(transposed ? "ConvTranspose" : "Conv", std::move(inputs), sum ? sum->value() : n.value(), true);
   w.attr(node, "kernel_shape", window);
   w.attr(node, "strides", a.stride);
-  w.attr(node, "pads", pads_of(a.pad_low, a.pad_high));
+  w.attr(node, "pads", op::joined(a.pad_low, a.pad_high));
   w.attr(node, "dilations", a.dilation);
   w.attr(node, "group", a.groups);
-  if (!all_at_least(Ints(extra.size(), 0), 1) &&
-      std::any_of(extra.begin(), extra.end(), [](int64_t e) { return e > 0; }))
+  if (std::any_of(extra.begin(), extra.end(), [](int64_t e) { return e > 0; }))
     w.attr(node, "output_padding", extra);
   return true;
 }
@@ -303,7 +294,7 @@ bool write_pool(Writer& w, const Node& n, bool average) {
   onnx::NodeProto& node = w.node(average ? "AveragePool" : "MaxPool", {x}, n.value(), true);
   w.attr(node, "kernel_shape", a.window);
   w.attr(node, "strides", a.stride);
-  w.attr(node, "pads", pads_of(a.pad_low, a.pad_high));
+  w.attr(node, "pads", op::joined(a.pad_low, a.pad_high));
   if (average) w.attr(node, "count_include_pad", int64_t{a.count_pad});
   return true;
 }
@@ -323,8 +314,7 @@ bool write_resize(Writer& w, const Node& n) {
     sizes[0] = dims.front().value(), sizes[1] = dims.back().value();
     inputs.insert(inputs.end(), {"", w.integers(sizes)});
   } else {
-    inputs.push_back(w.initializer(
-        Array::of<float>({static_cast<int64_t>(scales.size())}, std::span<const float>(scales))));
+    inputs.push_back(w.initializer(Array::list(scales)));
   }
   onnx::NodeProto& node = w.node("Resize", std::move(inputs), n.value(), true);
   const bool nearest = a.mode == op::ResizeMode::nearest;

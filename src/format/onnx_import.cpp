@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/onnx.h"
+#include "op/axes.h"
 #include "op/movement.h"
 #include "op/table.h"
 
@@ -37,19 +38,20 @@ const Held& Use::held(size_t i) const {
 
 ir::Dtype Use::dtype(size_t i) const { return held(i).value ? held(i).value.dtype() : ir::Dtype::i64; }
 
-Value Use::value(size_t i) const {
+const Held& Use::tensor(size_t i) const {
   const Held& h = held(i);
   if (!h.value)
     fail(fmt::format("input {} is a symbolic size", i), dims_text(*h.sizes),
          "sizes that are bound when loading");
-  return plain(h);
+  return h;
 }
+
+Value Use::value(size_t i) const { return plain(tensor(i)); }
 
 Value Use::last(size_t i) const {
   if (rank(i) < 3)
     fail(fmt::format("input {} has too few axes", i), dims_text(dims(i)), "N, C and 1 to 3 spatial axes");
-  if (!held(i).value) static_cast<void>(value(i));
-  return stored_last(held(i));
+  return stored_last(tensor(i));
 }
 
 const Array* Use::known(size_t i) const {
@@ -58,8 +60,7 @@ const Array* Use::known(size_t i) const {
 }
 
 const Array& Use::constant(size_t i) const {
-  static_cast<void>(value(i));
-  const Array* a = known(i);
+  const Array* a = ir::constant_value(value(i));
   if (!a)
     fail(fmt::format("input {} is not known before a run", i), "",
          "a constant, an initializer or what is computed from them");
@@ -168,11 +169,7 @@ Held elementwise(std::span<const Held> in, const std::function<Value(std::vector
   const auto rank = static_cast<int>(dims.size());
   bool last = false;
   for (const Held& h : in) last = last || (h.last && h.value.rank() == rank);
-  Dims stored = dims;
-  if (last) {
-    stored.clear();
-    for (const int64_t p : to_last_perm(rank)) stored.push_back(dims[static_cast<size_t>(p)]);
-  }
+  const Dims stored = last ? op::pick(dims, to_last_perm(rank)) : dims;
   std::vector<Value> operands;
   for (const Held& h : in) {
     const Dims from = dims_of(h);
@@ -188,19 +185,16 @@ Held elementwise(std::span<const Held> in, const std::function<Value(std::vector
       operands.push_back(stretched(transposed(reshaped(plain(h), full), to_last_perm(rank)), stored));
     }
   }
-  return {.value = build(std::move(operands)), .last = last, .sizes = {}};
+  return held(build(std::move(operands)), last);
 }
 
-std::vector<Held> elementwise(const Use& use, const std::function<Value(std::vector<Value>)>& build) {
+Results elementwise(const Use& use, const std::function<Value(std::vector<Value>)>& build) {
   std::vector<Held> in;
-  for (size_t i = 0; i < use.inputs(); ++i) {
-    static_cast<void>(use.value(i));
-    in.push_back(use.held(i));
-  }
+  for (size_t i = 0; i < use.inputs(); ++i) in.push_back(use.tensor(i));
   return {elementwise(in, build)};
 }
 
-std::vector<Held> read_our_node(Use& use) {
+Results read_our_node(Use& use) {
   const ir::OpDef* op = op::find_op(use.op());
   if (!op || op->kind == ir::Kind::leaf) use.fail("no such op of ours", use.op());
   const std::vector<Array> pool = use.arrays("pool");
@@ -211,9 +205,8 @@ std::vector<Held> read_our_node(Use& use) {
   if (!in.at_end()) in.fail("text after the attributes");
   std::vector<Value> operands;
   for (size_t i = 0; i < use.inputs(); ++i) operands.push_back(use.value(i));
-  std::vector<Held> out;
-  for (Value& v : ir::make_all(*op, std::move(operands), std::move(attrs)))
-    out.push_back({.value = std::move(v), .sizes = {}});
+  Results out;
+  for (Value& v : ir::make_all(*op, std::move(operands), std::move(attrs))) out.push_back(held(std::move(v)));
   return out;
 }
 
@@ -282,7 +275,7 @@ class Reader {
     if (t.name().empty()) fail("an initializer has no name");
     const Value v =
         ir::constant(array_of(t, folder_, fmt::format("{}, initializer {}", file_, quote(t.name()))));
-    define(t.name(), {.value = v, .sizes = {}});
+    define(t.name(), held(v));
     if (t.name()[0] != '#') constants_.emplace_back(t.name(), v);
   }
 
@@ -291,15 +284,7 @@ class Reader {
     const auto given = options_.dims.find(info.name());
     if (given == options_.dims.end()) return;
     const ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
-    bool fits = type.dims.size() == given->second.size();
-    for (size_t i = 0; fits && i < type.dims.size(); ++i) {
-      const Dim d = type.dims[i];
-      const int64_t n = given->second[i];
-      if (d.is_static()) fits = d.value() == n;
-      else if (fits = n % d.factor() == 0; fits)
-        fits = symbols_.emplace(std::string(d.symbol_name()), n / d.factor()).first->second == n / d.factor();
-    }
-    if (!fits)
+    if (!ir::bind_dims(type.dims, ir::to_dims(given->second), symbols_))
       fail("the dims given for input " + quote(info.name()) + " do not fit", ir::dims_text(given->second),
            type.text());
   }
@@ -316,10 +301,10 @@ class Reader {
       if (it->second.dtype() != type.dtype || it->second.rank() != type.rank())
         fail("the value of input " + quote(info.name()) + " is of another type", it->second.type().text(),
              type.text());
-      return define(info.name(), {.value = ir::constant(it->second), .sizes = {}});
+      return define(info.name(), held(ir::constant(it->second)));
     }
     out_.inputs.push_back(ir::new_input(info.name(), std::move(type)));
-    define(info.name(), {.value = out_.inputs.back(), .sizes = {}});
+    define(info.name(), held(out_.inputs.back()));
   }
 
   const Held& lookup(const std::string& name, const std::string& by) const {
@@ -369,7 +354,7 @@ class Reader {
     for (const std::string& name : node.input()) inputs.push_back(name.empty() ? Held{} : lookup(name, by));
     while (!inputs.empty() && !inputs.back()) inputs.pop_back();
     Use use(node, opset_, std::move(inputs), file_, folder_);
-    std::vector<Held> results;
+    Results results;
     try {
       results = read_sizes(use);
       if (results.empty()) {

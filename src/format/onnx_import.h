@@ -30,6 +30,8 @@ class Use {
   bool has(size_t i) const { return i < inputs_.size() && inputs_[i]; }
   /// Operand i; UserError where it is missing.
   const Held& held(size_t i) const;
+  /// Operand i as it is stored; UserError for sizes that are symbolic.
+  const Held& tensor(size_t i) const;
   ir::Dims dims(size_t i) const { return dims_of(held(i)); }
   int rank(size_t i) const { return static_cast<int>(dims(i).size()); }
   ir::Dtype dtype(size_t i) const;
@@ -77,7 +79,8 @@ class Use {
   std::set<std::string> read_;
 };
 
-using ReadFn = std::vector<Held> (*)(Use&);
+using Results = std::vector<Held>;
+using ReadFn = Results (*)(Use&);
 /// One op of ONNX that we read.
 struct ReadRow {
   std::string_view op;
@@ -95,13 +98,13 @@ std::span<const ReadRow> loss_rows();
 std::span<const ReadRow> resize_rows();
 
 /// A node of our domain.
-std::vector<Held> read_our_node(Use& use);
+Results read_our_node(Use& use);
 /// Integer arithmetic on symbolic sizes: for nodes that take them (Gather, Concat, Mul, ...); empty for other nodes.
-std::vector<Held> read_sizes(Use& use);
+Results read_sizes(Use& use);
 
 /// Elementwise with NumPy's broadcasting, in the layout the operands have.
 Held elementwise(std::span<const Held> in, const std::function<ir::Value(std::vector<ir::Value>)>& build);
 /// The same for all operands of a node.
-std::vector<Held> elementwise(const Use& use, const std::function<ir::Value(std::vector<ir::Value>)>& build);
+Results elementwise(const Use& use, const std::function<ir::Value(std::vector<ir::Value>)>& build);
 
 }  // namespace espalier::format

@@ -14,12 +14,8 @@ using ir::Dim;
 using ir::Dims;
 using ir::Dtype;
 using ir::Value;
-using Ints = std::vector<int64_t>;
-using Results = std::vector<Held>;
 
 namespace {
-
-Held held(Value v) { return {.value = std::move(v), .sizes = {}}; }
 
 /// -weight[target] * log_p[target] over axis 1, where the target is not to be ignored.
 Value likelihood_loss(Use& u, const Value& log_p) {

@@ -15,7 +15,6 @@ namespace espalier::format {
 using ir::Dtype;
 using ir::Value;
 using Values = std::vector<Value>;
-using Results = std::vector<Held>;
 
 namespace {
 
@@ -27,14 +26,16 @@ template <Value (*F)(Value, Value)>
 Results binary(Use& u) {
   return elementwise(u, [](const Values& x) { return F(x[0], x[1]); });
 }
-/// F over any number of operands, from the left.
+/// F over any number of values, from the left.
+template <Value (*F)(Value, Value)>
+Value fold(const Values& x) {
+  Value y = x[0];
+  for (size_t i = 1; i < x.size(); ++i) y = F(y, x[i]);
+  return y;
+}
 template <Value (*F)(Value, Value)>
 Results folded(Use& u) {
-  return elementwise(u, [](const Values& x) {
-    Value y = x[0];
-    for (size_t i = 1; i < x.size(); ++i) y = F(y, x[i]);
-    return y;
-  });
+  return elementwise(u, fold<F>);
 }
 /// A formula of one operand and the node's attributes.
 template <class F>
@@ -48,11 +49,7 @@ Value is_positive(const Value& x) { return op::gt(x, op::zeros_like(x)); }
 
 Results read_mean(Use& u) {
   const auto n = static_cast<double>(u.inputs());
-  return elementwise(u, [&](const Values& x) {
-    Value y = x[0];
-    for (size_t i = 1; i < x.size(); ++i) y = op::add(y, x[i]);
-    return op::div(y, n);
-  });
+  return elementwise(u, [&](const Values& x) { return op::div(fold<op::add>(x), n); });
 }
 
 Results read_pow(Use& u) {
@@ -88,8 +85,7 @@ Results read_clip(Use& u) {
              high = as_attributes ? u.has_attr("max") : u.has(2);
   const double attr_low = as_attributes ? u.real("min", 0) : 0,
                attr_high = as_attributes ? u.real("max", 0) : 0;
-  const Held x = u.held(0);
-  static_cast<void>(u.value(0));
+  const Held x = u.tensor(0);
   const Value low_value = !low || as_attributes ? Value() : u.value(1),
               high_value = !high || as_attributes ? Value() : u.value(2);
   for (const Value& v : {low_value, high_value})
@@ -112,8 +108,7 @@ Results read_cast(Use& u) {
 }
 
 Results read_cast_like(Use& u) {
-  const Held x = u.held(0);
-  static_cast<void>(u.value(0));
+  const Held x = u.tensor(0);
   const Dtype to = u.dtype(1);
   return {elementwise(std::span(&x, 1), [&](const Values& v) { return op::cast(v[0], to); })};
 }
@@ -241,7 +236,7 @@ Results read_dropout(Use& u) {
   Results out{u.held(0)};
   if (u.wants(1)) {
     const ir::Value x = u.value(0);
-    out.push_back({.value = op::broadcast_in(ir::constant(Dtype::boolean, 1), x.dims(), {}), .sizes = {}});
+    out.push_back(held(op::broadcast_in(ir::constant(Dtype::boolean, 1), x.dims(), {})));
   }
   return out;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "format/onnx_import.h"
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
@@ -17,14 +18,9 @@ using ir::Dim;
 using ir::Dims;
 using ir::Dtype;
 using ir::Value;
-using Ints = std::vector<int64_t>;
-using Results = std::vector<Held>;
+using op::at;
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-Held held(Value v) { return {.value = std::move(v), .sizes = {}}; }
-Held held_last(Value v) { return {.value = std::move(v), .last = true, .sizes = {}}; }
 
 /// A vector added along the last axis.
 Value biased(const Value& y, const Value& bias) {
@@ -228,10 +224,9 @@ Results read_pool(Use& u, bool average) {
 /// All spatial axes become 1.
 Results read_global_pool(Use& u, bool average) {
   const Value x = u.last(0);
-  Ints axes;
-  Dims dims = x.dims();
-  for (int64_t i = 1; i + 1 < x.rank(); ++i) axes.push_back(i), dims[at(i)] = 1;
-  return {held_last(reshaped(average ? op::reduce_mean(x, axes) : op::reduce_max(x, axes), dims))};
+  const Ints axes = op::axes_without(x.rank(), {0, x.rank() - 1});
+  return {
+      held_last(kept_as_ones(average ? op::reduce_mean(x, axes) : op::reduce_max(x, axes), x.dims(), axes))};
 }
 
 Results read_batch_norm(Use& u) {
@@ -241,15 +236,12 @@ Results read_batch_norm(Use& u) {
   if (!training && (u.wants(1) || u.wants(2))) u.fail("statistics are results of training only");
   const bool last = u.rank(0) >= 3;
   const Value x = last ? u.last(0) : u.value(0);
-  if (!training)
-    return {{.value = op::batch_norm(x, u.value(1), u.value(2), u.value(3), u.value(4), eps),
-             .last = last,
-             .sizes = {}}};
+  if (!training) return {held(op::batch_norm(x, u.value(1), u.value(2), u.value(3), u.value(4), eps), last)};
   const std::vector<Value> r = op::batch_norm_train(x, u.value(1), u.value(2), eps);
   const auto running = [&](size_t i, const Value& batch) {
     return held(op::add(op::mul(u.value(i), momentum), op::mul(batch, 1 - momentum)));
   };
-  return {{.value = r[0], .last = last, .sizes = {}}, running(3, r[1]), running(4, r[2])};
+  return {held(r[0], last), running(3, r[1]), running(4, r[2])};
 }
 
 Results read_instance_norm(Use& u) {
@@ -269,13 +261,12 @@ Results read_layer_norm(Use& u) {
       u.dims(1)[0] == d.back())
     return {held(op::layer_norm(x, u.value(1), u.value(2), eps))};
   Ints axes;
-  Dims kept = d;
-  for (int64_t i = axis; i < rank; ++i) axes.push_back(i), kept[at(i)] = 1;
+  for (int64_t i = axis; i < rank; ++i) axes.push_back(i);
   const Value mean = op::reduce_mean(x, axes), centred = op::sub(x, op::unreduce(mean, x, axes));
   const Value inverse = op::rsqrt(op::add(op::reduce_mean(op::square(centred), axes), eps));
   Value y = op::mul(op::mul(centred, op::unreduce(inverse, x, axes)), stretched(u.value(1), d));
   if (u.has(2)) y = op::add(y, stretched(u.value(2), d));
-  return {held(y), held(reshaped(mean, kept)), held(reshaped(inverse, kept))};
+  return {held(y), held(kept_as_ones(mean, d, axes)), held(kept_as_ones(inverse, d, axes))};
 }
 
 /// Local response normalisation: squares summed over neighbouring channels by a banded matrix.

@@ -5,6 +5,7 @@
 
 #include "format/onnx_import.h"
 #include "op/activation.h"
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
@@ -15,30 +16,25 @@ namespace espalier::format {
 using ir::Dims;
 using ir::Dtype;
 using ir::Value;
-using Ints = std::vector<int64_t>;
-using Results = std::vector<Held>;
 
 namespace {
 
 /// A reduction over ONNX's axes, kept as 1 or not; done channels-last where that needs no transpose.
 Held reduce(const Use& u, Ints axes, bool keep, const std::function<Value(Value, Ints)>& fold) {
-  static_cast<void>(u.value(0));
-  Held h = u.held(0);
+  Held h = u.tensor(0);
   const int rank = h.value.rank();
   const auto gone = [&](int64_t k) { return std::find(axes.begin(), axes.end(), k) != axes.end(); };
   if (h.last && !keep) {  // what is left must keep its order
     bool spatial = false;
     for (int64_t k = 2; k < rank; ++k) spatial = spatial || !gone(k);
-    if (spatial && !gone(1)) h = {.value = plain(h), .sizes = {}};
+    if (spatial && !gone(1)) h = held(plain(h));
   }
   if (h.last)
     for (int64_t& a : axes) a = last_axis(a, rank);
   std::sort(axes.begin(), axes.end());
   const Value y = fold(h.value, axes);
-  if (!keep) return {.value = y, .sizes = {}};
-  Dims dims = h.value.dims();
-  for (const int64_t a : axes) dims[static_cast<size_t>(a)] = 1;
-  return {.value = reshaped(y, dims), .last = h.last, .sizes = {}};
+  if (!keep) return held(y);
+  return held(kept_as_ones(y, h.value.dims(), axes), h.last);
 }
 
 /// The axes of a reduction: an attribute, or since some opset an input; all of them where neither is given.
@@ -52,8 +48,7 @@ Ints reduced_axes(Use& u, int64_t input_since) {
   } else {
     axes = u.integers("axes", {});
   }
-  if (axes.empty())
-    for (int64_t i = 0; i < rank; ++i) axes.push_back(i);
+  if (axes.empty()) axes = op::axes_without(rank, {});
   return u.axes(std::move(axes), rank);
 }
 
@@ -98,23 +93,19 @@ Results along_axis(Use& u, const std::function<Value(Value, int64_t)>& f) {
   const int64_t fallback = u.opset() >= 13 ? -1 : 1;
   const int rank = u.rank(0);
   const int64_t axis = u.axis(u.integer("axis", fallback), rank);
-  static_cast<void>(u.value(0));
-  const Held& h = u.held(0);
+  const Held& h = u.tensor(0);
   if (u.opset() < 13 && axis != rank - 1) {
     const Value x = plain(h);
     Dims flat(x.dims().begin(), x.dims().begin() + axis);
     flat.push_back(ir::count(std::span(x.dims()).subspan(static_cast<size_t>(axis))));
-    return {{.value = reshaped(f(reshaped(x, flat), axis), x.dims()), .sizes = {}}};
+    return {held(reshaped(f(reshaped(x, flat), axis), x.dims()))};
   }
-  return {{.value = f(h.value, h.last ? last_axis(axis, rank) : axis), .last = h.last, .sizes = {}}};
+  return {held(f(h.value, h.last ? last_axis(axis, rank) : axis), h.last)};
 }
 
 Value hardmax(const Value& x, int64_t axis) {
-  const int rank = x.rank();
   const auto depth = x.dims()[static_cast<size_t>(axis)].value();
-  Ints back;  // the one-hot axis stands last
-  for (int64_t i = 0; i < rank; ++i) back.push_back(i < axis ? i : i == axis ? rank - 1 : i - 1);
-  return transposed(op::one_hot(op::argmax(x, axis), depth, x.dtype()), back);
+  return last_moved_to(op::one_hot(op::argmax(x, axis), depth, x.dtype()), axis);
 }
 
 Results read_cum_sum(Use& u) {
@@ -130,9 +121,7 @@ Results read_cum_sum(Use& u) {
   const Value y =
       op::dot(x, ir::constant(std::move(ones)),
               {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {0}, .out = x.dtype()});
-  Ints back;
-  for (int64_t i = 0; i < x.rank(); ++i) back.push_back(i < axis ? i : i == axis ? x.rank() - 1 : i - 1);
-  return {{.value = transposed(y, back), .sizes = {}}};
+  return {held(last_moved_to(y, axis))};
 }
 
 /// x / norm over one axis.
@@ -141,7 +130,7 @@ Results read_lp_normalization(Use& u) {
   const int64_t axis = u.axis(u.integer("axis", -1), x.rank()), p = u.integer("p", 2);
   if (p != 1 && p != 2) u.fail("p is not supported", std::to_string(p), "1 2");
   const Value sum = op::reduce_sum(p == 1 ? op::abs(x) : op::square(x), {axis});
-  return {{.value = op::div(x, op::unreduce(p == 1 ? sum : op::sqrt(sum), x, {axis})), .sizes = {}}};
+  return {held(op::div(x, op::unreduce(p == 1 ? sum : op::sqrt(sum), x, {axis})))};
 }
 
 Results read_mean_variance_normalization(Use& u) {
@@ -149,7 +138,7 @@ Results read_mean_variance_normalization(Use& u) {
   const Ints axes = u.axes(u.integers("axes", {0, 2, 3}), x.rank());
   const Value centred = op::sub(x, op::unreduce(op::reduce_mean(x, axes), x, axes));
   const Value deviation = op::sqrt(op::reduce_mean(op::square(centred), axes));
-  return {{.value = op::div(centred, op::unreduce(op::add(deviation, 1e-9), x, axes)), .sizes = {}}};
+  return {held(op::div(centred, op::unreduce(op::add(deviation, 1e-9), x, axes)))};
 }
 
 Value reduced_max(Value x, Ints axes) { return op::reduce_max(std::move(x), std::move(axes)); }

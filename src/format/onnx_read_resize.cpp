@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "format/onnx_import.h"
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/indexed.h"
 #include "op/window.h"
@@ -14,12 +15,9 @@ using ir::Array;
 using ir::Dim;
 using ir::Dims;
 using ir::Value;
-using Ints = std::vector<int64_t>;
-using Results = std::vector<Held>;
+using op::at;
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 struct Modes {
   std::string mode, coordinates, nearest;
@@ -83,7 +81,7 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
     Ints positions;
     for (int64_t i = 0; i < out; ++i)
       positions.push_back(nearest(u, m, coordinate(u, m, i, in, out, scale), in));
-    return op::gather(x, ir::constant(Array::of<int64_t>({out}, std::span<const int64_t>(positions))), axis);
+    return op::gather(x, ir::constant(Array::list(positions)), axis);
   }
   if (in * out > 1 << 26)
     u.fail("the axis is too long for this mode", std::to_string(in) + " to " + std::to_string(out));
@@ -91,9 +89,7 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
   const Value matrix = ir::constant(Array::of<double>({out, in}, std::span<const double>(w)).cast(x.dtype()));
   const Value y = op::dot(
       x, matrix, {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {1}, .out = x.dtype()});
-  Ints back;
-  for (int64_t i = 0; i < x.rank(); ++i) back.push_back(i < axis ? i : i == axis ? x.rank() - 1 : i - 1);
-  return transposed(y, back);
+  return last_moved_to(y, axis);
 }
 
 /// Does our resize read with the same weights?
@@ -159,13 +155,13 @@ Results resize(const Use& u, const Modes& m, std::vector<double> scales, const D
         a.spatial.push_back(fits ? to[i].value() : 0);
       }
       if (align_corners && m.coordinates != "align_corners") fits = false;
-      if (fits && from != to) return {{.value = op::resize(u.last(0), a), .last = true, .sizes = {}}};
+      if (fits && from != to) return {held_last(op::resize(u.last(0), a))};
     }
   }
   Value x = u.value(0);
   for (int64_t i = 0; i < rank; ++i)
     if (to[at(i)] != from[at(i)]) x = resize_axis(u, m, x, i, to[at(i)].value(), scales[at(i)]);
-  return {{.value = x, .sizes = {}}};
+  return {held(x)};
 }
 
 std::vector<double> numbers(const Use& u, size_t input) {

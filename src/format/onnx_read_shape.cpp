@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "format/onnx_import.h"
+#include "op/axes.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
 #include "op/movement.h"
@@ -17,22 +17,16 @@ using ir::Dim;
 using ir::Dims;
 using ir::Dtype;
 using ir::Value;
-using Ints = std::vector<int64_t>;
-using Results = std::vector<Held>;
+using op::at;
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-Held held(Value v) { return {.value = std::move(v), .sizes = {}}; }
-Results one(Value v) { return {held(std::move(v))}; }
 
 /// Sizes as a constant where all are numbers.
 Held held_sizes(Dims sizes, bool scalar) {
   if (std::all_of(sizes.begin(), sizes.end(), [](const Dim& d) { return d.is_static(); })) {
     const Ints numbers = ir::static_dims(sizes);
-    const Ints dims = scalar ? Ints{} : Ints{static_cast<int64_t>(numbers.size())};
-    return held(ir::constant(Array::of<int64_t>(dims, std::span<const int64_t>(numbers))));
+    const Array list = Array::list(numbers);
+    return held(ir::constant(scalar ? list.reshaped({}) : list));
   }
   return {.value = {}, .last = false, .sizes = std::move(sizes), .scalar_sizes = scalar};
 }
@@ -63,7 +57,7 @@ Results read_reshape(Use& u) {
     known = known * dims[i];
   }
   if (infer >= 0) dims[at(infer)] = known == Dim(0) ? Dim(0) : ir::count(x.dims()) / known;
-  return one(reshaped(x, dims));
+  return {held(reshaped(x, dims))};
 }
 
 Results read_flatten(Use& u) {
@@ -72,7 +66,7 @@ Results read_flatten(Use& u) {
   int64_t axis = u.integer("axis", 1);
   if (axis != rank) axis = u.axis(axis, rank);
   const std::span<const Dim> dims(x.dims());
-  return one(reshaped(x, {ir::count(dims.first(at(axis))), ir::count(dims.subspan(at(axis)))}));
+  return {held(reshaped(x, {ir::count(dims.first(at(axis))), ir::count(dims.subspan(at(axis)))}))};
 }
 
 Results read_squeeze(Use& u) {
@@ -84,7 +78,7 @@ Results read_squeeze(Use& u) {
     if (named && x.dims()[at(i)] != Dim(1)) u.fail("a squeezed axis is not 1", x.type().text());
     if (!(named || (axes.empty() && x.dims()[at(i)] == Dim(1)))) dims.push_back(x.dims()[at(i)]);
   }
-  return one(reshaped(x, dims));
+  return {held(reshaped(x, dims))};
 }
 
 Results read_unsqueeze(Use& u) {
@@ -93,23 +87,22 @@ Results read_unsqueeze(Use& u) {
   Dims dims = x.dims();
   for (const int64_t a : axes_of(u, 13, x.rank() + static_cast<int>(count)))
     dims.insert(dims.begin() + a, Dim(1));
-  return one(reshaped(x, dims));
+  return {held(reshaped(x, dims))};
 }
 
 /// The two permutations between channels-first and channels-last only change the view.
 Results read_transpose(Use& u) {
-  static_cast<void>(u.value(0));
-  const Held& h = u.held(0);
+  const Held& h = u.tensor(0);
   const int rank = h.value.rank();
   Ints reversed(at(rank));
   for (int64_t i = 0; i < rank; ++i) reversed[at(i)] = rank - 1 - i;
   const Ints perm = u.integers("perm", reversed);
   if (static_cast<int>(perm.size()) != rank)
     u.fail("perm does not fit the rank", ir::dims_text(perm), std::to_string(rank) + " axes");
-  if (h.last && perm == to_last_perm(rank)) return one(h.value);
+  if (h.last && perm == to_last_perm(rank)) return {held(h.value)};
   if (!h.last && rank >= 3 && perm == to_first_perm(rank) && !ir::constant_value(h.value))
-    return {{.value = h.value, .last = true, .sizes = {}}};
-  return one(transposed(plain(h), perm));
+    return {held_last(h.value)};
+  return {held(transposed(plain(h), perm))};
 }
 
 Results read_concat(Use& u) {
@@ -117,15 +110,12 @@ Results read_concat(Use& u) {
   const int64_t axis = u.axis(u.integer("axis", 1), rank);
   bool last = false;
   for (size_t i = 0; i < u.inputs(); ++i) {
-    static_cast<void>(u.value(i));
-    last = last || u.held(i).last;
+    last = last || u.tensor(i).last;
     if (u.rank(i) != rank) u.fail("ranks differ", std::to_string(u.rank(i)), std::to_string(rank));
   }
   std::vector<Value> parts;
   for (size_t i = 0; i < u.inputs(); ++i) parts.push_back(last ? u.last(i) : u.value(i));
-  return {{.value = op::concat(std::move(parts), last ? last_axis(axis, rank) : axis),
-           .last = last,
-           .sizes = {}}};
+  return {held(op::concat(std::move(parts), last ? last_axis(axis, rank) : axis), last)};
 }
 
 /// x[from, to) by `step` along one axis, as NumPy reads the three.
@@ -168,14 +158,12 @@ Value composed(const Value& x) {
 }
 
 Results read_slice(Use& u) {
-  static_cast<void>(u.value(0));
-  const Held& h = u.held(0);
+  const Held& h = u.tensor(0);
   const int rank = h.value.rank();
   const bool inputs = u.opset() >= 10;
   const Ints starts = inputs ? u.integers(1) : u.integers("starts", {}),
              ends = inputs ? u.integers(2) : u.integers("ends", {});
-  Ints axes(starts.size());
-  std::iota(axes.begin(), axes.end(), 0);
+  Ints axes = op::axes_without(static_cast<int>(starts.size()), {});
   if (inputs && u.has(3)) axes = u.integers(3);
   if (!inputs) axes = u.integers("axes", axes);
   const Ints steps = inputs && u.has(4) ? u.integers(4) : Ints(starts.size(), 1);
@@ -189,15 +177,14 @@ Results read_slice(Use& u) {
     stored.push_back(h.last ? last_axis(axis, rank) : axis);
     all_reversed = all_reversed && steps[i] == -1 && starts[i] == -1 && ends[i] < -int64_t{1} << 40;
   }
-  if (all_reversed) return {{.value = op::reverse(x, u.axes(stored, rank)), .last = h.last, .sizes = {}}};
+  if (all_reversed) return {held(op::reverse(x, u.axes(stored, rank)), h.last)};
   for (size_t i = 0; i < starts.size(); ++i)
     x = composed(sliced(u, x, stored[i], starts[i], ends[i], steps[i]));
-  return {{.value = x, .last = h.last, .sizes = {}}};
+  return {held(x, h.last)};
 }
 
 Results read_split(Use& u) {
-  static_cast<void>(u.value(0));
-  const Held& h = u.held(0);
+  const Held& h = u.tensor(0);
   const int rank = h.value.rank();
   const int64_t axis = u.axis(u.integer("axis", 0), rank), stored = h.last ? last_axis(axis, rank) : axis;
   Ints sizes = u.opset() >= 13 ? (u.has(1) ? u.integers(1) : Ints{}) : u.integers("split", {});
@@ -214,30 +201,19 @@ Results read_split(Use& u) {
   for (const int64_t size : sizes) {
     if (size < 0 || size > dim.value() - from)
       u.fail("the parts do not fit the axis", ir::dims_text(sizes), dim.text());
-    out.push_back({.value = op::slice_axis(h.value, stored, from, size), .last = h.last, .sizes = {}});
+    out.push_back(held(op::slice_axis(h.value, stored, from, size), h.last));
     from += size;
   }
   if (from != dim.value()) u.fail("the parts do not fill the axis", ir::dims_text(sizes), dim.text());
   return out;
 }
 
-/// Rows of x along an axis by constant positions.
-Value picked(const Value& x, int64_t axis, const Ints& positions) {
-  return op::gather(x,
-                    ir::constant(Array::of<int64_t>({static_cast<int64_t>(positions.size())},
-                                                    std::span<const int64_t>(positions))),
-                    axis);
-}
-
 Results read_pad(Use& u) {
-  static_cast<void>(u.value(0));
-  const Held& h = u.held(0);
+  const Held& h = u.tensor(0);
   const int rank = h.value.rank();
   const std::string mode = u.text("mode", "constant");
   const Ints pads = u.opset() >= 11 ? u.integers(1) : u.integers("pads", {});
-  Ints axes(at(rank));
-  std::iota(axes.begin(), axes.end(), 0);
-  if (u.has(3)) axes = u.integers(3);
+  const Ints axes = u.has(3) ? u.integers(3) : op::axes_without(rank, {});
   if (pads.size() != 2 * axes.size())
     u.fail("pads do not fit the rank", ir::dims_text(pads), std::to_string(2 * axes.size()) + " numbers");
   Ints low(at(rank), 0), high(at(rank), 0);
@@ -261,7 +237,7 @@ Results read_pad(Use& u) {
     const double number = u.opset() < 11 ? u.real("value", 0) : 0;
     const Value fill =
         u.opset() >= 11 && u.has(2) ? reshaped(u.value(2), {}) : ir::constant(x.dtype(), number);
-    return {{.value = op::pad(x, fill, low, high), .last = h.last, .sizes = {}}};
+    return {held(op::pad(x, fill, low, high), h.last)};
   }
   if (mode != "reflect" && mode != "edge") u.fail("mode is not supported", mode, "constant reflect edge");
   for (int64_t i = 0; i < rank; ++i) {
@@ -276,12 +252,17 @@ Results read_pad(Use& u) {
                           : k < 0        ? -k
                           : k < n        ? k
                                          : 2 * (n - 1) - k);
-    x = picked(x, i, positions);
+    x = op::gather(x, ir::constant(Array::list(positions)), i);
   }
-  return {{.value = x, .last = h.last, .sizes = {}}};
+  return {held(x, h.last)};
 }
 
-/// Indices that count from the end when negative, as positions.
+/// Positions among n, where negative ones count from the end.
+Value from_either_end(const Value& i, int64_t n) {
+  return op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(n)), i);
+}
+
+/// The same of an operand, which is itself where it is known to hold no negative number.
 Value wrapped(const Use& u, size_t input, const Dim& dim) {
   const Value i = u.value(input);
   if (const Array* a = ir::constant_value(i)) {
@@ -289,14 +270,13 @@ Value wrapped(const Use& u, size_t input, const Dim& dim) {
     for (int64_t k = 0; k < a->size(); ++k) negative = negative || a->at(k) < 0;
     if (!negative) return i;
   }
-  const Value n = op::full_like(i, static_cast<double>(dim.value()));
-  return op::select(op::lt(i, op::zeros_like(i)), op::add(i, n), i);
+  return from_either_end(i, dim.value());
 }
 
 Results read_gather(Use& u) {
   const Value x = u.value(0);
   const int64_t axis = u.axis(u.integer("axis", 0), x.rank());
-  return one(op::gather(x, wrapped(u, 1, x.dims()[at(axis)]), axis));
+  return {held(op::gather(x, wrapped(u, 1, x.dims()[at(axis)]), axis))};
 }
 
 Results read_gather_elements(Use& u) {
@@ -306,7 +286,7 @@ Results read_gather_elements(Use& u) {
   if (i.rank() != x.rank()) u.fail("the indices are of another rank", i.type().text(), x.type().text());
   for (int64_t k = 0; k < x.rank(); ++k)
     if (k != axis && i.dims()[at(k)] != x.dims()[at(k)]) x = op::slice_axis(x, k, 0, i.dims()[at(k)]);
-  return one(op::gather_along(x, i, axis));
+  return {held(op::gather_along(x, i, axis))};
 }
 
 Results read_gather_nd(Use& u) {
@@ -321,18 +301,18 @@ Results read_gather_nd(Use& u) {
   Dims where(indices.dims().begin(), indices.dims().end() - 1), rows{1};
   for (int64_t k = 0; k < depth; ++k) {
     const Value i = reshaped(op::slice_axis(indices, indices.rank() - 1, k, 1), where);
-    const auto n = static_cast<double>(x.dims()[at(k)].value());
-    const Value position = op::select(op::lt(i, op::zeros_like(i)), op::add(i, n), i);
-    flat = flat ? op::add(op::mul(flat, n), position) : position;
+    const int64_t n = x.dims()[at(k)].value();
+    const Value position = from_either_end(i, n);
+    flat = flat ? op::add(op::mul(flat, static_cast<double>(n)), position) : position;
     rows[0] = rows[0] * x.dims()[at(k)];
   }
   rows.insert(rows.end(), x.dims().begin() + depth, x.dims().end());
-  return one(op::gather(reshaped(x, rows), flat, 0));
+  return {held(op::gather(reshaped(x, rows), flat, 0))};
 }
 
 Results read_expand(Use& u) {
   const Value x = u.value(0);
-  return one(stretched(x, op::broadcast_dims(x.dims(), u.sizes(1))));
+  return {held(stretched(x, op::broadcast_dims(x.dims(), u.sizes(1))))};
 }
 
 Results read_tile(Use& u) {
@@ -349,7 +329,7 @@ Results read_tile(Use& u) {
     twice.push_back(x.dims()[i]);
     result.push_back(x.dims()[i] * Dim(repeats[i]));
   }
-  return one(reshaped(op::broadcast_in(x, twice, axes), result));
+  return {held(reshaped(op::broadcast_in(x, twice, axes), result))};
 }
 
 Results read_shape(Use& u) {
@@ -365,25 +345,24 @@ Results read_shape(Use& u) {
 Results read_size(Use& u) { return {held_sizes({ir::count(u.dims(0))}, true)}; }
 
 Results read_constant(Use& u) {
-  if (u.has_attr("value_float")) return one(ir::constant(Dtype::f32, u.real("value_float", 0)));
-  if (u.has_attr("value_int")) return one(ir::constant(Array::of<int64_t>({}, {u.integer("value_int", 0)})));
+  if (u.has_attr("value_float")) return {held(ir::constant(Dtype::f32, u.real("value_float", 0)))};
+  if (u.has_attr("value_int"))
+    return {held(ir::constant(Array::of<int64_t>({}, {u.integer("value_int", 0)})))};
   if (u.has_attr("value_ints")) {
     const Ints v = u.integers("value_ints", Ints{});
-    return one(
-        ir::constant(Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v))));
+    return {held(ir::constant(Array::list(v)))};
   }
   if (u.has_attr("value_floats")) {
     const std::vector<double> v = u.reals("value_floats");
-    return one(ir::constant(
-        Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(Dtype::f32)));
+    return {held(ir::constant(Array::list(v).cast(Dtype::f32)))};
   }
-  return one(ir::constant(u.array("value")));
+  return {held(ir::constant(u.array("value")))};
 }
 
 Results read_constant_of_shape(Use& u) {
   const Array value = u.has_attr("value") ? u.array("value") : Array::scalar(Dtype::f32, 0);
   if (value.size() != 1) u.fail("the value is no single number", value.type().text());
-  return one(op::broadcast_in(ir::constant(value.reshaped({})), u.sizes(0), {}));
+  return {held(op::broadcast_in(ir::constant(value.reshaped({})), u.sizes(0), {}))};
 }
 
 Results read_range(Use& u) {
@@ -396,8 +375,7 @@ Results read_range(Use& u) {
     if (steps > 1 << 24) u.fail("the range is too long", std::to_string(steps), "at most 2^24");
     Ints v;
     for (int64_t i = 0; i < static_cast<int64_t>(steps); ++i) v.push_back(from + i * step);
-    return one(ir::constant(
-        Array::of<int64_t>({static_cast<int64_t>(v.size())}, std::span<const int64_t>(v)).cast(dtype)));
+    return {held(ir::constant(Array::list(v).cast(dtype)))};
   }
   const double from = u.number(0), to = u.number(1), step = u.number(2);
   const double steps = std::ceil((to - from) / step);
@@ -405,8 +383,7 @@ Results read_range(Use& u) {
     u.fail("the range is too long or its step is 0", std::to_string(steps), "at most 2^24");
   std::vector<double> v;
   for (int64_t i = 0; i < static_cast<int64_t>(steps); ++i) v.push_back(from + static_cast<double>(i) * step);
-  return one(ir::constant(
-      Array::of<double>({static_cast<int64_t>(v.size())}, std::span<const double>(v)).cast(dtype)));
+  return {held(ir::constant(Array::list(v).cast(dtype)))};
 }
 
 Results read_one_hot(Use& u) {
@@ -417,15 +394,12 @@ Results read_one_hot(Use& u) {
     u.fail("values are not (off, on)", values.type().text(), "[2]");
   const int rank = i.rank() + 1;
   const int64_t axis = u.axis(u.integer("axis", -1), rank);
-  const Value position = op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(depth)), i);
-  const Value hot = op::one_hot(position, depth, Dtype::f32);
+  const Value hot = op::one_hot(from_either_end(i, depth), depth, Dtype::f32);
   const auto choice = [&](int64_t k) {
     return op::broadcast_in(reshaped(op::slice_axis(values, 0, k, 1), {}), hot.dims(), {});
   };
   const Value y = op::select(op::gt(hot, op::zeros_like(hot)), choice(1), choice(0));
-  Ints perm;
-  for (int64_t k = 0; k < rank; ++k) perm.push_back(k < axis ? k : k == axis ? rank - 1 : k - 1);
-  return one(transposed(y, perm));
+  return {held(last_moved_to(y, axis))};
 }
 
 Results read_eye_like(Use& u) {
@@ -437,7 +411,7 @@ Results read_eye_like(Use& u) {
                           : u.dtype(0);
   const ir::Type index{Dtype::i64, dims};
   const Value row = op::iota(index, 0), column = op::iota(index, 1);
-  return one(op::cast(op::eq(op::add(row, static_cast<double>(k)), column), dtype));
+  return {held(op::cast(op::eq(op::add(row, static_cast<double>(k)), column), dtype))};
 }
 
 Results read_trilu(Use& u) {
@@ -448,7 +422,7 @@ Results read_trilu(Use& u) {
   const ir::Type index{Dtype::i64, x.dims()};
   const Value row = op::add(op::iota(index, x.rank() - 2), static_cast<double>(k)),
               column = op::iota(index, x.rank() - 1);
-  return one(op::select(upper ? op::le(row, column) : op::ge(row, column), x, op::zeros_like(x)));
+  return {held(op::select(upper ? op::le(row, column) : op::ge(row, column), x, op::zeros_like(x)))};
 }
 
 /// Depth and space swap in blocks: all on channels-first dims [N, C, H, W].
@@ -461,7 +435,7 @@ Results read_depth_to_space(Use& u) {
   const Dim c = d[1] / Dim(b * b);
   const Dims split = mode == "CRD" ? Dims{d[0], c, b, b, d[2], d[3]} : Dims{d[0], b, b, c, d[2], d[3]};
   const Ints perm = mode == "CRD" ? Ints{0, 1, 4, 2, 5, 3} : Ints{0, 3, 4, 1, 5, 2};
-  return one(reshaped(transposed(reshaped(x, split), perm), {d[0], c, d[2] * Dim(b), d[3] * Dim(b)}));
+  return {held(reshaped(transposed(reshaped(x, split), perm), {d[0], c, d[2] * Dim(b), d[3] * Dim(b)}))};
 }
 
 Results read_space_to_depth(Use& u) {
@@ -470,8 +444,8 @@ Results read_space_to_depth(Use& u) {
   if (x.rank() != 4 || b < 1) u.fail("the input is no image or the block is empty", x.type().text());
   const Dims& d = x.dims();
   const Value split = reshaped(x, {d[0], d[1], d[2] / Dim(b), b, d[3] / Dim(b), b});
-  return one(reshaped(transposed(split, {0, 3, 5, 1, 2, 4}),
-                      {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}));
+  return {held(reshaped(transposed(split, {0, 3, 5, 1, 2, 4}),
+                        {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}))};
 }
 
 constexpr ReadRow rows[] = {

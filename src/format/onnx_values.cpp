@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 
+#include "op/axes.h"
 #include "op/movement.h"
+#include "op/scalar_loop.h"
 
 namespace espalier::format {
 
@@ -12,17 +14,9 @@ using ir::Dim;
 using ir::Dims;
 using ir::Dtype;
 using ir::Value;
-using Ints = std::vector<int64_t>;
+using op::at;
 
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-Dims permuted(const Dims& dims, const Ints& perm) {
-  Dims out;
-  for (const int64_t p : perm) out.push_back(dims[at(p)]);
-  return out;
-}
 
 /// Do the axes that are not 1 keep their order?
 bool moves_only_ones(const Dims& dims, const Ints& perm) {
@@ -37,48 +31,6 @@ bool moves_only_ones(const Dims& dims, const Ints& perm) {
 
 Value moved_constant(const Value& v) {
   return ir::constant(evaluate_node(v.node(), std::array{*ir::constant_value(v->input(0))})[0]);
-}
-
-template <class T>
-double load(T v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return static_cast<float>(v);
-  else return static_cast<double>(v);
-}
-
-/// One scalar function over every element, computed in C and rounded once, as the reference does it.
-template <class C>
-void run_scalar(C (*body)(const C*), std::span<const Array> in, Array& out) {
-  std::vector<C> x(in.size());
-  for (int64_t i = 0; i < out.size(); ++i) {
-    for (size_t k = 0; k < in.size(); ++k)
-      ir::dispatch(in[k].dtype(), [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        if constexpr (std::is_same_v<C, int64_t>) {
-          if constexpr (std::is_integral_v<T>) x[k] = static_cast<C>(in[k].data<T>()[i]);
-        } else {
-          x[k] = static_cast<C>(load(in[k].data<T>()[i]));
-        }
-      });
-    const C y = body(x.data());
-    ir::dispatch(out.dtype(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
-        out.write<T>()[i] = T(static_cast<float>(y));
-      else if constexpr (std::is_same_v<T, bool> && std::is_integral_v<C>) out.write<T>()[i] = (y & 1) != 0;
-      else if constexpr (std::is_same_v<T, bool>) out.write<T>()[i] = y != 0;
-      else out.write<T>()[i] = static_cast<T>(y);
-    });
-  }
-}
-
-Array evaluate_scalar(const ir::Node& node, std::span<const Array> in) {
-  const ir::Type& type = node.types()[0];
-  Array out(type.dtype, ir::static_dims(type.dims));
-  const Dtype compute = in.back().dtype();
-  if (compute == Dtype::f64) run_scalar(node.op().scalar.f64, in, out);
-  else if (is_float(compute)) run_scalar(node.op().scalar.f32, in, out);
-  else run_scalar(node.op().scalar.i64, in, out);
-  return out;
 }
 
 std::vector<Array> run_graph(const ir::Graph& graph, std::span<const Array> arguments) {
@@ -134,7 +86,7 @@ int64_t last_axis(int64_t axis, int rank) { return axis == 0 ? 0 : axis == 1 ? r
 
 Dims dims_of(const Held& held) {
   if (!held.value) return held.scalar_sizes ? Dims{} : Dims{static_cast<int64_t>(held.sizes->size())};
-  return held.last ? permuted(held.value.dims(), to_first_perm(held.value.rank())) : held.value.dims();
+  return held.last ? op::pick(held.value.dims(), to_first_perm(held.value.rank())) : held.value.dims();
 }
 
 Value plain(const Held& held) {
@@ -160,9 +112,18 @@ Value transposed(const Value& x, const Ints& perm) {
   if (moves_only_ones(x.dims(), perm)) return reshaped(x, made.dims());
   if (x->op().name != op::transpose_op.name) return made;
   const Ints& first = x->attrs<op::TransposeAttrs>().perm;
-  Ints both;
-  for (const int64_t p : perm) both.push_back(first[at(p)]);
-  return op::transpose(x->input(0), both);
+  return op::transpose(x->input(0), op::pick(first, perm));
+}
+
+Value last_moved_to(const Value& x, int64_t axis) {
+  Ints perm;
+  for (int64_t i = 0; i < x.rank(); ++i) perm.push_back(i < axis ? i : i == axis ? x.rank() - 1 : i - 1);
+  return transposed(x, perm);
+}
+
+Value kept_as_ones(const Value& reduced, Dims from, const Ints& axes) {
+  for (const int64_t a : axes) from[at(a)] = 1;
+  return reshaped(reduced, from);
 }
 
 Value stretched(const Value& x, const Dims& dims, const Ints& positions) {
@@ -193,7 +154,7 @@ Value stretched(const Value& x, const Dims& dims) {
 }
 
 std::vector<Array> evaluate_node(const ir::Node& node, std::span<const Array> operands) {
-  if (node.op().scalar) return {evaluate_scalar(node, operands)};
+  if (node.op().scalar) return {op::run_scalar(node.op().scalar, operands, node.types()[0])};
   if (node.op().eval) {
     const std::function<std::vector<Array>(const ir::Graph&, std::span<const Array>)> run = run_graph;
     return node.op().eval({.node = node, .in = operands, .run_body = run});

@@ -11,6 +11,8 @@
 
 namespace espalier::format {
 
+using Ints = std::vector<int64_t>;
+
 struct Held {
   ir::Value value;    ///< empty where only `sizes` is known
   bool last = false;  ///< stored channels-last (rank >= 3)
@@ -21,10 +23,15 @@ struct Held {
   explicit operator bool() const { return value || sizes; }
 };
 
+inline Held held(ir::Value v, bool last = false) {
+  return {.value = std::move(v), .last = last, .sizes = {}};
+}
+inline Held held_last(ir::Value v) { return held(std::move(v), true); }
+
 /// Axes of stored dims by ONNX's order: 0, r-1, 1, ..., r-2.
-std::vector<int64_t> to_first_perm(int rank);
+Ints to_first_perm(int rank);
 /// 0, 2, ..., r-1, 1.
-std::vector<int64_t> to_last_perm(int rank);
+Ints to_last_perm(int rank);
 /// Where ONNX's axis stands in a channels-last tensor.
 int64_t last_axis(int64_t axis, int rank);
 
@@ -37,9 +44,13 @@ ir::Value stored_last(const Held& held);
 /// As the builders of op/, but reshapes of reshapes are one, transposes of transposes compose, constants are moved here,
 /// and a transpose that moves only dims of 1 is a reshape.
 ir::Value reshaped(const ir::Value& x, const ir::Dims& dims);
-ir::Value transposed(const ir::Value& x, const std::vector<int64_t>& perm);
+ir::Value transposed(const ir::Value& x, const Ints& perm);
+/// The last axis moved to stand at `axis`.
+ir::Value last_moved_to(const ir::Value& x, int64_t axis);
+/// A reduction's result, with the axes that it folded from dims `from` kept as 1.
+ir::Value kept_as_ones(const ir::Value& reduced, ir::Dims from, const Ints& axes);
 /// x, whose axis i stands at result axis at[i] (rising), stretched to `dims`.
-ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const std::vector<int64_t>& at);
+ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const Ints& at);
 /// NumPy's rule: trailing axes align.
 ir::Value stretched(const ir::Value& x, const ir::Dims& dims);
 

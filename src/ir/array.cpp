@@ -7,6 +7,8 @@
 #include <limits>
 #include <string_view>
 
+#include "base/align.h"
+
 namespace espalier::ir {
 
 struct Array::Storage {
@@ -35,15 +37,7 @@ To convert(double v) {
     if (v <= static_cast<double>(std::numeric_limits<To>::min())) return std::numeric_limits<To>::min();
     if (v >= static_cast<double>(std::numeric_limits<To>::max())) return std::numeric_limits<To>::max();
     return static_cast<To>(v);
-  } else if constexpr (std::is_same_v<To, double>) return v;
-  else if constexpr (std::is_same_v<To, float>) return static_cast<float>(v);
-  else return To(static_cast<float>(v));
-}
-
-template <class From>
-double widen(From v) {
-  if constexpr (std::is_same_v<From, bf16> || std::is_same_v<From, f16>) return static_cast<float>(v);
-  else return static_cast<double>(v);
+  } else return number_cast<To>(v);
 }
 
 }  // namespace
@@ -56,9 +50,9 @@ Array::Array(Dtype dtype, std::vector<int64_t> dims)
   int64_t n = 0;
   if (__builtin_mul_overflow(size_, dtype_size(dtype), &n) || n > (int64_t{1} << 46))
     throw UserError({"array", "too large", dims_text(dims_), "at most 64 TiB"});
-  const size_t rounded =
-      (static_cast<size_t>(n) + 63) / 64 * 64 + 64;  // a vector load at the end stays inside
-  storage_->owned = std::aligned_alloc(64, rounded);
+  // A vector load at the end stays inside.
+  const auto rounded = static_cast<size_t>(whole_lines(n) + cache_line);
+  storage_->owned = std::aligned_alloc(cache_line, rounded);
   if (!storage_->owned) throw UserError({"array", "out of memory", dims_text(dims_), ""});
   std::memset(storage_->owned, 0, rounded);
   data_ = storage_->owned;
@@ -90,8 +84,9 @@ Array Array::full(Dtype dtype, std::vector<int64_t> dims, double value) {
 
 double Array::at(int64_t i) const {
   ESPALIER_CHECK(i >= 0 && i < size_);
-  return dispatch(
-      dtype_, [&](auto tag) { return widen(static_cast<const typename decltype(tag)::type*>(data_)[i]); });
+  return dispatch(dtype_, [&](auto tag) {
+    return number_cast<double>(static_cast<const typename decltype(tag)::type*>(data_)[i]);
+  });
 }
 
 void Array::set(int64_t i, double value) {
@@ -127,7 +122,7 @@ Array Array::cast(Dtype dtype) const {
         else if constexpr (std::is_integral_v<From> && std::is_floating_point_v<To>)
           o[i] = static_cast<To>(in[i]);
         else if constexpr (std::is_integral_v<From>) o[i] = To(static_cast<float>(in[i]));
-        else o[i] = convert<To>(widen(in[i]));
+        else o[i] = convert<To>(number_cast<double>(in[i]));
       }
     });
   });

@@ -32,6 +32,11 @@ class ESPALIER_API Array {
   static Array of(std::vector<int64_t> dims, std::initializer_list<T> values) {
     return of<T>(std::move(dims), std::span<const T>(values.begin(), values.size()));
   }
+  /// Copies of `values` as a list, of rank 1.
+  template <class T>
+  static Array list(const std::vector<T>& values) {
+    return of<T>({static_cast<int64_t>(values.size())}, std::span<const T>(values));
+  }
   /// A scalar of any dtype, rounded from a double (or wrapped, for integers).
   static Array scalar(Dtype dtype, double value);
   /// `dims` filled with one value.

@@ -100,12 +100,6 @@ void Node::release() const {
 
 namespace {
 
-std::string types_text(std::span<const Type> types) {
-  std::string out;
-  for (const Type& t : types) (out += out.empty() ? "" : ", ") += t.text();
-  return out.empty() ? "no operands" : out;
-}
-
 void check_operands(const OpDef& op, const std::vector<Value>& inputs, const std::vector<Type>& types,
                     const Attrs& attrs) {
   const InferCtx ctx{op, types, attrs};

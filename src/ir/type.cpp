@@ -118,6 +118,24 @@ bool Type::is_static() const {
   return true;
 }
 
+std::string types_text(std::span<const Type> types) {
+  std::string out;
+  for (const Type& t : types) (out += out.empty() ? "" : ", ") += t.text();
+  return out.empty() ? "nothing" : out;
+}
+
+bool bind_dims(const Dims& wanted, const Dims& given, std::map<std::string, int64_t>& symbols) {
+  if (wanted.size() != given.size()) return false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Dim w = wanted[i], g = given[i];
+    if (w == g) continue;
+    if (w.is_static() || !g.is_static() || g.value() % w.factor() != 0) return false;
+    const int64_t n = g.value() / w.factor();
+    if (symbols.emplace(std::string(w.symbol_name()), n).first->second != n) return false;
+  }
+  return true;
+}
+
 std::vector<int64_t> row_major_strides(std::span<const int64_t> dims) {
   std::vector<int64_t> strides(dims.size(), 1);
   for (size_t i = dims.size(); i-- > 1;) strides[i - 1] = strides[i] * dims[i];

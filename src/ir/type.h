@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,6 +69,12 @@ struct Type {
   std::string text() const { return std::string(dtype_name(dtype)) + dims_text(dims); }  ///< "f32[2,batch]"
   bool operator==(const Type&) const = default;
 };
+
+/// "f32[2,batch], i64[]"; "nothing" for none.
+ESPALIER_API std::string types_text(std::span<const Type> types);
+/// Do dims `given` fit `wanted`, where a symbol stands for one number throughout? What the symbols must be is added to
+/// `symbols`, which may hold some already; a given dim may itself be symbolic, and fits itself only.
+ESPALIER_API bool bind_dims(const Dims& wanted, const Dims& given, std::map<std::string, int64_t>& symbols);
 
 /// Row-major strides of static dims, in elements.
 ESPALIER_API std::vector<int64_t> row_major_strides(std::span<const int64_t> dims);

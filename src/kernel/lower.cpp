@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "kernel/nest_builder.h"
 #include "op/contraction.h"
@@ -208,7 +209,7 @@ class Lowerer {
 int64_t Lowered::scratch_bytes() const {
   int64_t n = 0;
   for (const Buffer& b : buffers)
-    if (b.role == Role::scratch) n += (b.elements * ir::dtype_size(b.dtype) + 63) / 64 * 64;
+    if (b.role == Role::scratch) n += whole_lines(b.elements * ir::dtype_size(b.dtype));
   return n;
 }
 

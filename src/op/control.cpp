@@ -26,12 +26,6 @@ using ir::Type;
 
 namespace {
 
-std::string types_text(std::span<const Type> types) {
-  std::string out = "(";
-  for (size_t i = 0; i < types.size(); ++i) (out += i ? ", " : "") += types[i].text();
-  return out + ")";
-}
-
 std::vector<Type> output_types(const Graph& g) {
   std::vector<Type> types;
   for (const ir::Output& o : g.outputs) types.push_back(o.value.type());
@@ -291,7 +285,7 @@ std::vector<Type> infer_while(const InferCtx& c) {
   check_body(c, "condition", at.condition, c.in);
   check_body(c, "body", at.body, c.in);
   if (const std::vector<Type> out = output_types(*at.condition); out != std::vector{Type{Dtype::boolean, {}}})
-    c.fail("the condition does not give a bool scalar", "(bool[])", types_text(out));
+    c.fail("the condition does not give a bool scalar", "bool[]", types_text(out));
   const std::vector<Type> carried(c.in.begin(), c.in.begin() + at.carries);
   if (const std::vector<Type> out = output_types(*at.body); out != carried)
     c.fail("the body does not give the carries", types_text(carried), types_text(out));

@@ -55,18 +55,9 @@ Ints folded_strides(const Ints& dims, const Ints& axes) {
   return strides;
 }
 
-/// An element as the accumulator sees it, and back: floats in double, integers and bool in int64, wrapping.
-template <class A, class T>
-A widened(T v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
-    return static_cast<A>(static_cast<float>(v));
-  else return static_cast<A>(v);
-}
-template <class T, class A>
-T narrowed(A v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return T(static_cast<float>(v));
-  else return static_cast<T>(v);
-}
+/// Floats are folded in double, integers and bool in int64, wrapping.
+template <class T>
+using Accumulator = std::conditional_t<std::is_integral_v<T>, int64_t, double>;
 
 /// What a reduction starts from, in the accumulator's type.
 enum class Start { zero, one, lowest, highest };
@@ -87,16 +78,16 @@ std::vector<Array> fold(const EvalCtx& c, Start start) {
   Array out(x.dtype(), ir::static_dims(c.node.types()[0].dims));
   ir::dispatch(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    using A = std::conditional_t<std::is_integral_v<T>, int64_t, double>;
+    using A = Accumulator<T>;
     std::vector<A> sums(static_cast<size_t>(out.size()), start_value<T, A>(start));
     const T* in = x.template data<T>();
     walk(x.dims(), folded_strides(x.dims(), c.attrs<AxesAttrs>().axes), ir::row_major_strides(x.dims()),
          [&](int64_t o, int64_t i) {
            A& sum = sums[static_cast<size_t>(o)];
-           sum = Combine(sum, widened<A>(in[i]));
+           sum = Combine(sum, number_cast<A>(in[i]));
          });
     T* o = out.template write<T>();
-    for (size_t i = 0; i < sums.size(); ++i) o[i] = narrowed<T>(sums[i]);
+    for (size_t i = 0; i < sums.size(); ++i) o[i] = number_cast<T>(sums[i]);
   });
   return {out};
 }
@@ -112,12 +103,13 @@ std::vector<Array> arg_fold(const EvalCtx& c) {
   dims[axis] = 1;
   ir::dispatch(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    using A = std::conditional_t<std::is_integral_v<T>, int64_t, double>;
+    using A = Accumulator<T>;
     const T* in = x.template data<T>();
     walk(dims, to, strides, [&](int64_t o, int64_t i) {
       int64_t best = 0;
       for (int64_t k = 1; k < x.dims()[axis]; ++k) {
-        const A held = widened<A>(in[i + best * strides[axis]]), v = widened<A>(in[i + k * strides[axis]]);
+        const A held = number_cast<A>(in[i + best * strides[axis]]),
+                v = number_cast<A>(in[i + k * strides[axis]]);
         if (held != held) break;
         if (v != v || Beats(v, held)) best = k;
       }

@@ -103,8 +103,7 @@ std::vector<Type> infer_max_pool_grad(const InferCtx& c) {
 /// Does `candidate` replace `best`? NaN wins, the first of equals stays.
 template <class T>
 bool beats(T candidate, T best) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
-    return beats(static_cast<float>(candidate), static_cast<float>(best));
+  if constexpr (is_float16<T>) return beats(static_cast<float>(candidate), static_cast<float>(best));
   else return best == best && (candidate != candidate || candidate > best);
 }
 

@@ -11,8 +11,6 @@ namespace espalier::pass {
 
 namespace {
 
-int64_t rounded(int64_t bytes) { return (bytes + arena_alignment - 1) / arena_alignment * arena_alignment; }
-
 /// Comparisons of buffers that all orders may spend, together.
 constexpr int64_t work_limit = 40'000'000;
 
@@ -21,7 +19,7 @@ class Planner {
   explicit Planner(std::span<const Lifetime> all) {
     for (const Lifetime& b : all) {
       ESPALIER_CHECK(b.first <= b.last && b.bytes >= 0, "a lifetime ends before it begins");
-      buffers_.push_back({rounded(b.bytes), b.first, b.last});
+      buffers_.push_back({whole_lines(b.bytes), b.first, b.last});
     }
   }
 
@@ -163,8 +161,8 @@ class Planner {
 int64_t largest_live_set(std::span<const Lifetime> buffers) {
   std::map<int, int64_t> change;
   for (const Lifetime& b : buffers) {
-    change[b.first] += rounded(b.bytes);
-    change[b.last + 1] -= rounded(b.bytes);
+    change[b.first] += whole_lines(b.bytes);
+    change[b.last + 1] -= whole_lines(b.bytes);
   }
   int64_t live = 0, most = 0;
   for (const auto& [_, by] : change) most = std::max(most, live += by);

@@ -6,10 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "base/align.h"
+
 namespace espalier::pass {
 
 /// Every buffer begins at a multiple of this.
-inline constexpr int64_t arena_alignment = 64;
+inline constexpr int64_t arena_alignment = cache_line;
 
 /// A buffer and the steps during which it is needed, both ends included.
 struct Lifetime {

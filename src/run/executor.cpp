@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/align.h"
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/threads.h"
@@ -10,12 +11,6 @@
 namespace espalier::run {
 
 namespace {
-
-int64_t rounded(int64_t bytes) {
-  return (bytes + pass::arena_alignment - 1) / pass::arena_alignment * pass::arena_alignment;
-}
-
-bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
 
 template <class T>
 int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
@@ -61,9 +56,9 @@ Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions optio
   outputs_.assign(p.outputs().size(), nullptr);
 
   // One allocation: the arena, then outputs, then inputs and state.
-  int64_t bytes = rounded(p.memory().arena);
+  int64_t bytes = whole_lines(p.memory().arena);
   const auto reserve = [&](int64_t size) {
-    return std::exchange(bytes, bytes + rounded(std::max<int64_t>(size, 1)));
+    return std::exchange(bytes, bytes + whole_lines(std::max<int64_t>(size, 1)));
   };
   std::vector<int64_t> input_at(inputs_.size(), -1), output_at(outputs_.size(), -1);
   for (size_t o = 0; o < outputs_.size(); ++o)
@@ -109,11 +104,11 @@ namespace {
 
 void check_binding(const Port& port, std::string_view what, const void* data) {
   if (!data || !is_aligned(data))
-    throw UserError({std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
-                     data ? std::to_string(reinterpret_cast<uintptr_t>(data) % pass::arena_alignment) +
-                                " bytes past a boundary"
-                          : "",
-                     "an address that is a multiple of 64"});
+    throw UserError(
+        {std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
+         data ? std::to_string(reinterpret_cast<uintptr_t>(data) % cache_line) + " bytes past a boundary"
+              : "",
+         "an address that is a multiple of 64"});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 
+#include "base/align.h"
 #include "pass/schedule.h"
 #include "pass/storage.h"
 #include "run/nested.h"
@@ -35,8 +36,6 @@ class CopyKernel final : public target::Kernel {
   static constexpr int64_t piece = 1 << 20;
   int64_t bytes_;
 };
-
-bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % pass::arena_alignment == 0; }
 
 /// The same array at an address kernels may rely on.
 ir::Array aligned(const ir::Array& a) {

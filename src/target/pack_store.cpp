@@ -7,10 +7,13 @@
 #include <new>
 #include <string>
 
+#include "base/align.h"
+
 namespace espalier::target {
 
 Packed::Packed(int64_t bytes)
-    : bytes_(bytes), data_(std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64 + 64))) {
+    : bytes_(bytes),
+      data_(std::aligned_alloc(cache_line, static_cast<size_t>(whole_lines(bytes) + cache_line))) {
   if (!data_) throw std::bad_alloc();
   std::memset(data_, 0, static_cast<size_t>(bytes));  // padding between blocks is zero
 }

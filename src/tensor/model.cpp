@@ -54,15 +54,7 @@ std::vector<Tensor> Model::operator()(const std::vector<Tensor>& arguments) cons
   for (size_t i = 0; i < arguments.size(); ++i) {
     const ir::Type wanted = argument_type(i);
     const Dims& got = arguments[i].dims();
-    bool fits = arguments[i].dtype() == wanted.dtype && got.size() == wanted.dims.size();
-    for (size_t k = 0; fits && k < got.size(); ++k) {
-      const Dim w = wanted.dims[k];
-      if (w.is_static() || !got[k].is_static()) fits = w == got[k];
-      else if (fits = got[k].value() % w.factor() == 0; fits)
-        fits = symbols.emplace(std::string(w.symbol_name()), got[k].value() / w.factor()).first->second ==
-               got[k].value() / w.factor();
-    }
-    if (!fits)
+    if (arguments[i].dtype() != wanted.dtype || !ir::bind_dims(wanted.dims, got, symbols))
       throw UserError({"model " + graph_.name + ", argument " + argument_names_[i], "does not fit",
                        ir::Type{arguments[i].dtype(), got}.text(), wanted.text()});
     values.push_back(arguments[i].value());

@@ -1,5 +1,6 @@
 #include "target/cpu/loop_kernel.h"
 
+#include "base/align.h"
 #include "base/threads.h"
 #include "target/cpu/compile.h"
 
@@ -41,7 +42,7 @@ class SeveralNests : public Kernel {
     for (size_t b = static_cast<size_t>(outer); b < lowered.buffers.size(); ++b) {
       if (lowered.buffers[b].role != Role::scratch) continue;
       offsets_.push_back(at);
-      at += (lowered.buffers[b].elements * ir::dtype_size(lowered.buffers[b].dtype) + 63) / 64 * 64;
+      at += whole_lines(lowered.buffers[b].elements * ir::dtype_size(lowered.buffers[b].dtype));
     }
     scratch_bytes_ = at;
     ESPALIER_CHECK(static_cast<size_t>(outer_) + offsets_.size() <= max_buffers,

@@ -7,7 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
-#include "target/reference/scalar_loop.h"
+#include "op/scalar_loop.h"
 
 namespace espalier::target::reference {
 
@@ -146,7 +146,7 @@ class Interpreter {
   std::vector<Array> primitive(const Node& n, std::span<const Array> operands) {
     std::vector<Array> results;
     if (n.op().scalar) {
-      results.push_back(run_scalar(n.op().scalar, operands, n.types()[0]));
+      results.push_back(op::run_scalar(n.op().scalar, operands, n.types()[0]));
     } else {
       ESPALIER_CHECK(n.op().eval != nullptr, "op " + std::string(n.op().name) + " has no reference meaning");
       results = n.op().eval({n, operands, run_body_});
@@ -189,14 +189,8 @@ std::map<std::string, int64_t> bind_symbols(const Graph& g, std::span<const Arra
     const std::string what = where + ", input " + g.input_name(i);
     if (got.dtype != want.dtype || got.rank() != want.rank())
       throw UserError({what, "type differs", got.text(), want.text()});
-    for (size_t k = 0; k < want.dims.size(); ++k) {
-      const Dim d = want.dims[k];
-      const int64_t n = got.dims[k].value();
-      bool fits = d.is_static() ? d.value() == n : n % d.factor() == 0;
-      if (fits && !d.is_static())
-        fits = bound.emplace(d.symbol_name(), n / d.factor()).first->second == n / d.factor();
-      if (!fits) throw UserError({what, "dims differ", got.text(), want.text()});
-    }
+    if (!ir::bind_dims(want.dims, got.dims, bound))
+      throw UserError({what, "dims differ", got.text(), want.text()});
   }
   return bound;
 }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/align.h"
 #include "base/error.h"
 
 namespace espalier::target::cpu {
@@ -21,8 +22,6 @@ constexpr size_t max_object = size_t{256} << 20, stub_bytes = 16;
   throw UserError({"object file", std::move(problem), std::move(got),
                    "a relocatable x86-64 ELF object of code and constants"});
 }
-
-size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 

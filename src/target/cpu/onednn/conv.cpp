@@ -155,9 +155,9 @@ class ConvCall final : public Call {
   }
 
  private:
-  int64_t packed_here() const { return !constant && pack_first ? aligned(weights_bytes) : 0; }
+  int64_t packed_here() const { return !constant && pack_first ? whole_lines(weights_bytes) : 0; }
   int64_t range_scratch() const {
-    return aligned(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes()));
+    return whole_lines(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes()));
   }
 
   void copy_residual(const CallArgs& args) const {

@@ -100,11 +100,11 @@ class WeightGradCall final : public Call {
 
  private:
   int64_t own_scratch() const {
-    return split.features ? aligned(dw_bytes) : split.cut.count * aligned(dw_bytes);
+    return split.features ? whole_lines(dw_bytes) : split.cut.count * whole_lines(dw_bytes);
   }
   int64_t part_scratch() const {
-    return aligned(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes())) +
-           (split.features ? aligned(y_bytes) : 0);
+    return whole_lines(std::max(whole.step.scratch_bytes(), last.step.scratch_bytes())) +
+           (split.features ? whole_lines(y_bytes) : 0);
   }
 
   void run_part(const CallArgs& args, std::byte* partial, int64_t i) const {
@@ -119,7 +119,7 @@ class WeightGradCall final : public Call {
         std::memcpy(work + r * bytes, at(args.b, r * pitch_bytes + i * run_bytes),
                     static_cast<size_t>(bytes));
       y = work;
-      work += aligned(y_bytes);
+      work += whole_lines(y_bytes);
     }
     step.run(std::initializer_list<const void*>{at(args.a, i * x_bytes), y, partial + i * dw_chunk_bytes},
              work);
@@ -223,7 +223,7 @@ PreparedCall prepare_weight_grad(const ConvSpec& s) {
   } else {
     if (call->has_last && !(call->last.dw == packed)) return Declined{"chunks of different packed gradients"};
     const int64_t size = call->split.cut.size;
-    call->dw_chunk_bytes = aligned(bytes_of(packed));
+    call->dw_chunk_bytes = whole_lines(bytes_of(packed));
     call->x_bytes = bytes_of(activation(s.x_layout, s.block, s.compute, size, s.channels, s.in));
     call->y_bytes = bytes_of(activation(s.y_layout, s.block, s.compute, size, s.features, s.out));
   }

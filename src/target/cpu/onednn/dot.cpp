@@ -140,9 +140,9 @@ class DotCall final : public Call {
   }
   const Part& of(int64_t chunk) const { return has_last && chunk + 1 == split.cut.count ? last : whole; }
   int64_t part_scratch() const {
-    return aligned(std::max(whole.product.scratch_bytes(), has_last ? last.product.scratch_bytes() : 0));
+    return whole_lines(std::max(whole.product.scratch_bytes(), has_last ? last.product.scratch_bytes() : 0));
   }
-  int64_t packed_pitch() const { return aligned(whole.packed_bytes); }
+  int64_t packed_pitch() const { return whole_lines(whole.packed_bytes); }
   /// Bytes from one chunk's A (B) to the next.
   int64_t a_step() const {
     if (split.axis == Axis::columns) return 0;

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "base/align.h"
 #include "target/cpu/onednn/call.h"
 
 namespace espalier::target::cpu::onednn {
@@ -25,8 +26,6 @@ class TeamScope {
   int threads_before_, levels_before_;
 };
 
-/// `bytes` rounded up so that what follows is aligned to a cache line.
-inline int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 inline int64_t bytes_of(const dnnl::memory::desc& desc) { return static_cast<int64_t>(desc.get_size()); }
 inline std::byte* at(const void* base, int64_t offset) {
   return static_cast<std::byte*>(const_cast<void*>(base)) + offset;

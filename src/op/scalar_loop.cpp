@@ -1,8 +1,8 @@
-#include "target/reference/scalar_loop.h"
+#include "op/scalar_loop.h"
 
 #include <algorithm>
 
-namespace espalier::target::reference {
+namespace espalier::op {
 
 using ir::Array;
 using ir::Dtype;
@@ -11,20 +11,12 @@ namespace {
 
 constexpr int64_t block = 256;
 
-template <class C, class T>
-C load(T v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
-    return static_cast<C>(static_cast<float>(v));
-  else return static_cast<C>(v);
-}
-
 /// Rounds to the dtype; integers wrap; a bool is the lowest bit.
 template <class T, class C>
 T store(C v) {
-  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>) return T(static_cast<float>(v));
-  else if constexpr (std::is_same_v<T, bool> && std::is_integral_v<C>) return (v & 1) != 0;
+  if constexpr (std::is_same_v<T, bool> && std::is_integral_v<C>) return (v & 1) != 0;
   else if constexpr (std::is_same_v<T, bool>) return v != 0;
-  else return static_cast<T>(v);
+  else return number_cast<T>(v);
 }
 
 /// Computes in C: operands are widened to it in blocks, the result rounded once.
@@ -38,7 +30,7 @@ void run_blocks(C (*body)(const C*), std::span<const Array> operands, Array& out
       ir::dispatch(operands[k].dtype(), [&](auto tag) {
         using T = typename decltype(tag)::type;
         const T* from = operands[k].data<T>() + start;
-        for (int64_t i = 0; i < n; ++i) in[static_cast<size_t>(i) * arity + k] = load<C>(from[i]);
+        for (int64_t i = 0; i < n; ++i) in[static_cast<size_t>(i) * arity + k] = number_cast<C>(from[i]);
       });
     for (int64_t i = 0; i < n; ++i)
       results[static_cast<size_t>(i)] = body(&in[static_cast<size_t>(i) * arity]);
@@ -61,4 +53,4 @@ Array run_scalar(const ir::Scalar& scalar, std::span<const Array> operands, cons
   return out;
 }
 
-}  // namespace espalier::target::reference
+}  // namespace espalier::op
