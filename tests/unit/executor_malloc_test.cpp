@@ -1,14 +1,20 @@
-// malloc of this whole program is intercepted: it counts, and hands on to the system's. Sanitizers bring a malloc of their own.
+// malloc and operator new of this whole program are intercepted: they count, and hand on to the system's. What code inside
+// oneDNN's library asks for is counted apart. Sanitizers bring a malloc of their own.
 #include <gtest/gtest.h>
+
+#include <link.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <new>
 
 #include "base/threads.h"
 #include "grad/grad.h"
 #include "nn/layers.h"
 #include "nn/losses.h"
+#include "nn/models.h"
 #include "nn/optim.h"
 #include "op/control.h"
 #include "op/elementwise.h"
@@ -21,37 +27,84 @@
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
 namespace {
-std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> allocations{0};          ///< by anyone but oneDNN
+std::atomic<int64_t> library_allocations{0};  ///< by code inside oneDNN's library
+
+/// Where oneDNN's code lies in memory.
+struct LibraryCode {
+  uintptr_t first = 0, end = 0;
+  bool holds(const void* at) const {
+    const auto p = reinterpret_cast<uintptr_t>(at);
+    return p >= first && p < end;
+  }
+};
+
+int find_library(dl_phdr_info* info, size_t, void* out) {
+  if (!std::strstr(info->dlpi_name, "libdnnl")) return 0;
+  auto& code = *static_cast<LibraryCode*>(out);
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& part = info->dlpi_phdr[i];
+    if (part.p_type != PT_LOAD || !(part.p_flags & PF_X)) continue;
+    code.first = info->dlpi_addr + part.p_vaddr;
+    code.end = code.first + part.p_memsz;
+  }
+  return 1;
 }
+LibraryCode library;  ///< filled by the tests that need it
+
+void count(const void* caller) {
+  (library.holds(caller) ? library_allocations : allocations).fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
 
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
 void* __libc_realloc(void*, size_t);
 void* __libc_memalign(size_t, size_t);
+void __libc_free(void*);
 
 void* malloc(size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  count(__builtin_return_address(0));
   return __libc_malloc(n);
 }
 void* calloc(size_t n, size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  count(__builtin_return_address(0));
   return __libc_calloc(n, size);
 }
 void* realloc(void* p, size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  count(__builtin_return_address(0));
   return __libc_realloc(p, n);
 }
 void* aligned_alloc(size_t alignment, size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  count(__builtin_return_address(0));
   return __libc_memalign(alignment, n);
 }
-void* memalign(size_t alignment, size_t n) { return aligned_alloc(alignment, n); }
+void* memalign(size_t alignment, size_t n) {
+  count(__builtin_return_address(0));
+  return __libc_memalign(alignment, n);
+}
 int posix_memalign(void** out, size_t alignment, size_t n) {
-  *out = aligned_alloc(alignment, n);
+  count(__builtin_return_address(0));
+  *out = __libc_memalign(alignment, n);
   return *out ? 0 : ENOMEM;
 }
 }
+
+void* operator new(size_t n) {
+  count(__builtin_return_address(0));
+  if (void* p = __libc_malloc(n ? n : 1)) return p;
+  throw std::bad_alloc();
+}
+void* operator new[](size_t n) {
+  count(__builtin_return_address(0));
+  if (void* p = __libc_malloc(n ? n : 1)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { __libc_free(p); }
+void operator delete[](void* p) noexcept { __libc_free(p); }
+void operator delete(void* p, size_t) noexcept { __libc_free(p); }
+void operator delete[](void* p, size_t) noexcept { __libc_free(p); }
 
 namespace espalier::run {
 namespace {
@@ -136,6 +189,34 @@ TEST(ExecutorMemory, NestedControlFlowAllocatesNothing) {
   Executor e(Program::compile(g));
   e.run();
   EXPECT_EQ(allocations_of_runs(e, 99), 0);
+}
+
+/// Whole training steps of a convolutional network. oneDNN builds a table of arguments in each call of its own: the same number
+/// in every step, and nothing besides.
+TEST(ExecutorMemory, ATrainingStepOfAConvolutionalNetworkAllocatesNothingOutsideTheLibrary) {
+  for (const char* precision : {"f32", "bf16"}) {
+    nn::Init init(2);
+    nn::UNet net(3, 1, init, 8);
+    nn::Adam adam(parameters_of(net), {.rate = 1e-3});
+    Compiled step = espalier::compile(
+        [&](const std::vector<Tensor>& in) {
+          const Tensor loss = nn::bce_with_logits(net(in[0], nn::Mode::train), in[1]);
+          adam.minimise(loss);
+          return std::vector<Tensor>{loss};
+        },
+        {.precision = precision});
+    espalier::Step& s =
+        step.step(std::vector<ir::Type>{{ir::Dtype::f32, {2, 64, 64, 3}}, {ir::Dtype::f32, {2, 64, 64, 1}}});
+    s.run();
+    dl_iterate_phdr(find_library, &library);
+    ASSERT_GT(library.end, library.first) << "oneDNN is not loaded";
+    library_allocations = 0;
+    EXPECT_EQ(allocations_of_runs(s.executor(), 1), 0) << precision;
+    const int64_t per_step = library_allocations.exchange(0);
+    EXPECT_EQ(allocations_of_runs(s.executor(), 98), 0) << precision;
+    EXPECT_EQ(library_allocations.load(), 98 * per_step) << precision;
+    EXPECT_GT(per_step, 0) << "no call of oneDNN: the test sees nothing";
+  }
 }
 
 TEST(ExecutorMemory, AnExecutorMakesOneAllocationForAllItsBuffers) {

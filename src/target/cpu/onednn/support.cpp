@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "target/cpu/cpu_features.h"
 
 namespace espalier::target::cpu::onednn {
@@ -48,6 +49,7 @@ struct Step::Binding {
 struct Step::Bindings {
   std::mutex mutex;
   std::vector<std::unique_ptr<Binding>> idle;
+  size_t made = 0;
 };
 
 Step::Step(dnnl::primitive primitive, std::vector<Argument> arguments, const dnnl::memory::desc& scratch)
@@ -58,23 +60,32 @@ Step::Step(dnnl::primitive primitive, std::vector<Argument> arguments, const dnn
   if (scratch_bytes_ > 0) arguments_.push_back({DNNL_ARG_SCRATCHPAD, scratch});
 }
 
+std::unique_ptr<Step::Binding> Step::make_binding() const {
+  auto binding = std::make_unique<Binding>();
+  binding->stream = dnnl::stream(engine());
+  for (const Argument& argument : arguments_) {
+    binding->memories.push_back(dnnl::memory(argument.desc, engine(), DNNL_MEMORY_NONE));
+    binding->arguments.push_back({argument.id, binding->memories.back().get()});
+  }
+  return binding;
+}
+
+// The first run makes one for every thread of the pool, however many take part in it, so that no later run allocates.
+std::unique_ptr<Step::Binding> Step::take() const {
+  const std::lock_guard lock(bindings_->mutex);
+  Bindings& b = *bindings_;
+  if (b.idle.empty()) {
+    const size_t wanted = std::max(b.made + 1, static_cast<size_t>(pool_threads()));
+    b.idle.reserve(wanted);
+    for (; b.made < wanted; ++b.made) b.idle.push_back(make_binding());
+  }
+  std::unique_ptr<Binding> binding = std::move(b.idle.back());
+  b.idle.pop_back();
+  return binding;
+}
+
 void Step::run(std::span<const void* const> pointers, void* scratch) const {
-  std::unique_ptr<Binding> binding;
-  {
-    const std::lock_guard lock(bindings_->mutex);
-    if (!bindings_->idle.empty()) {
-      binding = std::move(bindings_->idle.back());
-      bindings_->idle.pop_back();
-    }
-  }
-  if (!binding) {
-    binding = std::make_unique<Binding>();
-    binding->stream = dnnl::stream(engine());
-    for (const Argument& argument : arguments_) {
-      binding->memories.push_back(dnnl::memory(argument.desc, engine(), DNNL_MEMORY_NONE));
-      binding->arguments.push_back({argument.id, binding->memories.back().get()});
-    }
-  }
+  std::unique_ptr<Binding> binding = take();
   const size_t given = arguments_.size() - (scratch_bytes_ > 0 ? 1 : 0);
   ESPALIER_CHECK(pointers.size() == given, "a bound primitive got another number of pointers");
   for (size_t i = 0; i < given; ++i)
@@ -85,7 +96,7 @@ void Step::run(std::span<const void* const> pointers, void* scratch) const {
                              static_cast<int>(binding->arguments.size()), binding->arguments.data());
   ESPALIER_CHECK(status == dnnl_success, "oneDNN failed to execute a prepared primitive");
   const std::lock_guard lock(bindings_->mutex);
-  bindings_->idle.push_back(std::move(binding));
+  bindings_->idle.push_back(std::move(binding));  // never grows: it has room for all that were made
 }
 
 Step reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to) {

@@ -1,5 +1,6 @@
 #pragma once
 // What the calls share: the library's engine, threads, bound primitives. Included only by the .cpp files of this folder.
+#include <memory>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -47,6 +48,8 @@ class Step {
  private:
   struct Binding;
   struct Bindings;
+  std::unique_ptr<Binding> make_binding() const;
+  std::unique_ptr<Binding> take() const;
   dnnl::primitive primitive_;
   std::vector<Argument> arguments_;
   int64_t scratch_bytes_ = 0;
