@@ -38,11 +38,11 @@ struct Timing {
   std::vector<double> ms;  ///< sorted
 };
 
-Timing measure(Step& step, double seconds) {
+Timing measure(Subject& subject, double seconds) {
   Timing t;
   const auto once = [&] {
     const int64_t start = now_ns();
-    step.run();
+    subject.run();
     return static_cast<double>(now_ns() - start) * 1e-6;
   };
   t.first_ms = once();
@@ -57,7 +57,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   if (!(seconds > 0 && seconds <= 3600))
     throw UserError({"--seconds", "out of range", number_text(seconds), "0 to 3600"});
   Subject subject(options);
-  const Timing t = measure(subject.step(), seconds);
+  const Timing t = measure(subject, seconds);
   const run::Program& program = subject.step().program();
   const run::Ceilings& ceilings = run::ceilings();
   const double median = percentile(t.ms, 0.5);
@@ -103,7 +103,8 @@ void add_bench(CLI::App& app, int&) {
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("bench", "Time runs of a model or network on random data");
+  CLI::App* c = app.add_subcommand(
+      "bench", "Time runs of a model or network on random data; a training step copies its batch in");
   add_subject_options(*c, o->subject);
   c->add_option("--seconds", o->seconds, "how long to measure")->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object");

@@ -60,9 +60,16 @@ Subject::Subject(const SubjectOptions& o) {
   compile_seconds_ = static_cast<double>(now_ns() - start) * 1e-9;
   for (size_t i = 0; i < types.size(); ++i) {
     const bool target = i == 1 && o.train;
-    step_->set_input(i,
-                     random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
+    batch_.push_back(random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
+    step_->set_input(i, batch_.back());
   }
+  copies_batch_ = o.train;
+}
+
+void Subject::run() {
+  if (copies_batch_)
+    for (size_t i = 0; i < batch_.size(); ++i) step_->set_input(i, batch_[i]);
+  step_->run();
 }
 
 }  // namespace espalier::tool

@@ -27,6 +27,8 @@ class Subject {
   /// trained.
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
+  /// One run; a training step copies its batch in first. Results lie in the step's outputs.
+  void run();
   const std::string& name() const { return name_; }
   double compile_seconds() const { return compile_seconds_; }
 
@@ -36,6 +38,8 @@ class Subject {
   Model model_;
   std::unique_ptr<Compiled> compiled_;
   Step* step_ = nullptr;
+  std::vector<ir::Array> batch_;
+  bool copies_batch_ = false;
   double compile_seconds_ = 0;
 };
 
