@@ -103,7 +103,8 @@ class Demo {
         held_out_(study_.held_out()),
         training_{.folder = options.folder,
                   .steps = options.steps > 0 ? options.steps : recipe_steps,
-                  .precision = fast_precision()} {
+                  .precision = fast_precision(),
+                  .seed = options.seed} {
     report_.title = study_.title;
     report_.caution = study_.caution;
     report_.split = study_.task.split.text;
@@ -112,7 +113,8 @@ class Demo {
     report_.training_slices = static_cast<int64_t>(study_.task.split.train.size());
     report_.held_out_slices = held_out_->size();
     report_.processor = fmt::format("{}, {} threads", target::cpu::cpu_name(), pool_threads());
-    key_ = fmt::format("recipe 1; {} steps in {}; {}", training_.steps, training_.precision, study_.key());
+    key_ = fmt::format("recipe 2; seed {}; {} steps in {}; {}", training_.seed, training_.steps,
+                       training_.precision, study_.key());
   }
 
   bool run() {

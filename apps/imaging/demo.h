@@ -10,6 +10,7 @@ struct DemoOptions {
   std::optional<std::filesystem::path> data;  ///< the user's own volumes; empty: the brain of mricron-data
   std::filesystem::path folder;               ///< where everything goes
   int64_t steps = 0;                          ///< 0: the recipe's
+  uint64_t seed = 1;                          ///< of initial values, order and augmentation
   std::filesystem::path program;              ///< this tool, which a fresh process runs
 };
 

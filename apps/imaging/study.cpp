@@ -6,8 +6,18 @@
 
 namespace espalier::imaging {
 
+namespace {
+
+/// The recipe's: mild, because the held-out slices are of the same head.
+constexpr data::SliceAugmentation brain_augmentation{
+    .warp = {.mirror = 0.5, .degrees = 4, .scale_low = 0.96, .scale_high = 1.04, .shift = 3},
+    .intensity = 0.1};
+
+}  // namespace
+
 std::shared_ptr<const data::SliceDataset> Study::training() const {
-  return std::make_shared<data::SliceDataset>(data::SliceDataset::augmented(task.volumes, task.split.train));
+  return std::make_shared<data::SliceDataset>(
+      data::SliceDataset::augmented(task.volumes, task.split.train, augmentation));
 }
 
 std::shared_ptr<const data::SliceDataset> Study::held_out() const {
@@ -26,18 +36,22 @@ std::string Study::key() const {
 
 Study load_study(const std::optional<std::filesystem::path>& folder) {
   if (!folder)
-    return {data::brain_task(), "one brain (Colin27)",
+    return {data::brain_task(), brain_augmentation, "one brain (Colin27)",
             "This is ONE brain, trained on and scored on different slices of the same head. It says nothing "
             "about other people, other "
             "scanners or patients, and it is not a medical device."};
   data::SegmentationTask task = data::folder_task(*folder);
   const size_t n = task.volumes->volumes().size();
   if (n == 1)
-    return {std::move(task), "one volume (" + folder->filename().string() + ")",
+    return {std::move(task),
+            {},
+            "one volume (" + folder->filename().string() + ")",
             "This is ONE volume, trained on and scored on different slices of the same subject. It says "
             "nothing about other subjects, "
             "and it is not a medical device."};
-  return {std::move(task), fmt::format("{} volumes of {}", n, folder->string()),
+  return {std::move(task),
+          {},
+          fmt::format("{} volumes of {}", n, folder->string()),
           fmt::format("These figures come from {} volumes, scored on those held out. They say little about "
                       "other people or other "
                       "scanners, and this is not a medical device.",

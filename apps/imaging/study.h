@@ -11,8 +11,9 @@ namespace espalier::imaging {
 
 struct Study {
   data::SegmentationTask task;
-  std::string title;    ///< "one brain (Colin27)"
-  std::string caution;  ///< what the figures do not say
+  data::SliceAugmentation augmentation;  ///< how views of the training slices are drawn
+  std::string title;                     ///< "one brain (Colin27)"
+  std::string caution;                   ///< what the figures do not say
 
   const data::LabelledVolumes& volumes() const { return *task.volumes; }
   const std::vector<std::string>& outputs() const { return task.volumes->outputs(); }

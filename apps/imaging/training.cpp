@@ -11,7 +11,6 @@ namespace espalier::imaging {
 
 namespace {
 
-constexpr uint64_t seed = 1;
 constexpr double peak_rate = 2e-3;
 constexpr int64_t warmup_steps = 20;
 constexpr double norm_momentum = 0.03;
@@ -37,7 +36,7 @@ std::string fast_precision() {
   return run::default_target().spec().fast_dtype() == ir::Dtype::bf16 ? "bf16" : "f32";
 }
 
-nn::UNet make_network(int64_t outputs) {
+nn::UNet make_network(int64_t outputs, uint64_t seed) {
   nn::Init init(seed);
   nn::UNet net(input_channels, outputs, init);
   std::fill_n(static_cast<float*>(net.head.bias.data()), outputs, head_bias);
@@ -47,7 +46,7 @@ nn::UNet make_network(int64_t outputs) {
 
 TrainingRun train_network(const Study& study, const TrainingOptions& options) {
   TrainingRun run;
-  run.network = make_network(static_cast<int64_t>(study.outputs().size()));
+  run.network = make_network(static_cast<int64_t>(study.outputs().size()), options.seed);
   const std::vector<Parameter> cells = parameters_of(run.network);
   nn::Adam adam(cells, {.rate = peak_rate});
   const auto samples = study.training();
@@ -56,7 +55,7 @@ TrainingRun train_network(const Study& study, const TrainingOptions& options) {
                                     .drop_last = true,
                                     .workers = 1,
                                     .prefetch = 3,
-                                    .seed = seed});
+                                    .seed = options.seed});
   const int64_t per_epoch = loader.batches_per_epoch();
   const auto loss = [&net = run.network](const std::vector<Tensor>& batch) -> std::vector<Tensor> {
     const Tensor logits = net(batch[0], nn::Mode::train);

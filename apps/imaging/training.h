@@ -9,12 +9,13 @@ namespace espalier::imaging {
 inline constexpr int64_t input_channels = 3, batch_size = 4, recipe_steps = 638;
 
 /// A U-Net for these outputs with the recipe's initial values.
-nn::UNet make_network(int64_t outputs);
+nn::UNet make_network(int64_t outputs, uint64_t seed);
 
 struct TrainingOptions {
   std::filesystem::path folder;  ///< gets checkpoint.safetensors and training.csv
   int64_t steps = recipe_steps;
   std::string precision = "f32";
+  uint64_t seed = 1;  ///< of initial values, order and augmentation
 };
 
 struct TrainingRun {

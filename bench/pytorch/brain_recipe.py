@@ -26,8 +26,8 @@ from torch import nn
 TEMPLATES = "/usr/share/mricron/templates"
 GROUPS = {  # both sides of each region, by the numbers in aal.nii.txt
     "cerebrum": list(range(1, 91)),
-    "front": list(range(1, 37)),
-    "back": list(range(37, 71)) + list(range(79, 91)),
+    "cortex": list(range(1, 29)) + list(range(43, 71)) + list(range(79, 91)),
+    "all_regions": list(range(1, 117)),
 }
 OUTPUTS = ["brain", *GROUPS]
 HELD_OUT = [(34, 39), (74, 79), (104, 109), (122, 127)]  # slabs of slices, last one excluded
@@ -38,8 +38,8 @@ BATCH, EPOCHS = 4, 22
 PEAK_RATE, WARM_UP = 2e-3, 20
 NORM_MOMENTUM = 0.03                         # of running statistics: batches are small
 HEAD_BIAS = -2.0                             # most voxels belong to no output: start near that
-ROTATE, SCALE, SHIFT = 8.0, 0.08, 6.0        # degrees, fraction, pixels: all uniform in +-
-BRIGHTNESS, CONTRAST = 0.2, 0.2              # uniform in +-, on normalised intensities
+ROTATE, SCALE, SHIFT = 4.0, 0.04, 3.0        # degrees, fraction, pixels: all uniform in +-
+BRIGHTNESS, CONTRAST = 0.1, 0.1              # uniform in +-, on normalised intensities
 
 
 def read_nifti(path):

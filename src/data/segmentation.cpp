@@ -29,8 +29,9 @@ struct RegionGroup {
 const std::vector<RegionGroup>& brain_groups() {
   static const std::vector<RegionGroup> groups{
       {"cerebrum", {{1, 90}}},
-      {"front", {{1, 36}}},            // frontal lobe, insula, cingulum
-      {"back", {{37, 70}, {79, 90}}},  // temporal, occipital and parietal lobes, hippocampus, amygdala
+      {"cortex",
+       {{1, 28}, {43, 70}, {79, 90}}},  // without insula, cingulum, hippocampus, amygdala and deep grey
+      {"all_regions", {{1, 116}}},      // cerebrum and cerebellum
   };
   return groups;
 }

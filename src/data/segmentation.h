@@ -13,8 +13,8 @@ struct SegmentationTask {
 };
 
 /// The files of Debian's mricron-data: one head ("Colin27", `ch2`, 181 x 217 x 181 voxels of 1 mm), its brain (`ch2bet` > 0)
-/// and groups of the regions of `aal`, both sides together (an `aal` voxel need not lie in the brain). Slabs z 33-38, 75-80 and
-/// 102-107 are held out, with 3 slices beside each in neither part. UserError says what to install where files are missing.
+/// and groups of the regions of `aal`, both sides together (an `aal` voxel need not lie in the brain). Slabs z 34-38, 74-78,
+/// 104-108 and 122-126 are held out, with 2 slices beside each in neither part. UserError says what to install where files are missing.
 ESPALIER_API SegmentationTask
 brain_task(const std::filesystem::path& folder = "/usr/share/mricron/templates");
 

@@ -17,10 +17,11 @@ struct Options {
   std::string data, out;
   bool again = false;
   int64_t steps = 0;
+  uint64_t seed = 1;
 };
 
 void run_demo(const Options& o, int& exit_code) {
-  imaging::DemoOptions demo{.again = o.again, .steps = o.steps};
+  imaging::DemoOptions demo{.again = o.again, .steps = o.steps, .seed = o.seed};
   demo.folder = o.out.empty() ? fs::path("demo") : fs::path(o.out);
   if (!o.data.empty()) {
     demo.data = fs::path(o.data);
@@ -45,6 +46,8 @@ void add_demo(CLI::App& app, int& exit_code) {
   c->add_option("--steps", o->steps, "training steps, for a quick look (default: the recipe's 638)")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000));
+  c->add_option("--seed", o->seed, "seed of initial values, order and augmentation (default: 1)")
+      ->type_name("N");
   c->footer(
       "Examples:\n  espalier demo\n  espalier demo --again\n  espalier demo --data scans/   # "
       "scans/images/a.nii.gz, scans/masks/a.nii.gz ...");
