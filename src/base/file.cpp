@@ -10,14 +10,16 @@
 #include <cerrno>
 #include <cstring>
 
-#include "base/error.h"
-
 namespace espalier {
 
 namespace {
 
 [[noreturn]] void fail_file(const std::filesystem::path& path, std::string problem, int error) {
   throw UserError({"file " + path.string(), std::move(problem), std::strerror(error), ""});
+}
+
+[[noreturn]] void fail_write(const std::filesystem::path& path, std::string problem, int error) {
+  throw WriteError({"file " + path.string(), std::move(problem), std::strerror(error), ""});
 }
 
 class Descriptor {
@@ -80,7 +82,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   temporary_ = path_;
   temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd_ < 0) fail_file(path_, "cannot be created", errno);
+  if (fd_ < 0) fail_write(path_, "cannot be created", errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -94,7 +96,7 @@ void AtomicFile::fail(const char* what) {
   if (fd_ >= 0) ::close(fd_);
   fd_ = -1;
   ::unlink(temporary_.c_str());
-  fail_file(path_, what, error);
+  fail_write(path_, what, error);
 }
 
 void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }

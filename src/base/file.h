@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.h"
+
 namespace espalier {
 
 /// The whole file as bytes. Throws UserError (path, reason) when it cannot be read.
@@ -28,8 +30,14 @@ class MappedFile {
   size_t size_;
 };
 
+/// The machine's fault, not the input's: a file that cannot be made, written or renamed.
+class ESPALIER_API WriteError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
 /// A file that appears under its name only when commit() succeeded: written to a temporary beside it, synced, renamed.
-/// Destroyed without commit(), it leaves nothing. Throws UserError (path, reason; a full disk included).
+/// Destroyed without commit(), it leaves nothing. Throws WriteError (path, reason; a full disk included).
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -12,6 +11,7 @@
 #include "run/profiler.h"
 #include "run/program.h"
 #include "tool/commands.h"
+#include "tool/json.h"
 #include "tool/subject.h"
 
 namespace espalier::tool {
@@ -91,7 +91,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
                            {"ceiling_f32_gflops", ceilings.f32_flops * 1e-9},
                            {"ceiling_bf16_gflops", ceilings.bf16_flops * 1e-9},
                            {"ceiling_read_gbps", ceilings.read_bytes * 1e-9}};
-  fmt::print("{}\n", out.dump());
+  fmt::print("{}\n", json_line(out));
 }
 
 }  // namespace

@@ -6,8 +6,13 @@ class App;
 
 namespace espalier::tool {
 
-// Exit codes: 0 done; 1 an internal error (a bug); 2 the call or its input is wrong; 130 interrupted.
-inline constexpr int exit_internal = 1, exit_user = 2, exit_interrupted = 130;
+// Exit codes, which say whose fault a failure was; 0 is done.
+inline constexpr int exit_internal = 1,  ///< a bug of ours
+    exit_usage = 2,                      ///< the call: an unknown command, option or value of one
+    exit_input =
+        3,  ///< what it names: a file that is missing or broken, data that does not fit, a diverging loss
+    exit_machine = 4,        ///< the machine: a file cannot be written, no memory is left
+    exit_interrupted = 130;  ///< Ctrl-C or SIGTERM
 
 /// Each adds its subcommand to `app`; the callback sets `exit_code` where it is not 0.
 void add_demo(CLI::App& app, int& exit_code);

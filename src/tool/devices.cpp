@@ -2,13 +2,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "base/threads.h"
 #include "run/ceilings.h"
 #include "run/targets.h"
 #include "target/cpu/cpu_features.h"
 #include "tool/commands.h"
+#include "tool/json.h"
 
 namespace espalier::tool {
 
@@ -47,7 +47,7 @@ void add_devices(CLI::App& app, int&) {
   c->callback([o] {
     const nlohmann::json out = describe(o->measure);
     if (o->json) {
-      fmt::print("{}\n", out.dump(2));
+      fmt::print("{}\n", json_line(out));
       return;
     }
     const auto text = [&](const char* key) { return out[key].get<std::string>(); };

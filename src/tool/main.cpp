@@ -2,10 +2,22 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <new>
+#include <system_error>
 
-#include "base/error.h"
+#include "base/file.h"
 #include "tool/commands.h"
+
+namespace {
+
+int report(const std::string& problem, int code) {
+  fmt::print(stderr, "espalier: {}\n", problem);
+  return code;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace espalier;
@@ -17,7 +29,10 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", ESPALIER_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Each command has --help with examples.\nExit codes: 0 done, 1 internal error, 2 wrong call or input, "
+      "Each command has --help with examples, and --json for one JSON object on standard output.\n"
+      "Exit codes: 0 done; 1 a bug of Espalier's own; 2 a wrong call; 3 bad input (a file, data that does "
+      "not "
+      "fit, a loss that is not finite); 4 the machine (no space, no permission to write, no memory); "
       "130 interrupted.");
   int exit_code = 0;
   tool::add_demo(app, exit_code);
@@ -30,14 +45,20 @@ int main(int argc, char** argv) {
   tool::add_profile(app, exit_code);
   try {
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0)
+      throw std::system_error(errno, std::generic_category(), "standard output cannot be written");
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : tool::exit_user;
+    return app.exit(e) == 0 ? 0 : tool::exit_usage;
+  } catch (const WriteError& e) {
+    return report(e.what(), tool::exit_machine);
   } catch (const UserError& e) {
-    fmt::print(stderr, "espalier: {}\n", e.what());
-    return tool::exit_user;
+    return report(e.what(), e.fields().where.starts_with("--") ? tool::exit_usage : tool::exit_input);
+  } catch (const std::system_error& e) {  // of files and of standard output
+    return report(e.what(), tool::exit_machine);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", tool::exit_machine);
   } catch (const std::exception& e) {
-    fmt::print(stderr, "espalier: {}\n", e.what());
-    return tool::exit_internal;
+    return report(std::string("internal error: ") + e.what(), tool::exit_internal);
   }
   return exit_code;
 }

@@ -4,8 +4,10 @@
 
 namespace espalier::tool {
 
-ModelFile load_model(const std::string& path) {
-  return {Model(format::load_onnx(path)), format::onnx_metadata(path)};
+ModelFile load_model(const std::string& path, const std::map<std::string, std::vector<int64_t>>& dims) {
+  format::OnnxLoadOptions options;
+  options.dims = dims;
+  return {Model(format::load_onnx(path, options)), format::onnx_metadata(path)};
 }
 
 std::vector<ir::Type> model_types(const Model& model, int64_t batch) {

@@ -2,6 +2,7 @@
 // Model files, as the commands open them.
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tensor/compile.h"
 
@@ -12,8 +13,8 @@ struct ModelFile {
   std::map<std::string, std::string> metadata;  ///< "espalier.precision" and the like
 };
 
-/// Open an ONNX file. UserError names what is wrong with it.
-ModelFile load_model(const std::string& path);
+/// Open an ONNX file; `dims` are numbers for symbolic dims of inputs, by name. UserError names what is wrong.
+ModelFile load_model(const std::string& path, const std::map<std::string, std::vector<int64_t>>& dims = {});
 /// Types of the model's arguments with every symbol bound to `batch`.
 std::vector<ir::Type> model_types(const Model& model, int64_t batch);
 

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "base/text.h"
 #include "format/onnx.h"
@@ -12,7 +12,9 @@
 #include "run/targets.h"
 #include "target/reference/interpreter.h"
 #include "tool/commands.h"
+#include "tool/json.h"
 #include "tool/model_file.h"
+#include "tool/options.h"
 
 namespace espalier::tool {
 
@@ -20,25 +22,31 @@ namespace {
 
 struct Options {
   std::string model, output, precision = "f32", target;
+  std::vector<std::string> dims, disabled;
   int64_t batch = 1;
   bool json = false;
 };
 
-/// The tensor-level passes that leave a graph any tool can read: algebra, constants, batch norms.
-ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec) {
+/// The tensor-level passes that leave a graph any tool can read: algebra, constants, batch norms; without those disabled.
+ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec,
+                 const std::vector<std::string>& disabled) {
   pass::PassContext context{.spec = spec, .evaluate = target::reference::evaluate_node};
   const pass::Pass passes[] = {pass::find_pass("simplify"), pass::find_pass("fold_constants"),
                                pass::find_pass("fold_batch_norm"), pass::find_pass("simplify"),
                                pass::find_pass("fold_constants")};
-  return pass::run_passes(graph, passes, context).graph;
+  pass::RunnerOptions options;
+  for (const pass::Pass& p : passes)
+    if (std::find(disabled.begin(), disabled.end(), p.name) != disabled.end())
+      options.disabled.emplace(p.name);
+  return pass::run_passes(graph, passes, context, options).graph;
 }
 
 void run_optimise(const Options& o) {
-  (void)pass::precision_of_name(o.precision);
   const target::Target& target = o.target.empty() ? run::default_target() : run::find_target(o.target);
-  ModelFile file = load_model(o.model);
-  const ir::Graph graph = folded(file.model.frozen(), target.spec());
+  ModelFile file = load_model(o.model, dims_of(o.dims));
+  const ir::Graph graph = folded(file.model.frozen(), target.spec(), o.disabled);
   run::CompileOptions c;
+  c.disabled = {o.disabled.begin(), o.disabled.end()};
   c.target = &target;
   c.precision = pass::precision_of_name(o.precision);
   for (const std::string& symbol : ir::symbols_of(graph)) c.symbols[symbol] = o.batch;
@@ -51,14 +59,13 @@ void run_optimise(const Options& o) {
   format::save_onnx(o.output, graph, save);
   const size_t before = file.model.graph().nodes().size(), after = graph.nodes().size();
   if (o.json) {
-    fmt::print("{}\n", nlohmann::json{{"nodes_before", before},
-                                      {"nodes_after", after},
-                                      {"steps", program->steps().size()},
-                                      {"planned_bytes", program->planned_bytes()},
-                                      {"precision", o.precision},
-                                      {"kernels", kernels},
-                                      {"file", o.output}}
-                           .dump());
+    fmt::print("{}\n", json_line({{"nodes_before", before},
+                                  {"nodes_after", after},
+                                  {"steps", program->steps().size()},
+                                  {"planned_bytes", program->planned_bytes()},
+                                  {"precision", o.precision},
+                                  {"kernels", kernels},
+                                  {"file", o.output}}));
     return;
   }
   fmt::print("{}: {} nodes became {}; {} kernels in {}, {} planned for batch {}\n", o.output, before, after,
@@ -74,11 +81,15 @@ void add_optimise(CLI::App& app, int&) {
       "optimise", "Fold constants and batch norms of a model and compile it for a precision");
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_option("--output,-o", o->output, "the optimised model")->required();
-  c->add_option("--precision", o->precision, "f32 or bf16; kept in the file")->capture_default_str();
-  c->add_option("--batch", o->batch, "the batch whose plan is reported")->capture_default_str();
-  c->add_option("--target", o->target, "cpu, reference or null (default: the best)");
+  add_precision_option(*c, o->precision, "kept in the file");
+  add_batch_option(*c, o->batch, "the batch whose plan is reported");
+  add_dims_option(*c, o->dims);
+  add_target_option(*c, o->target);
+  add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "one JSON object");
-  c->footer("Example:\n  espalier optimise model.onnx --precision bf16 -o model-bf16.onnx");
+  c->footer(
+      "Examples:\n  espalier optimise model.onnx --precision bf16 -o model-bf16.onnx\n"
+      "  espalier optimise model.onnx --dims x=1,512,512,3 -o model-512.onnx --json");
   c->callback([o] { run_optimise(*o); });
 }
 

@@ -6,37 +6,42 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "tool/model_file.h"
+#include "tool/options.h"
 
 namespace espalier::tool {
 
 void add_subject_options(CLI::App& command, SubjectOptions& o) {
   command.add_option("MODEL", o.model, "an ONNX file");
-  command.add_option("--net", o.net, "a network built in: " + join(network_names(), ", "));
+  command.add_option("--net", o.net, "a network built in")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(network_names()));
   command.add_flag("--train", o.train, "the whole training step (forward, backward, update) of a network");
-  command.add_option("--batch", o.batch, "examples per run")->capture_default_str();
-  command.add_option("--precision", o.precision, "of matrix work and activations: f32 or bf16")
-      ->capture_default_str();
-  command.add_option("--threads", o.threads, "threads to use (default: all available)");
-  command.add_option("--target", o.target, "cpu, reference or null (default: the best)");
-  command.add_flag("--exact", o.exact, "no kernel or rewrite that rounds otherwise than the graph says");
+  add_batch_option(command, o.batch, "examples per run");
+  add_dims_option(command, o.dims);
+  add_precision_option(command, o.precision, "of matrix work and activations");
+  add_threads_option(command, o.threads);
+  add_target_option(command, o.target);
+  add_exact_option(command, o.exact);
+  add_disable_option(command, o.disabled);
 }
 
 Subject::Subject(const SubjectOptions& o) {
   if (o.model.empty() == o.net.empty())
     throw UserError(
-        {"MODEL or --net", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
+        {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
   CompileOptions c;
   c.precision = o.precision;
   c.target = o.target;
   c.exact = o.exact;
   c.freeze = !o.train;
+  c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
   std::vector<ir::Type> types;
   const int64_t start = now_ns();
   if (!o.model.empty()) {
     if (o.train) throw UserError({"--train", "works on networks built in", o.model, "--net NAME"});
     name_ = o.model;
-    model_ = load_model(o.model).model;
+    model_ = load_model(o.model, dims_of(o.dims)).model;
     types = model_types(model_, o.batch);
     compiled_ = std::make_unique<Compiled>([this](const std::vector<Tensor>& in) { return model_(in); }, c);
   } else {

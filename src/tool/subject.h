@@ -13,6 +13,7 @@ namespace espalier::tool {
 
 struct SubjectOptions {
   std::string model, net, precision = "f32", target;
+  std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
   bool train = false, exact = false;

@@ -2,14 +2,15 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "base/threads.h"
 #include "data/fashion_mnist.h"
 #include "format/onnx.h"
 #include "nn/losses.h"
 #include "tool/commands.h"
+#include "tool/json.h"
 #include "tool/networks.h"
+#include "tool/options.h"
 #include "train/callbacks.h"
 
 namespace espalier::tool {
@@ -42,7 +43,6 @@ Data make_data(const Options& o, const Network& net) {
         {"y", target, 0, net.classes ? static_cast<double>(net.classes - 1) : 1.0}};
     return {std::make_shared<data::FakeData>(o.fake_size, fields, o.seed), nullptr};
   }
-  if (o.data != "fashion-mnist") throw UserError({"--data", "unknown", o.data, "fashion-mnist or fake"});
   const std::filesystem::path folder = o.folder.empty() ? "/usr/share/datasets/fashion-mnist" : o.folder;
   const auto as_net =
       [&](std::shared_ptr<const data::Dataset> images) -> std::shared_ptr<const data::Dataset> {
@@ -122,7 +122,7 @@ void run_train(const Options& o, int& exit_code) {
     save_model(o, net);
     out["model"] = o.output;
   }
-  if (o.json) fmt::print("{}\n", out.dump());
+  if (o.json) fmt::print("{}\n", json_line(out));
   else if (out.contains("test_accuracy"))
     fmt::print("test accuracy {:.2f}%\n", 100 * out["test_accuracy"].get<double>());
 }
@@ -132,16 +132,27 @@ void run_train(const Options& o, int& exit_code) {
 void add_train(CLI::App& app, int& exit_code) {
   const auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("train", "Train a network built in and save it as ONNX");
-  c->add_option("--net", o->net, "the network")->capture_default_str();
+  c->add_option("--net", o->net, "the network")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->check(CLI::IsMember(network_names()));
   c->add_option("--data", o->data, "fashion-mnist (package dataset-fashion-mnist) or fake")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fashion-mnist", "fake"}));
   c->add_option("--folder", o->folder, "where the data lies, if elsewhere than its package puts it");
-  c->add_option("--epochs", o->epochs, "passes over the data")->capture_default_str();
-  c->add_option("--batch", o->batch, "examples per step")->capture_default_str();
-  c->add_option("--rate", o->rate, "highest learning rate")->capture_default_str();
-  c->add_option("--precision", o->precision, "f32 or bf16")->capture_default_str();
+  c->add_option("--fake-size", o->fake_size, "samples of --data fake")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+  c->add_option("--epochs", o->epochs, "passes over the data")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  add_batch_option(*c, o->batch, "examples per step");
+  c->add_option("--rate", o->rate, "highest learning rate")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  add_precision_option(*c, o->precision, "of matrix work and activations");
   c->add_option("--seed", o->seed, "of the initial weights and the order")->capture_default_str();
-  c->add_option("--threads", o->threads, "threads to use (default: all available)");
+  add_threads_option(*c, o->threads);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");

@@ -1,0 +1,91 @@
+#include "tool/options.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+
+#include "base/error.h"
+#include "pass/pass.h"
+#include "run/targets.h"
+
+namespace espalier::tool {
+
+namespace {
+
+std::vector<std::string> pass_names() {
+  std::vector<std::string> names;
+  for (const pass::Pass& p : pass::pipeline()) names.emplace_back(p.name);
+  return names;
+}
+
+std::vector<std::string> target_names() {
+  std::vector<std::string> names;
+  for (const run::NamedTarget& t : run::targets()) names.emplace_back(t.name);
+  return names;
+}
+
+}  // namespace
+
+NamedText named_text(std::string_view option, const std::string& value, const std::string& form) {
+  const size_t equals = value.find('=');
+  if (equals == std::string::npos) throw UserError({std::string(option), "has no '='", value, form});
+  return {value.substr(0, equals), value.substr(equals + 1)};
+}
+
+void add_precision_option(CLI::App& command, std::string& precision, const std::string& help) {
+  command.add_option("--precision", precision, help)
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+}
+
+void add_threads_option(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "threads to use (default: all available)")
+      ->check(CLI::Range(1, 1024));
+}
+
+void add_target_option(CLI::App& command, std::string& target) {
+  command.add_option("--target", target, "what runs it (default: the best)")
+      ->check(CLI::IsMember(target_names()));
+}
+
+void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help) {
+  command.add_option("--batch", batch, help)->capture_default_str()->check(CLI::Range(1, 1 << 24));
+}
+
+void add_exact_option(CLI::App& command, bool& exact) {
+  command.add_flag("--exact", exact, "no kernel or rewrite that rounds otherwise than the graph says");
+}
+
+void add_disable_option(CLI::App& command, std::vector<std::string>& passes) {
+  command.add_option("--disable", passes, "a pass to leave out, any number of times")
+      ->type_name("PASS")
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(pass_names()));
+}
+
+void add_dims_option(CLI::App& command, std::vector<std::string>& dims) {
+  command.add_option("--dims", dims, "numbers for an input's symbolic dims, once for each input")
+      ->type_name("NAME=N,N,...")
+      ->allow_extra_args(false);
+}
+
+std::map<std::string, std::vector<int64_t>> dims_of(const std::vector<std::string>& options) {
+  const std::string form = "NAME=N,N,... with the input's dims";
+  std::map<std::string, std::vector<int64_t>> out;
+  for (const std::string& o : options) {
+    const NamedText n = named_text("--dims", o, form);
+    std::vector<int64_t>& dims = out[n.name];
+    const char *at = n.text.data(), *end = at + n.text.size();
+    while (at < end) {
+      int64_t d = 0;
+      const auto [next, error] = std::from_chars(at, end, d);
+      const bool separated = next == end || (*next == ',' && next + 1 < end);
+      if (error != std::errc() || d < 0 || !separated)
+        throw UserError({"--dims", "is no list of numbers", o, form});
+      dims.push_back(d);
+      at = next == end ? end : next + 1;
+    }
+  }
+  return out;
+}
+
+}  // namespace espalier::tool

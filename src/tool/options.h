@@ -1,0 +1,38 @@
+#pragma once
+// Options that several commands share, checked where they are read: a wrong one is a wrong call.
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace espalier::tool {
+
+/// "NAME=REST" of an option, taken apart; UserError where there is no '='.
+struct NamedText {
+  std::string name, text;
+};
+NamedText named_text(std::string_view option, const std::string& value, const std::string& form);
+
+/// --precision f32, bf16 or f16; `help` says of what.
+void add_precision_option(CLI::App& command, std::string& precision, const std::string& help);
+/// --threads N; 0 stands for all available.
+void add_threads_option(CLI::App& command, int& threads);
+/// --target NAME; empty stands for the best.
+void add_target_option(CLI::App& command, std::string& target);
+/// --batch N.
+void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help);
+/// --exact.
+void add_exact_option(CLI::App& command, bool& exact);
+/// --disable PASS, any number of times.
+void add_disable_option(CLI::App& command, std::vector<std::string>& passes);
+/// --dims NAME=N,H,W,C, once for each input.
+void add_dims_option(CLI::App& command, std::vector<std::string>& dims);
+/// The numbers of --dims options, by input.
+std::map<std::string, std::vector<int64_t>> dims_of(const std::vector<std::string>& options);
+
+}  // namespace espalier::tool
