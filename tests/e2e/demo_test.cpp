@@ -133,7 +133,7 @@ TEST_F(Demo, InterruptedItSaysHowToGoOn) {
 TEST_F(Demo, NamesWhatIsWrongWithTheData) {
   const fs::path out = folder_ / "out";
   const auto refuses = [&](const std::string& what) {
-    EXPECT_EQ(call(train(out)), 2) << log();
+    EXPECT_EQ(call(train(out)), 3) << log();
     EXPECT_NE(log().find(what), std::string::npos) << log();
     EXPECT_FALSE(fs::exists(out));
   };
@@ -150,7 +150,7 @@ TEST_F(Demo, NamesWhatIsWrongWithTheData) {
   write_file(folder_ / "file", "");
   fs::create_directories(folder_ / "data/images");
   write_phantom("a");
-  EXPECT_EQ(call(train(folder_ / "file")), 2) << log();
+  EXPECT_EQ(call(train(folder_ / "file")), 3) << log();
   EXPECT_NE(log().find("output folder"), std::string::npos) << log();
 }
 
