@@ -10,6 +10,7 @@
 #include "data/png.h"
 #include "format/numpy.h"
 #include "support/again.h"
+#include "support/errors.h"
 #include "support/small_training.h"
 
 namespace espalier::train {
@@ -42,17 +43,6 @@ class FullDisk {
 
 size_t files_in(const std::filesystem::path& folder) {
   return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
-}
-
-/// The message of the UserError that `f` throws.
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 /// What the killed process does: train, and at one step send itself a signal.
@@ -103,7 +93,7 @@ TEST(FullDisk, ACheckpointIsWholeOrTheOldOne) {
   const std::string before = test::file_text(folder / "checkpoint");
   {
     const FullDisk full(1000);
-    EXPECT_THAT(error_of([&] { run.fit(); }), HasSubstr((folder / "checkpoint").string()));
+    EXPECT_THAT(test::error_of([&] { run.fit(); }), HasSubstr((folder / "checkpoint").string()));
   }
   EXPECT_TRUE(test::file_text(folder / "checkpoint") == before);
   EXPECT_EQ(files_in(folder.path()), 1u) << "something half-written was left";
@@ -117,9 +107,10 @@ TEST(FullDisk, EveryWriterNamesItsFileAndLeavesNothing) {
   const TemporaryFolder folder;
   const ir::Array big(ir::Dtype::u8, {64, 64, 3});
   const FullDisk full(10);
-  EXPECT_THAT(error_of([&] { format::save_npy(folder / "a.npy", big); }), HasSubstr("a.npy"));
-  EXPECT_THAT(error_of([&] { data::save_png(folder / "a.png", big); }), HasSubstr("a.png"));
-  EXPECT_THAT(error_of([&] { write_file(folder / "a.txt", std::string(100, 'x')); }), HasSubstr("a.txt"));
+  EXPECT_THAT(test::error_of([&] { format::save_npy(folder / "a.npy", big); }), HasSubstr("a.npy"));
+  EXPECT_THAT(test::error_of([&] { data::save_png(folder / "a.png", big); }), HasSubstr("a.png"));
+  EXPECT_THAT(test::error_of([&] { write_file(folder / "a.txt", std::string(100, 'x')); }),
+              HasSubstr("a.txt"));
   EXPECT_EQ(files_in(folder.path()), 0u);
 }
 
@@ -133,7 +124,7 @@ TEST(Checkpoint, DamageIsNamedAndChangesNothing) {
     std::ofstream(path, std::ios::binary) << text;
     SmallTraining run({.checkpoint = path});
     const std::string before = run.bits();
-    const std::string error = error_of([&] { run.fit(); });
+    const std::string error = test::error_of([&] { run.fit(); });
     EXPECT_TRUE(run.bits() == before);
     EXPECT_EQ(test::file_text(path), text) << "the file was changed";
     return error;
@@ -144,7 +135,7 @@ TEST(Checkpoint, DamageIsNamedAndChangesNothing) {
   std::filesystem::remove(path);
   std::filesystem::create_directory(path);
   SmallTraining run({.checkpoint = path});
-  EXPECT_THAT(error_of([&] { run.fit(); }), HasSubstr(path.string()));
+  EXPECT_THAT(test::error_of([&] { run.fit(); }), HasSubstr(path.string()));
 }
 
 TEST(Checkpoint, OfAnotherModelIsRefused) {
@@ -152,7 +143,7 @@ TEST(Checkpoint, OfAnotherModelIsRefused) {
   const Parameter a(ir::Array::of<float>({2}, {1, 2}), true, "a"),
       b(ir::Array::of<float>({3}, {1, 2, 3}), true, "b");
   const auto load = [&](std::vector<NamedParameter> cells) {
-    return error_of([&] { (void)load_checkpoint(folder / "c", cells); });
+    return test::error_of([&] { (void)load_checkpoint(folder / "c", cells); });
   };
   save_checkpoint(folder / "c", {{{"a", a}, {"b", b}}, {}});
   EXPECT_EQ(load({{"a", a}, {"b", b}}), "no error");
@@ -160,7 +151,7 @@ TEST(Checkpoint, OfAnotherModelIsRefused) {
   EXPECT_THAT(load({{"a", a}, {"c", b}}), HasSubstr("lacks tensor c"));
   EXPECT_THAT(load({{"a", b}, {"b", b}}),
               testing::AllOf(HasSubstr("tensor a"), HasSubstr("f32[2]"), HasSubstr("f32[3]")));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(test::error_of([&] {
                 (void)load_checkpoint(folder / "none", std::vector<NamedParameter>{{"a", a}});
               }),
               HasSubstr((folder / "none").string()));
@@ -171,7 +162,7 @@ TEST(Checkpoint, OfAnotherPrecisionIsRefused) {
   SmallTraining f32({.checkpoint = folder / "c"});
   f32.fit();
   SmallTraining bf16({.precision = "bf16", .checkpoint = folder / "c"});
-  EXPECT_THAT(error_of([&] { bf16.fit(); }),
+  EXPECT_THAT(test::error_of([&] { bf16.fit(); }),
               testing::AllOf(HasSubstr("another precision"), HasSubstr("f32"), HasSubstr("bf16")));
 }
 

@@ -12,6 +12,7 @@
 #include "op/sampling.h"
 #include "op/window.h"
 #include "support/arrays.h"
+#include "support/errors.h"
 #include "support/op_samples.h"
 #include "target/reference/interpreter.h"
 
@@ -54,15 +55,7 @@ Value random(ir::SampleRng& rng, std::vector<int64_t> dims, Dtype dtype = Dtype:
   return ir::constant(op::draw_array(rng, dtype, std::move(dims)));
 }
 
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-
+using test::error_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

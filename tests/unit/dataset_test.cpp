@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "data/fashion_mnist.h"
+#include "support/errors.h"
 
 namespace espalier::data {
 namespace {
@@ -126,12 +127,7 @@ class FashionFolder : public testing::Test {
     write_file(folder_ / "train-labels-idx1-ubyte", header + labels);
   }
   std::string refusal() const {
-    try {
-      FashionMnist(Part::train, folder_);
-    } catch (const UserError& e) {
-      return e.what();
-    }
-    return "accepted";
+    return test::error_of([&] { FashionMnist(Part::train, folder_); });
   }
 };
 

@@ -15,6 +15,7 @@
 #include "op/norm.h"
 #include "op/sampling.h"
 #include "support/arrays.h"
+#include "support/errors.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier {
@@ -161,21 +162,13 @@ TEST(Grad, DeepChainsNeedNoStack) {
 }
 
 TEST(Grad, ErrorsNameWhatCame) {
-  const auto message = [](auto&& f) -> std::string {
-    try {
-      f();
-    } catch (const UserError& e) {
-      return e.what();
-    }
-    return "no error";
-  };
   const Value x = ir::new_input("x", f64({2})), i = ir::new_input("i", {Dtype::i32, {}});
-  EXPECT_THAT(message([&] { gradient(x, {&x, 1}); }), testing::HasSubstr("f64[2]"));
-  EXPECT_THAT(message([&] { gradient(i, {&x, 1}); }), testing::HasSubstr("i32[]"));
-  EXPECT_THAT(message([&] { gradient(sum(x), {&i, 1}); }), testing::HasSubstr("i32[]"));
+  EXPECT_THAT(test::error_of([&] { gradient(x, {&x, 1}); }), testing::HasSubstr("f64[2]"));
+  EXPECT_THAT(test::error_of([&] { gradient(i, {&x, 1}); }), testing::HasSubstr("i32[]"));
+  EXPECT_THAT(test::error_of([&] { gradient(sum(x), {&i, 1}); }), testing::HasSubstr("i32[]"));
   const std::vector<Value> none(1);
-  EXPECT_THAT(message([&] { gradient(sum(x), none); }), testing::HasSubstr("empty"));
-  EXPECT_THAT(message([&] {
+  EXPECT_THAT(test::error_of([&] { gradient(sum(x), none); }), testing::HasSubstr("empty"));
+  EXPECT_THAT(test::error_of([&] {
                 autodiff::vjp({&x, 1}, std::vector{sum(x)}, {&x, 1});
               }),
               testing::HasSubstr("f64[2]"));

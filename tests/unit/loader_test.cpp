@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "support/errors.h"
 
 namespace espalier::data {
 namespace {
@@ -63,15 +64,6 @@ LoaderOptions options(int workers, int prefetch = 2) {
           .workers = workers,
           .prefetch = prefetch,
           .seed = 5};
-}
-
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "accepted";
 }
 
 TEST(Loader, AnEpochHoldsEverySampleOnce) {
@@ -148,7 +140,7 @@ TEST(LoaderThreads, AnErrorNamesTheSampleWhenItsTurnComes) {
     DataLoader loader(std::make_shared<Numbers>(40, 19), o);
     read(loader, 2);
     for (int again = 0; again < 2; ++again)
-      EXPECT_EQ(refusal([&] { loader.next(); }),
+      EXPECT_EQ(test::error_of([&] { loader.next(); }),
                 "dataset, sample 19 (epoch 0, batch 2), file x.png: is broken (got junk)");
     EXPECT_EQ(loader.state().batch, 2);
   }
@@ -171,28 +163,29 @@ TEST(LoaderThreads, WorkersStayInsideTheRing) {
 
 TEST(Loader, RefusesWhatItCannotDo) {
   const auto some = std::make_shared<Numbers>(5);
-  EXPECT_NE(refusal([&] { DataLoader(some, {.batch_size = 0}); }).find("DataLoader, batch_size"),
+  EXPECT_NE(test::error_of([&] { DataLoader(some, {.batch_size = 0}); }).find("DataLoader, batch_size"),
             std::string::npos);
-  EXPECT_NE(refusal([&] { DataLoader(some, {.workers = -1}); }).find("DataLoader, workers"),
+  EXPECT_NE(test::error_of([&] { DataLoader(some, {.workers = -1}); }).find("DataLoader, workers"),
             std::string::npos);
-  EXPECT_NE(refusal([&] { DataLoader(some, {.prefetch = 0}); }).find("DataLoader, prefetch"),
+  EXPECT_NE(test::error_of([&] { DataLoader(some, {.prefetch = 0}); }).find("DataLoader, prefetch"),
             std::string::npos);
-  EXPECT_NE(refusal([&] { DataLoader(some, {.batch_size = 6, .drop_last = true}); }).find("makes no batch"),
-            std::string::npos);
-  EXPECT_NE(refusal([&] { DataLoader(std::make_shared<Numbers>(0), {}); }).find("makes no batch"),
+  EXPECT_NE(
+      test::error_of([&] { DataLoader(some, {.batch_size = 6, .drop_last = true}); }).find("makes no batch"),
+      std::string::npos);
+  EXPECT_NE(test::error_of([&] { DataLoader(std::make_shared<Numbers>(0), {}); }).find("makes no batch"),
             std::string::npos);
   EXPECT_EQ(DataLoader(some, {.batch_size = 6}).next().size, 5);
   DataLoader loader(some, {.batch_size = 2});
   LoaderState s = loader.state();
   s.batch = 3;
-  EXPECT_NE(refusal([&] { loader.restore(s); }).find("place is outside"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { loader.restore(s); }).find("place is outside"), std::string::npos);
   s = loader.state();
   s.samples = 6;
-  EXPECT_NE(refusal([&] { loader.restore(s); }).find("other data or options"), std::string::npos);
+  EXPECT_NE(test::error_of([&] { loader.restore(s); }).find("other data or options"), std::string::npos);
   for (const char* bad : {"", "epoch=1", "epoch=1 batch=x seed=0 batch_size=1 samples=1",
                           "epoch=1 batch=1 seed=0 batch_size=1 samples=1 ",
                           "epoch=1 batch=1 seed=99999999999999999999 batch_size=1 samples=1"})
-    EXPECT_NE(refusal([&] { LoaderState::of_text(bad); }), "accepted") << bad;
+    EXPECT_NE(test::error_of([&] { LoaderState::of_text(bad); }), "no error") << bad;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "data/idx.h"
 #include "data/nifti.h"
 #include "data/png.h"
+#include "support/errors.h"
 
 namespace espalier::data {
 namespace {
@@ -22,15 +23,6 @@ std::span<const std::byte> bytes_of(const std::string& s) {
   return std::as_bytes(std::span(s.data(), s.size()));
 }
 
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "accepted";
-}
-
 Array idx(const std::string& bytes) {
   ByteReader reader(bytes_of(bytes), "x");
   return read_idx(reader);
@@ -40,13 +32,13 @@ NiftiImage nifti(const std::string& bytes) {
   return read_nifti(reader);
 }
 std::string idx_refusal(const std::string& bytes) {
-  return refusal([&] { idx(bytes); });
+  return test::error_of([&] { idx(bytes); });
 }
 std::string nifti_refusal(const std::string& bytes) {
-  return refusal([&] { nifti(bytes); });
+  return test::error_of([&] { nifti(bytes); });
 }
 std::string png_refusal(const std::string& bytes) {
-  return refusal([&] { parse_png(bytes_of(bytes), "x"); });
+  return test::error_of([&] { parse_png(bytes_of(bytes), "x"); });
 }
 
 /// `bytes` with a value written over them.
@@ -77,7 +69,7 @@ TEST(Gzip, GoesThereAndBackAndNamesWhatIsWrong) {
     EXPECT_EQ(reader.drain(), 0u);
   }
   const auto drained = [&](std::string file) {
-    return refusal([&] {
+    return test::error_of([&] {
       ByteReader reader(bytes_of(file), "x");
       reader.drain();
     });
@@ -85,7 +77,7 @@ TEST(Gzip, GoesThereAndBackAndNamesWhatIsWrong) {
   EXPECT_SAYS(drained(packed.substr(0, packed.size() - 9)), "file x: gzip data is truncated");
   EXPECT_SAYS(drained(with(packed, packed.size() - 8, 1)), "gzip data is corrupt (got incorrect data check");
   EXPECT_SAYS(drained(packed + "junk"), "gzip data is corrupt");
-  EXPECT_SAYS(refusal([&] {
+  EXPECT_SAYS(test::error_of([&] {
                 ByteReader reader(bytes_of(text), "x");
                 reader.skip(text.size() + 1, "the rest");
               }),
@@ -119,9 +111,9 @@ TEST(Idx, RefusesWithTheFieldNamed) {
   const std::string huge = std::string("\0\0\x0e\4", 4) + std::string(16, '\xff');
   EXPECT_SAYS(idx_refusal(huge), "claim more elements");
   EXPECT_SAYS(idx_refusal(gzip(huge)), "claim more elements");
-  for (size_t n = 0; n < good.size(); ++n) EXPECT_NE(idx_refusal(good.substr(0, n)), "accepted") << n;
+  for (size_t n = 0; n < good.size(); ++n) EXPECT_NE(idx_refusal(good.substr(0, n)), "no error") << n;
   const std::string packed = gzip(good);
-  for (size_t n = 0; n < packed.size(); ++n) EXPECT_NE(idx_refusal(packed.substr(0, n)), "accepted") << n;
+  for (size_t n = 0; n < packed.size(); ++n) EXPECT_NE(idx_refusal(packed.substr(0, n)), "no error") << n;
   EXPECT_THROW(load_idx("/nowhere/x"), UserError);
 }
 
@@ -213,7 +205,7 @@ TEST_F(NiftiFile, ComputesTheAffineOfAQuaternion) {
 }
 
 TEST_F(NiftiFile, RefusesWithTheFieldNamed) {
-  ASSERT_EQ(nifti_refusal(good_), "accepted");
+  ASSERT_EQ(nifti_refusal(good_), "no error");
   EXPECT_SAYS(nifti_refusal(with(good_, 0, 540)), "sizeof_hdr: NIfTI-2 is not supported");
   EXPECT_SAYS(nifti_refusal(with(good_, 0, 77)), "NIfTI file x, sizeof_hdr: is no NIfTI-1 file (got 77");
   EXPECT_SAYS(nifti_refusal(with(good_, 344, 'x')), "magic: is no NIfTI-1 file");
@@ -234,9 +226,9 @@ TEST_F(NiftiFile, RefusesWithTheFieldNamed) {
   for (size_t d = 0; d < 8; ++d) big = with(big, 40 + 2 * d, static_cast<int16_t>(d == 0 ? 7 : 32767));
   EXPECT_SAYS(nifti_refusal(big), "claims more voxels");
   EXPECT_SAYS(nifti_refusal(gzip(big)), "claims more voxels");
-  for (size_t n = 0; n < good_.size(); ++n) EXPECT_NE(nifti_refusal(good_.substr(0, n)), "accepted") << n;
+  for (size_t n = 0; n < good_.size(); ++n) EXPECT_NE(nifti_refusal(good_.substr(0, n)), "no error") << n;
   const std::string packed = gzip(good_);
-  for (size_t n = 0; n < packed.size(); ++n) EXPECT_NE(nifti_refusal(packed.substr(0, n)), "accepted") << n;
+  for (size_t n = 0; n < packed.size(); ++n) EXPECT_NE(nifti_refusal(packed.substr(0, n)), "no error") << n;
 }
 
 TEST(NiftiReal, Colin27) {
@@ -290,11 +282,11 @@ TEST(Png, RefusesWhatIsBroken) {
   Array a(Dtype::u8, {20, 20, 3});
   for (int64_t i = 0; i < a.size(); ++i) a.set(i, static_cast<double>(i * i % 256));
   const std::string good = png_bytes(a);
-  ASSERT_EQ(png_refusal(good), "accepted");
+  ASSERT_EQ(png_refusal(good), "no error");
   EXPECT_SAYS(png_refusal("GIF89a"), "PNG file x: is no PNG file");
   EXPECT_SAYS(png_refusal(with(good, 16, 0xffffffffu)), "PNG file x: ");
   EXPECT_SAYS(png_refusal(good.substr(0, 100)), "file is truncated");
-  for (size_t n = 0; n < good.size(); ++n) EXPECT_NE(png_refusal(good.substr(0, n)), "accepted") << n;
+  for (size_t n = 0; n < good.size(); ++n) EXPECT_NE(png_refusal(good.substr(0, n)), "no error") << n;
   EXPECT_THROW(load_png("/nowhere/x.png"), UserError);
 }
 

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "data/nifti.h"
 #include "data/slices.h"
+#include "support/errors.h"
 
 namespace espalier::data {
 namespace {
@@ -19,15 +20,6 @@ namespace {
 using ir::Array;
 using ir::Dtype;
 namespace fs = std::filesystem;
-
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "accepted";
-}
 
 #define EXPECT_SAYS(text, part)                            \
   do {                                                     \
@@ -66,14 +58,14 @@ TEST(LabelledVolumes, RefusesWhatIsNoVolume) {
   LabelledVolumes v({"a"});
   const std::vector<uint64_t> sets(8);
   Array values(Dtype::f32, {2, 2, 2});
-  EXPECT_SAYS(refusal([&] { v.add("flat", values, sets); }),
+  EXPECT_SAYS(test::error_of([&] { v.add("flat", values, sets); }),
               "volume \"flat\": all voxels have one value (got 0");
   values.write<float>()[3] = std::numeric_limits<float>::infinity();
-  EXPECT_SAYS(refusal([&] { v.add("inf", values, sets); }), "voxel (1, 1, 0) is not finite");
-  EXPECT_SAYS(refusal([&] { v.add("x", values, std::span(sets).first(7)); }),
+  EXPECT_SAYS(test::error_of([&] { v.add("inf", values, sets); }), "voxel (1, 1, 0) is not finite");
+  EXPECT_SAYS(test::error_of([&] { v.add("x", values, std::span(sets).first(7)); }),
               "labels for another number of voxels");
-  EXPECT_SAYS(refusal([&] { v.add("x", Array(Dtype::f32, {8}), sets); }), "is no volume");
-  EXPECT_SAYS(refusal([] { LabelledVolumes({}); }), "number of outputs (got 0; allowed: 1 to 64)");
+  EXPECT_SAYS(test::error_of([&] { v.add("x", Array(Dtype::f32, {8}), sets); }), "is no volume");
+  EXPECT_SAYS(test::error_of([] { LabelledVolumes({}); }), "number of outputs (got 0; allowed: 1 to 64)");
 }
 
 TEST(SliceSplit, SlabsKeepTheirGuard) {
@@ -86,14 +78,14 @@ TEST(SliceSplit, SlabsKeepTheirGuard) {
   for (const SliceRef& t : s.train)
     for (const SliceRef& h : s.held_out) EXPECT_GT(std::abs(t.z - h.z), 3);
   constexpr SliceRange outside[] = {{1, 3}};
-  EXPECT_SAYS(refusal([&] { split_by_slabs(*v, 0, outside, 3); }),
+  EXPECT_SAYS(test::error_of([&] { split_by_slabs(*v, 0, outside, 3); }),
               "slab lies outside the labelled slices (got 1-3; allowed: 2-57)");
   constexpr SliceRange everything[] = {{2, 57}};
-  EXPECT_SAYS(refusal([&] { split_by_slabs(*v, 0, everything, 3); }), "leaves no slice");
+  EXPECT_SAYS(test::error_of([&] { split_by_slabs(*v, 0, everything, 3); }), "leaves no slice");
   const SliceSplit even = split_by_even_slabs(*v, 0, 3);
   EXPECT_EQ(even.held_out.size(), 6u);
   EXPECT_EQ(split_by_even_slabs(*box(16), 0, 3).held_out.size(), 1u);
-  EXPECT_SAYS(refusal([] { split_by_even_slabs(*box(15), 0, 3); }), "too few labelled slices (got 11");
+  EXPECT_SAYS(test::error_of([] { split_by_even_slabs(*box(15), 0, 3); }), "too few labelled slices (got 11");
 }
 
 TEST(SliceDataset, WholeSlicesArePaddedAndNormalised) {
@@ -166,7 +158,7 @@ class Folder : public testing::Test {
     save_nifti(folder_ / "masks" / mask_file, mask, {});
   }
   std::string why() const {
-    return refusal([&] { folder_task(folder_); });
+    return test::error_of([&] { folder_task(folder_); });
   }
 };
 
@@ -191,14 +183,14 @@ TEST_F(Folder, SubjectsAreHeldOutWhole) {
 }
 
 TEST_F(Folder, NamesWhatIsWrong) {
-  EXPECT_SAYS(refusal([] { folder_task("/nowhere"); }), "does not exist");
+  EXPECT_SAYS(test::error_of([] { folder_task("/nowhere"); }), "does not exist");
   EXPECT_SAYS(why(), "images/ holds no volume");
   write("a.nii", "b.nii");
   EXPECT_SAYS(why(), "image has no mask (got a.nii; allowed: masks/a.nii or .nii.gz)");
   write("a.nii", "a.nii");
   EXPECT_SAYS(why(), "mask has no image (got b.nii");
   fs::remove(folder_ / "masks/b.nii");
-  ASSERT_EQ(why(), "accepted");
+  ASSERT_EQ(why(), "no error");
   save_nifti(folder_ / "masks/a.nii", Array(Dtype::u8, {30, 34, 33}), {});
   EXPECT_SAYS(why(), "no mask holds a label");
   save_nifti(folder_ / "masks/a.nii", Array::full(Dtype::f32, {30, 34, 33}, 0.5), {});
@@ -234,7 +226,7 @@ TEST(BrainReal, IsTheRecipe) {
   const SliceDataset whole = SliceDataset::whole(t.volumes, t.split.held_out);
   EXPECT_EQ(whole.sample_size(), (Size2{224, 192}));
   EXPECT_EQ(whole.window(0), (SliceDataset::Window{3, 5, 217, 181}));
-  EXPECT_SAYS(refusal([] { brain_task("/nowhere"); }), "apt install mricron-data");
+  EXPECT_SAYS(test::error_of([] { brain_task("/nowhere"); }), "apt install mricron-data");
 }
 
 }  // namespace
