@@ -82,6 +82,12 @@ Array Array::full(Dtype dtype, std::vector<int64_t> dims, double value) {
   return a;
 }
 
+Array Array::copied() const {
+  Array copy(dtype_, dims_);
+  std::memcpy(copy.write(), data_, static_cast<size_t>(bytes()));
+  return copy;
+}
+
 double Array::at(int64_t i) const {
   ESPALIER_CHECK(i >= 0 && i < size_);
   return dispatch(dtype_, [&](auto tag) {

@@ -42,6 +42,9 @@ class ESPALIER_API Array {
   /// `dims` filled with one value.
   static Array full(Dtype dtype, std::vector<int64_t> dims, double value);
 
+  /// The same elements in memory of their own.
+  Array copied() const;
+
   Dtype dtype() const { return dtype_; }
   const std::vector<int64_t>& dims() const { return dims_; }
   Type type() const { return {dtype_, to_dims(dims_)}; }

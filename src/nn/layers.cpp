@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "op/activation.h"
+#include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/norm.h"
@@ -20,6 +21,18 @@ double bound(int64_t fan) { return 1.0 / std::sqrt(static_cast<double>(fan)); }
 /// x + bias along the last axis.
 Value biased(Value y, const Tensor& bias) {
   return op::add(y, op::broadcast_in(bias.value(), y.dims(), {y.rank() - 1}));
+}
+
+/// y, computed from x and w, plus the bias where there is one.
+Tensor with_bias(const Value& y, const Tensor& x, const Tensor& w, const Parameter& bias) {
+  if (!bias) return Tensor::from(y, {x, w});
+  const Tensor b = bias.tensor();
+  return Tensor::from(biased(y, b), {x, w, b});
+}
+
+void each_of(Parameter& weight, Parameter& bias, const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "weight"), weight);
+  if (bias) visit(join_path(prefix, "bias"), bias);
 }
 
 op::ConvAttrs conv_attrs(const ConvOptions& o, Dtype dtype) {
@@ -49,14 +62,10 @@ Linear::Linear(int64_t in, int64_t out, Init& init, bool with_bias)
 }
 Tensor Linear::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
-  const Value y = op::matmul(x.value(), w.value());
-  if (!bias) return Tensor::from(y, {x, w});
-  const Tensor b = bias.tensor();
-  return Tensor::from(biased(y, b), {x, w, b});
+  return with_bias(op::matmul(x.value(), w.value()), x, w, bias);
 }
 void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  if (bias) visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
 }
 
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
@@ -66,14 +75,10 @@ Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& ini
 }
 Tensor Conv2d::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
-  const Value y = op::conv(x.value(), w.value(), conv_attrs(options, x.dtype()));
-  if (!bias) return Tensor::from(y, {x, w});
-  const Tensor b = bias.tensor();
-  return Tensor::from(biased(y, b), {x, w, b});
+  return with_bias(op::conv(x.value(), w.value(), conv_attrs(options, x.dtype())), x, w, bias);
 }
 void Conv2d::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  if (bias) visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
 }
 
 ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init,
@@ -86,14 +91,10 @@ Tensor ConvTranspose2d::operator()(const Tensor& x) const {
   op::ConvAttrs a = conv_attrs({.stride = stride, .padding = padding}, x.dtype());
   for (int axis = 1; axis <= 2; ++axis)
     a.spatial.push_back((x.dim(axis).value() - 1) * stride - 2 * padding + w.dim(axis).value());
-  const Value y = op::conv_data_grad(x.value(), w.value(), a);
-  if (!bias) return Tensor::from(y, {x, w});
-  const Tensor b = bias.tensor();
-  return Tensor::from(biased(y, b), {x, w, b});
+  return with_bias(op::conv_data_grad(x.value(), w.value(), a), x, w, bias);
 }
 void ConvTranspose2d::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  if (bias) visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
 }
 
 BatchNorm::BatchNorm(int64_t channels, double m, double e)
@@ -115,8 +116,7 @@ Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
     throw UserError({"batch norm in training mode", "one value per channel has no variance",
                      ir::dims_text(x.dims()), "two values per channel or more: a larger batch or picture"});
   const std::vector<Value> r = op::batch_norm_train(x.value(), w.value(), b.value(), eps);
-  std::vector<int64_t> folded;
-  for (int64_t i = 0; i + 1 < x.rank(); ++i) folded.push_back(i);
+  const std::vector<int64_t> folded = op::axes_without(x.rank(), {x.rank() - 1});
   const Value n = op::dim_size(x.value(), folded, Dtype::f32);  // n / (n - 1) makes the variance unbiased
   const Tensor count = Tensor::from(n, {x});
   running_mean.assign(mean * (1 - momentum) + Tensor::from(r[1], {x, w, b}) * momentum);
@@ -124,8 +124,7 @@ Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
   return Tensor::from(r[0], {x, w, b});
 }
 void BatchNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
   visit(join_path(prefix, "running_mean"), running_mean);
   visit(join_path(prefix, "running_var"), running_var);
 }
@@ -137,8 +136,7 @@ Tensor LayerNorm::operator()(const Tensor& x) const {
   return Tensor::from(op::layer_norm(x.value(), w.value(), b.value(), eps), {x, w, b});
 }
 void LayerNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
 }
 
 GroupNorm::GroupNorm(int64_t g, int64_t channels, double e)
@@ -148,8 +146,7 @@ Tensor GroupNorm::operator()(const Tensor& x) const {
   return Tensor::from(op::group_norm(x.value(), w.value(), b.value(), groups, eps), {x, w, b});
 }
 void GroupNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
-  visit(join_path(prefix, "weight"), weight);
-  visit(join_path(prefix, "bias"), bias);
+  each_of(weight, bias, visit, prefix);
 }
 
 Embedding::Embedding(int64_t count, int64_t features, Init& init)
@@ -182,11 +179,7 @@ Tensor max_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t paddi
 Tensor avg_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t padding) {
   return Tensor::from(op::avg_pool(x.value(), pool_attrs(kernel, stride, padding)), {x});
 }
-Tensor global_avg_pool(const Tensor& x) {
-  std::vector<int64_t> axes;
-  for (int64_t i = 1; i + 1 < x.rank(); ++i) axes.push_back(i);
-  return x.mean(axes);
-}
+Tensor global_avg_pool(const Tensor& x) { return x.mean(op::axes_without(x.rank(), {0, x.rank() - 1})); }
 Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear) {
   return Tensor::from(
       op::resize(x.value(), {.spatial = {height, width},

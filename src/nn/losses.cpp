@@ -1,5 +1,6 @@
 #include "nn/losses.h"
 
+#include "op/axes.h"
 #include "op/loss.h"
 
 namespace espalier::nn {
@@ -13,8 +14,7 @@ Tensor bce_with_logits(const Tensor& logits, const Tensor& targets) {
 Tensor mse(const Tensor& a, const Tensor& b) { return Tensor::from(op::mse(a.value(), b.value()), {a, b}); }
 
 Tensor dice_loss(const Tensor& logits, const Tensor& targets) {
-  std::vector<int64_t> axes;
-  for (int64_t i = 0; i + 1 < logits.rank(); ++i) axes.push_back(i);
+  const std::vector<int64_t> axes = op::axes_without(logits.rank(), {logits.rank() - 1});
   const Tensor p = logits.sigmoid();
   const Tensor both = (p * targets).sum(axes), all = p.sum(axes) + targets.sum(axes);
   return 1 - ((both * 2 + 1) / (all + 1)).mean();

@@ -1,4 +1,5 @@
 #include "op/activation.h"
+#include "op/axes.h"
 #include "op/elementwise.h"
 #include "pass/passes.h"
 #include "rewrite/pattern.h"
@@ -35,25 +36,16 @@ Value merge_casts(const Value& outer) {
                                                                              : Value();
 }
 
-bool identity_axes(const std::vector<int64_t>& perm) {
-  for (size_t i = 0; i < perm.size(); ++i)
-    if (perm[i] != static_cast<int64_t>(i)) return false;
-  return true;
-}
-
 Value merge_transposes(const Value& outer) {
   const auto& perm = outer->attrs<op::TransposeAttrs>().perm;
-  const Value in = outer->input(0);
-  if (identity_axes(perm)) return in;
+  const Value& in = outer->input(0);
+  if (op::is_identity(perm)) return in;
   if (&in->op() != &op::transpose_op) return {};
-  const auto& first = in->attrs<op::TransposeAttrs>().perm;
-  std::vector<int64_t> both;
-  for (const int64_t p : perm) both.push_back(first[static_cast<size_t>(p)]);
-  return op::transpose(in->input(0), both);
+  return op::transpose(in->input(0), op::pick(in->attrs<op::TransposeAttrs>().perm, perm));
 }
 
 Value merge_reshapes(const Value& outer) {
-  const Value in = outer->input(0);
+  const Value& in = outer->input(0);
   if (in.dims() == outer.dims()) return in;
   if (&in->op() == &op::reshape_op) return op::reshape(in->input(0), outer.dims());
   return {};
@@ -61,23 +53,15 @@ Value merge_reshapes(const Value& outer) {
 
 Value merge_broadcasts(const Value& outer) {
   const auto& a = outer->attrs<op::BroadcastAttrs>();
-  const Value in = outer->input(0);
-  if (in.dims() == outer.dims() && identity_axes(a.axes)) return in;
+  const Value& in = outer->input(0);
+  if (in.dims() == outer.dims() && op::is_identity(a.axes)) return in;
   if (&in->op() != &op::broadcast_to_op) return {};
-  std::vector<int64_t> axes;
-  for (const int64_t i : in->attrs<op::BroadcastAttrs>().axes) axes.push_back(a.axes[static_cast<size_t>(i)]);
-  return op::broadcast_in(in->input(0), a.dims, axes);
+  return op::broadcast_in(in->input(0), a.dims, op::pick(a.axes, in->attrs<op::BroadcastAttrs>().axes));
 }
 
-/// A reshape of a broadcast scalar is a broadcast of the scalar.
-Value reshape_of_splat(const Value& outer) {
-  const Value in = outer->input(0);
-  if (&in->op() != &op::broadcast_to_op || in->input(0).rank() != 0) return {};
-  return op::broadcast_in(in->input(0), outer.dims(), {});
-}
-
-Value transpose_of_splat(const Value& outer) {
-  const Value in = outer->input(0);
+/// A reshape or transpose of a broadcast scalar is a broadcast of the scalar.
+Value moved_splat(const Value& outer) {
+  const Value& in = outer->input(0);
   if (&in->op() != &op::broadcast_to_op || in->input(0).rank() != 0) return {};
   return op::broadcast_in(in->input(0), outer.dims(), {});
 }
@@ -135,9 +119,9 @@ std::vector<Rule> make_rules() {
        [](const Match& m) { return m[0].dtype() == m.root().dtype(); }},
       {"cast of cast", node(op::cast_op, x), root(merge_casts)},
       {"transposes", node(op::transpose_op, x), root(merge_transposes)},
-      {"transpose of a scalar", node(op::transpose_op, x), root(transpose_of_splat)},
+      {"transpose of a scalar", node(op::transpose_op, x), root(moved_splat)},
       {"reshapes", node(op::reshape_op, x), root(merge_reshapes)},
-      {"reshape of a scalar", node(op::reshape_op, x), root(reshape_of_splat)},
+      {"reshape of a scalar", node(op::reshape_op, x), root(moved_splat)},
       {"broadcasts", node(op::broadcast_to_op, x), root(merge_broadcasts)},
       {"whole slice", node(op::slice_op, x), root(drop_whole_slice)},
       {"pad by nothing", node(op::pad_op, x, y), root(drop_zero_pad)},

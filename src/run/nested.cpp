@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/align.h"
 #include "op/control.h"
 #include "run/wiring.h"
 
@@ -13,10 +14,6 @@ namespace {
 using ir::Node;
 using target::InPlace;
 
-int64_t rounded(int64_t bytes) {
-  return (bytes + pass::arena_alignment - 1) / pass::arena_alignment * pass::arena_alignment;
-}
-
 char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 
 /// A body and how it is wired.
@@ -25,8 +22,9 @@ class Body {
   explicit Body(std::shared_ptr<const Program> program)
       : program_(std::move(program)),
         wiring_(*program_),
-        arena_bytes_(rounded(program_->memory().arena)),
-        scratch_bytes_(arena_bytes_ + rounded(static_cast<int64_t>(wiring_.pointers() * sizeof(void*)))) {}
+        arena_bytes_(whole_lines(program_->memory().arena)),
+        scratch_bytes_(arena_bytes_ + whole_lines(static_cast<int64_t>(wiring_.pointers() * sizeof(void*)))) {
+  }
 
   /// The arena, then the table.
   int64_t scratch_bytes() const { return scratch_bytes_; }

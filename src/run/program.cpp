@@ -38,12 +38,7 @@ class CopyKernel final : public target::Kernel {
 };
 
 /// The same array at an address kernels may rely on.
-ir::Array aligned(const ir::Array& a) {
-  if (is_aligned(a.data())) return a;
-  ir::Array copy(a.dtype(), a.dims());
-  std::memcpy(copy.write(), a.data(), static_cast<size_t>(a.bytes()));
-  return copy;
-}
+ir::Array aligned(const ir::Array& a) { return is_aligned(a.data()) ? a : a.copied(); }
 
 /// "dot add relu -> f32[32,64]".
 std::string detail_of(const ir::Node& n) {

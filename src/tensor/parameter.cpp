@@ -11,18 +11,12 @@ namespace {
 
 thread_local Tracing* active = nullptr;
 
-Array copy_of(const Array& a) {
-  Array copy(a.dtype(), a.dims());
-  std::memcpy(copy.write(), a.data(), static_cast<size_t>(a.bytes()));
-  return copy;
-}
-
 }  // namespace
 
 Parameter::Parameter(Array initial, bool trainable, std::string name) : cell_(std::make_shared<Cell>()) {
   cell_->name = std::move(name);
   cell_->trainable = trainable;
-  cell_->storage = copy_of(initial);
+  cell_->storage = initial.copied();
 }
 
 namespace {
@@ -34,7 +28,7 @@ Parameter::Cell& checked(Parameter::Cell* cell) {
 
 Tensor Parameter::tensor() const {
   checked(cell());
-  return active ? active->read(*this) : Tensor(copy_of(cell_->storage));
+  return active ? active->read(*this) : Tensor(cell_->storage.copied());
 }
 
 void Parameter::assign(const Tensor& value) const {
@@ -73,13 +67,13 @@ Tracing::~Tracing() { active = nullptr; }
 Tracing* Tracing::current() { return active; }
 
 std::string Tracing::unique_name(const Parameter& p) const {
-  const std::string base = p.name().empty() ? "parameter" : p.name();
+  std::string base = p.name().empty() ? "parameter" : p.name();
   const auto used = [&](const std::string& name) {
     return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.input == name; });
   };
   if (!used(base)) return base;
   for (int i = 1;; ++i)
-    if (const std::string name = base + "." + std::to_string(i); !used(name)) return name;
+    if (std::string name = base + "." + std::to_string(i); !used(name)) return name;
 }
 
 Tracing::Entry& Tracing::entry(const Parameter& p) {
@@ -89,7 +83,7 @@ Tracing::Entry& Tracing::entry(const Parameter& p) {
   e.parameter = p;
   e.input = unique_name(p);
   if (freeze_) {
-    const ir::Value v = ir::constant(copy_of(p.storage()));
+    const ir::Value v = ir::constant(p.storage().copied());
     frozen_.emplace_back(v, e.input);
     e.now = Tensor::from(v, std::span<const Tensor>());
   } else {
