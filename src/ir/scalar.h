@@ -118,57 +118,132 @@ class Expr {
   std::shared_ptr<const Item> item_;
 };
 
-#define ESPALIER_EXPR_UNARY(name) \
-  inline Expr name(const Expr& a) { return Expr::make(ScalarCode::name, std::array{a}); }
-ESPALIER_EXPR_UNARY(abs)
-ESPALIER_EXPR_UNARY(sign) ESPALIER_EXPR_UNARY(exp) ESPALIER_EXPR_UNARY(expm1) ESPALIER_EXPR_UNARY(log)
-    ESPALIER_EXPR_UNARY(log1p) ESPALIER_EXPR_UNARY(sqrt) ESPALIER_EXPR_UNARY(rsqrt) ESPALIER_EXPR_UNARY(sin)
-        ESPALIER_EXPR_UNARY(cos) ESPALIER_EXPR_UNARY(tan) ESPALIER_EXPR_UNARY(tanh) ESPALIER_EXPR_UNARY(erf)
-            ESPALIER_EXPR_UNARY(floor) ESPALIER_EXPR_UNARY(ceil) ESPALIER_EXPR_UNARY(round)
-                ESPALIER_EXPR_UNARY(trunc) ESPALIER_EXPR_UNARY(is_nan) ESPALIER_EXPR_UNARY(atan)
-                    ESPALIER_EXPR_UNARY(logical_not)
-#undef ESPALIER_EXPR_UNARY
-#define ESPALIER_EXPR_BINARY(name) \
-  inline Expr name(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::name, std::array{a, b}); }
-                        ESPALIER_EXPR_BINARY(rem) ESPALIER_EXPR_BINARY(pow) ESPALIER_EXPR_BINARY(max)
-                            ESPALIER_EXPR_BINARY(min) ESPALIER_EXPR_BINARY(atan2)
-                                ESPALIER_EXPR_BINARY(shift_left) ESPALIER_EXPR_BINARY(shift_right)
-                                    ESPALIER_EXPR_BINARY(logical_and) ESPALIER_EXPR_BINARY(logical_or)
-                                        ESPALIER_EXPR_BINARY(logical_xor)
-#undef ESPALIER_EXPR_BINARY
-                                            inline Expr select(const Expr& c, const Expr& a, const Expr& b) {
+inline Expr abs(const Expr& a) { return Expr::make(ScalarCode::abs, std::array{a}); }
+inline Expr sign(const Expr& a) { return Expr::make(ScalarCode::sign, std::array{a}); }
+inline Expr exp(const Expr& a) { return Expr::make(ScalarCode::exp, std::array{a}); }
+inline Expr expm1(const Expr& a) { return Expr::make(ScalarCode::expm1, std::array{a}); }
+inline Expr log(const Expr& a) { return Expr::make(ScalarCode::log, std::array{a}); }
+inline Expr log1p(const Expr& a) { return Expr::make(ScalarCode::log1p, std::array{a}); }
+inline Expr sqrt(const Expr& a) { return Expr::make(ScalarCode::sqrt, std::array{a}); }
+inline Expr rsqrt(const Expr& a) { return Expr::make(ScalarCode::rsqrt, std::array{a}); }
+inline Expr sin(const Expr& a) { return Expr::make(ScalarCode::sin, std::array{a}); }
+inline Expr cos(const Expr& a) { return Expr::make(ScalarCode::cos, std::array{a}); }
+inline Expr tan(const Expr& a) { return Expr::make(ScalarCode::tan, std::array{a}); }
+inline Expr tanh(const Expr& a) { return Expr::make(ScalarCode::tanh, std::array{a}); }
+inline Expr erf(const Expr& a) { return Expr::make(ScalarCode::erf, std::array{a}); }
+inline Expr floor(const Expr& a) { return Expr::make(ScalarCode::floor, std::array{a}); }
+inline Expr ceil(const Expr& a) { return Expr::make(ScalarCode::ceil, std::array{a}); }
+inline Expr round(const Expr& a) { return Expr::make(ScalarCode::round, std::array{a}); }
+inline Expr trunc(const Expr& a) { return Expr::make(ScalarCode::trunc, std::array{a}); }
+inline Expr is_nan(const Expr& a) { return Expr::make(ScalarCode::is_nan, std::array{a}); }
+inline Expr atan(const Expr& a) { return Expr::make(ScalarCode::atan, std::array{a}); }
+inline Expr logical_not(const Expr& a) { return Expr::make(ScalarCode::logical_not, std::array{a}); }
+inline Expr rem(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::rem, std::array{a, b}); }
+inline Expr pow(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::pow, std::array{a, b}); }
+inline Expr max(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::max, std::array{a, b}); }
+inline Expr min(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::min, std::array{a, b}); }
+inline Expr atan2(const Expr& a, const Expr& b) { return Expr::make(ScalarCode::atan2, std::array{a, b}); }
+inline Expr shift_left(const Expr& a, const Expr& b) {
+  return Expr::make(ScalarCode::shift_left, std::array{a, b});
+}
+inline Expr shift_right(const Expr& a, const Expr& b) {
+  return Expr::make(ScalarCode::shift_right, std::array{a, b});
+}
+inline Expr logical_and(const Expr& a, const Expr& b) {
+  return Expr::make(ScalarCode::logical_and, std::array{a, b});
+}
+inline Expr logical_or(const Expr& a, const Expr& b) {
+  return Expr::make(ScalarCode::logical_or, std::array{a, b});
+}
+inline Expr logical_xor(const Expr& a, const Expr& b) {
+  return Expr::make(ScalarCode::logical_xor, std::array{a, b});
+}
+inline Expr select(const Expr& c, const Expr& a, const Expr& b) {
   return Expr::make(ScalarCode::select, std::array{c, a, b});
 }
 
 inline Expr divide(const Expr& a, const Expr& b) { return a / b; }
 inline Expr constant(const Expr&, double value) { return Expr(value); }
 
-/// The same names for numbers (and for Expr, so that a body may say math::exp). Functions of reals are instantiated for int64_t too, where the op's dtypes exclude them;
-/// they then go through double.
+/// The same names for numbers (and for Expr, so that a body may say math::exp). Functions of reals are instantiated for
+/// int64_t too, where the op's dtypes exclude them; they then go through double.
 namespace math {
 template <class T>
 concept Number = std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, int64_t>;
 
-#define ESPALIER_MATH_UNARY(name, expression)                            \
-  template <Number T>                                                    \
-  T name(T t) {                                                          \
-    using R = std::conditional_t<std::is_same_v<T, int64_t>, double, T>; \
-    const R x = static_cast<R>(t);                                       \
-    return static_cast<T>(expression);                                   \
-  }
-ESPALIER_MATH_UNARY(exp, std::exp(x))
-ESPALIER_MATH_UNARY(expm1, std::expm1(x)) ESPALIER_MATH_UNARY(log, std::log(x))
-    ESPALIER_MATH_UNARY(log1p, std::log1p(x)) ESPALIER_MATH_UNARY(sqrt, std::sqrt(x))
-        ESPALIER_MATH_UNARY(rsqrt, R(1) / std::sqrt(x)) ESPALIER_MATH_UNARY(sin, std::sin(x))
-            ESPALIER_MATH_UNARY(cos, std::cos(x)) ESPALIER_MATH_UNARY(tan, std::tan(x))
-                ESPALIER_MATH_UNARY(tanh, std::tanh(x)) ESPALIER_MATH_UNARY(erf, std::erf(x))
-                    ESPALIER_MATH_UNARY(floor, std::floor(x)) ESPALIER_MATH_UNARY(ceil, std::ceil(x))
-                        ESPALIER_MATH_UNARY(round, std::nearbyint(x))
-                            ESPALIER_MATH_UNARY(trunc, std::trunc(x)) ESPALIER_MATH_UNARY(atan, std::atan(x))
-#undef ESPALIER_MATH_UNARY
+/// f(t) in T's own precision, or in double for int64_t.
+template <Number T, class F>
+T real_function(T t, F f) {
+  using R = std::conditional_t<std::is_same_v<T, int64_t>, double, T>;
+  return static_cast<T>(f(static_cast<R>(t)));
+}
+template <Number T>
+T exp(T x) {
+  return real_function(x, [](auto r) { return std::exp(r); });
+}
+template <Number T>
+T expm1(T x) {
+  return real_function(x, [](auto r) { return std::expm1(r); });
+}
+template <Number T>
+T log(T x) {
+  return real_function(x, [](auto r) { return std::log(r); });
+}
+template <Number T>
+T log1p(T x) {
+  return real_function(x, [](auto r) { return std::log1p(r); });
+}
+template <Number T>
+T sqrt(T x) {
+  return real_function(x, [](auto r) { return std::sqrt(r); });
+}
+template <Number T>
+T rsqrt(T x) {
+  return real_function(x, [](auto r) { return 1 / std::sqrt(r); });
+}
+template <Number T>
+T sin(T x) {
+  return real_function(x, [](auto r) { return std::sin(r); });
+}
+template <Number T>
+T cos(T x) {
+  return real_function(x, [](auto r) { return std::cos(r); });
+}
+template <Number T>
+T tan(T x) {
+  return real_function(x, [](auto r) { return std::tan(r); });
+}
+template <Number T>
+T tanh(T x) {
+  return real_function(x, [](auto r) { return std::tanh(r); });
+}
+template <Number T>
+T erf(T x) {
+  return real_function(x, [](auto r) { return std::erf(r); });
+}
+template <Number T>
+T floor(T x) {
+  return real_function(x, [](auto r) { return std::floor(r); });
+}
+template <Number T>
+T ceil(T x) {
+  return real_function(x, [](auto r) { return std::ceil(r); });
+}
+template <Number T>
+T round(T x) {
+  return real_function(x, [](auto r) { return std::nearbyint(r); });
+}
+template <Number T>
+T trunc(T x) {
+  return real_function(x, [](auto r) { return std::trunc(r); });
+}
+template <Number T>
+T atan(T x) {
+  return real_function(x, [](auto r) { return std::atan(r); });
+}
 
-                                template <Number T>
-                                T abs(T x) {
+template <Number T>
+T abs(T x) {
   if constexpr (std::is_same_v<T, int64_t>)
     return x < 0 ? static_cast<int64_t>(-static_cast<uint64_t>(x)) : x;
   else return std::fabs(x);
