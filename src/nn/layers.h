@@ -1,5 +1,6 @@
 #pragma once
-// Layers: small structs that hold parameters and build graph. Images are channels-last: [N, H, W, C].
+// Layers: small structs that hold parameters and build graph. Images are channels-last: [N, H, W, C]. Calling a layer on
+// other ranks, channels or dtypes is a UserError. each() visits its parameters by their paths.
 #include <optional>
 
 #include "nn/init.h"
@@ -36,11 +37,13 @@ struct ESPALIER_API Conv2d {
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
-/// Transposed 2-D convolution: the gradient of a Conv2d with respect to its input. weight [in, kernel, kernel, out].
+/// Transposed 2-D convolution: the gradient of a Conv2d with respect to its input. x [N, H, W, in] -> [N, H', W', out] with
+/// H' = (H - 1) stride - 2 padding + kernel; weight [in, kernel, kernel, out], bias [out].
 struct ESPALIER_API ConvTranspose2d {
   Parameter weight, bias;
   int64_t stride = 1, padding = 0;
   ConvTranspose2d() = default;
+  /// Uniform in +-1/sqrt(out kernel^2), as PyTorch's default.
   ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, Init& init,
                   bool with_bias = true);
   Tensor operator()(const Tensor& x) const;
@@ -48,7 +51,8 @@ struct ESPALIER_API ConvTranspose2d {
 };
 
 /// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015). Training updates running statistics:
-/// r = (1 - momentum) r + momentum * batch, with the unbiased batch variance.
+/// r = (1 - momentum) r + momentum * batch, with the unbiased batch variance. x [..., channels]; parameters [channels], scale 1
+/// and bias 0 at first. UserError in training where a channel has one value.
 struct ESPALIER_API BatchNorm {
   Parameter weight, bias, running_mean, running_var;
   double momentum = 0.1, eps = 1e-5;
@@ -58,7 +62,7 @@ struct ESPALIER_API BatchNorm {
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
-/// Layer normalisation over the last axis (Ba et al. 2016).
+/// Layer normalisation over the last axis (Ba et al. 2016). x [..., features]; weight and bias [features].
 struct ESPALIER_API LayerNorm {
   Parameter weight, bias;
   double eps = 1e-5;
@@ -68,7 +72,8 @@ struct ESPALIER_API LayerNorm {
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
-/// Group normalisation (Wu and He 2018).
+/// Group normalisation (Wu and He 2018): x [N, ..., channels], over the axes between and the channels of each group; weight and
+/// bias [channels]. UserError where `groups` does not divide the channels.
 struct ESPALIER_API GroupNorm {
   Parameter weight, bias;
   int64_t groups = 1;
@@ -79,7 +84,7 @@ struct ESPALIER_API GroupNorm {
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
-/// Rows of a table: ids [...] -> [..., features].
+/// Rows of a table: ids [...] (i32 or i64) -> [..., features]; weight [count, features].
 struct ESPALIER_API Embedding {
   Parameter weight;
   Embedding() = default;
@@ -96,16 +101,23 @@ struct ESPALIER_API Dropout {
   Tensor operator()(const Tensor& x, Mode mode) const;
 };
 
+/// max(x, 0).
 ESPALIER_API Tensor relu(const Tensor& x);
+/// x times the normal distribution function of x, exactly or in the tanh form (Hendrycks and Gimpel 2016).
 ESPALIER_API Tensor gelu(const Tensor& x, bool tanh_form = false);
+/// x sigmoid(x).
 ESPALIER_API Tensor silu(const Tensor& x);
+/// 1 / (1 + exp(-x)).
 ESPALIER_API Tensor sigmoid(const Tensor& x);
+/// The logarithm of softmax along `axis`, without overflow.
 ESPALIER_API Tensor log_softmax(const Tensor& x, int64_t axis = -1);
-/// Windows of `kernel` x `kernel`; stride 0 means the kernel's size.
+/// Windows of `kernel` x `kernel`; stride 0 means the kernel's size. [N, H, W, C] -> [N, H', W', C] with
+/// H' = (H + 2 padding - kernel) / stride + 1, rounded down; padding is less than the kernel. Averages leave padding out.
 ESPALIER_API Tensor max_pool2d(const Tensor& x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
 ESPALIER_API Tensor avg_pool2d(const Tensor& x, int64_t kernel, int64_t stride = 0, int64_t padding = 0);
 /// Mean over all spatial axes: [N, ..., C] -> [N, C].
 ESPALIER_API Tensor global_avg_pool(const Tensor& x);
+/// [N, H, W, C] -> [N, height, width, C], bilinear or nearest; pixel centres lie at half integers.
 ESPALIER_API Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear = true);
 
 }  // namespace espalier::nn

@@ -1,18 +1,20 @@
 #pragma once
-// Losses and scores: scalars in f32, means over all examples.
+// Losses and scores: scalars, means over all examples; losses in f32 (f64 for f64), scores in f32. Other shapes than stated are a
+// UserError.
 #include "tensor/tensor.h"
 
 namespace espalier::nn {
 
-/// logits [..., classes], labels [...] (i32 or i64): mean of -log softmax(logits)[label].
+/// logits [..., classes], labels [...] (i32 or i64) in 0..classes-1: mean of -log softmax(logits)[label].
 ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
 /// Binary cross-entropy on logits, targets in [0, 1] of equal dims.
 ESPALIER_API Tensor bce_with_logits(const Tensor& logits, const Tensor& targets);
+/// Mean of (a - b)^2, of equal dims.
 ESPALIER_API Tensor mse(const Tensor& a, const Tensor& b);
 /// 1 - mean over the last axis of (2 sum p t + 1) / (sum p + sum t + 1), p = sigmoid(logits), sums over all other axes
 /// (Milletari et al. 2016, with a smoothing of 1).
 ESPALIER_API Tensor dice_loss(const Tensor& logits, const Tensor& targets);
-/// Fraction of rows whose largest logit is at the label.
+/// logits [..., classes], labels [...]: the fraction of rows whose (first) largest logit is at the label.
 ESPALIER_API Tensor accuracy(const Tensor& logits, const Tensor& labels);
 
 }  // namespace espalier::nn

@@ -7,7 +7,7 @@
 
 namespace espalier::nn {
 
-/// Linear layers with ReLU between.
+/// Linear layers with ReLU between: [..., sizes.front()] -> [..., sizes.back()].
 struct ESPALIER_API Mlp {
   std::vector<Linear> layers;
   Mlp() = default;

@@ -9,14 +9,15 @@ namespace espalier::nn {
 
 /// Learning rate as a function of the step, counted from 0.
 using Schedule = std::function<double(int64_t step)>;
+/// `rate` at every step.
 ESPALIER_API Schedule constant_rate(double rate);
-/// rate * factor^(step / every).
+/// rate * factor^(step / every), divided rounding down; UserError unless every >= 1.
 ESPALIER_API Schedule step_decay(double rate, double factor, int64_t every);
 /// rate * (step + 1) / warmup for step < warmup, then rate * (1 + cos(pi (step - warmup) / (total - warmup))) / 2
-/// (Loshchilov and Hutter 2017).
+/// (Loshchilov and Hutter 2017), and 0 from `total` on. UserError unless 0 <= warmup < total.
 ESPALIER_API Schedule cosine_rate(double rate, int64_t total, int64_t warmup = 0);
 
-/// Gradients scaled so that their global norm is at most `limit` (Pascanu et al. 2013).
+/// Gradients scaled by min(1, limit / (norm + 1e-6)), norm taken over all of them together (Pascanu et al. 2013).
 ESPALIER_API std::vector<Tensor> clip_by_norm(std::span<const Tensor> gradients, double limit);
 
 class ESPALIER_API Optimiser {

@@ -38,7 +38,7 @@ struct ESPALIER_API Trace {
   std::vector<Parameter> parameters;  ///< read or assigned, in order of first use
   std::vector<std::string> inputs;    ///< the graph's input of each parameter
 };
-/// Trace `fn` over arguments of these types (dims may be symbolic).
+/// Trace `fn` over arguments of these types (dims may be symbolic). UserError inside another trace, and for an empty result.
 ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments,
                          const CompileOptions& options = {});
 
@@ -54,12 +54,15 @@ class ESPALIER_API Step {
   size_t results() const { return results_; }
   ir::Type argument_type(size_t i) const;
   ir::Type result_type(size_t i) const;
+  /// Where run() reads argument i: row-major, of argument_type(i), 64-byte aligned; the address never changes.
   void* input(size_t i);
+  /// Where run() leaves result i, of result_type(i); overwritten by the next run.
   const void* output(size_t i) const;
   /// Copy an array in; UserError when its type differs.
   void set_input(size_t i, const Array& array);
   /// A copy of result i.
   Array result(size_t i) const;
+  /// Compute once, and update the parameters that were assigned to. UserError where an argument leaves its declared range.
   void run();
   /// Exact peak of memory of this program: arena, constants, packed weights and the parameters it binds.
   int64_t planned_bytes() const;
@@ -89,6 +92,8 @@ class ESPALIER_API Compiled {
   std::map<std::string, std::unique_ptr<Step>> steps_;
 };
 
+/// `fn` as a compiled function; nothing is traced before the first call. UserError of a call: an unknown target or precision,
+/// whatever tracing `fn` throws.
 ESPALIER_API Compiled compile(TensorFn fn, CompileOptions options = {});
 
 /// A graph whose parameters are cells: what a file holds, what a traced model is. Callable like a function.
@@ -101,6 +106,8 @@ class ESPALIER_API Model {
   static Model traced(const TensorFn& fn, std::span<const ir::Type> arguments,
                       const CompileOptions& options = {});
 
+  /// One tensor per result. UserError for another number of arguments, other dtypes, and dims that do not fit the graph's
+  /// (a symbol stands for one number throughout a call).
   std::vector<Tensor> operator()(const std::vector<Tensor>& arguments) const;
   const std::vector<Parameter>& parameters() const { return parameters_; }
   void each(const ParameterVisitor& visit, const std::string& prefix = "");

@@ -36,15 +36,18 @@ class ESPALIER_API Tensor {
     return from(std::move(value), std::span<const Tensor>(parents.begin(), parents.size()));
   }
 
+  /// Tensors of `dims` filled with one number; UserError for a negative dim.
   static Tensor zeros(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
   static Tensor ones(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
   static Tensor full(std::vector<int64_t> dims, double value, Dtype dtype = Dtype::f32);
+  /// 0, 1, ..., count - 1: [count].
   static Tensor arange(int64_t count, Dtype dtype = Dtype::f32);
   /// Standard normal (or uniform in [0,1)) numbers of one seed: the same on every machine.
   static Tensor randn(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
   static Tensor rand(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
-  /// Rows of numbers; UserError when they differ in length.
+  /// Numbers: [count].
   static Tensor of(std::initializer_list<double> values, Dtype dtype = Dtype::f32);
+  /// Rows of numbers: [rows, columns]; UserError when they differ in length.
   static Tensor of(std::initializer_list<std::initializer_list<double>> rows, Dtype dtype = Dtype::f32);
 
   explicit operator bool() const { return impl_ != nullptr; }
@@ -57,6 +60,7 @@ class ESPALIER_API Tensor {
   const Array& array() const;
   /// The one element as a double; UserError when there are more.
   double item() const;
+  /// The elements in row-major order; T must be the tensor's element type (float for f32, ...), else InternalError.
   template <class T>
   std::vector<T> to_vector() const {
     const Array& a = array();
@@ -69,18 +73,26 @@ class ESPALIER_API Tensor {
   const ir::Value& value() const;  ///< the node to build on
 
   Tensor operator-() const;
+  /// Floats round to nearest even; floats to integers truncate and saturate (NaN gives 0); integers wrap.
   Tensor cast(Dtype dtype) const;
-  Tensor reshape(Dims dims) const;  ///< one dim may be -1
+  /// The same elements in row-major order; one dim may be -1. UserError where their number differs.
+  Tensor reshape(Dims dims) const;
+  /// Axis i of the result is axis perm[i]; UserError unless perm names each axis once.
   Tensor transpose(std::vector<int64_t> perm) const;
   Tensor transpose() const;  ///< reverses the axes
+  /// Repeated along axes that are 1 or missing in front, as NumPy does; UserError for other dims.
   Tensor broadcast_to(const Dims& dims) const;
+  /// `size` elements of an axis, beginning at `from`; UserError where they do not lie in it.
   Tensor slice(int64_t axis, int64_t from, Dim size) const;
-  Tensor flatten(int64_t from_axis = 1) const;       ///< merges all axes from `from_axis` on
-  Tensor sum(std::vector<int64_t> axes = {}) const;  ///< no axes: all
+  Tensor flatten(int64_t from_axis = 1) const;  ///< merges all axes from `from_axis` on
+  // Over the given axes (negative ones count from the end; none: all), which fall away.
+  Tensor sum(std::vector<int64_t> axes = {}) const;
   Tensor mean(std::vector<int64_t> axes = {}) const;
   Tensor max(std::vector<int64_t> axes = {}) const;
   Tensor min(std::vector<int64_t> axes = {}) const;
+  /// The index of the first largest element along an axis, i64; NaN counts as largest.
   Tensor argmax(int64_t axis = -1) const;
+  // Element by element.
   Tensor exp() const;
   Tensor log() const;
   Tensor sqrt() const;
@@ -114,14 +126,18 @@ ESPALIER_API Tensor operator==(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor operator<(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor operator>(const Tensor& a, const Tensor& b);
 
+/// Element by element after broadcasting; maximum and minimum give NaN where one of the two is.
 ESPALIER_API Tensor maximum(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor minimum(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor pow(const Tensor& a, const Tensor& b);
 /// `condition` (bool) chooses, element by element, after broadcasting.
 ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
-/// [..., M, K] times [K, N] or [..., K, N].
+/// [..., M, K] times [K, N] or [..., K, N] (equal leading dims). Accumulates in f32 (f64 for f64); UserError for other ranks
+/// and dims.
 ESPALIER_API Tensor matmul(const Tensor& a, const Tensor& b);
+/// The parts one after the other along `axis`; UserError unless dtypes and all other dims are equal.
 ESPALIER_API Tensor concat(std::span<const Tensor> parts, int64_t axis);
+/// exp(x) over its sum along `axis`, without overflow; floats only.
 ESPALIER_API Tensor softmax(const Tensor& x, int64_t axis = -1);
 
 /// Compute several tensors in one program.
@@ -130,7 +146,9 @@ ESPALIER_API void evaluate(std::span<const Tensor> tensors);
 ESPALIER_API std::string to_text(const Tensor& tensor);
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 
-/// The gradient of scalar `loss` with respect to each tensor of `wrt`, as tensors of the same graph.
+/// The gradient of scalar `loss` (a float of rank 0) with respect to each tensor of `wrt`, as tensors of the same graph and
+/// of the types of `wrt`, by reverse mode; zeros where the loss does not depend on one. UserError for a loss that is no scalar,
+/// and where an op on the way has no gradient.
 ESPALIER_API std::vector<Tensor> grad(const Tensor& loss, std::span<const Tensor> wrt);
 
 }  // namespace espalier

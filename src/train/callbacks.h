@@ -28,6 +28,8 @@ class ESPALIER_API ProgressBar : public Callback {
 /// One row per step: step, epoch, rate, values. A resumed run cuts the rows after its checkpoint and goes on.
 class ESPALIER_API CsvLog : public Callback {
  public:
+  /// `names` of the values after step, epoch and rate. The file is written whole at the end of every epoch: UserError where it
+  /// cannot be.
   CsvLog(std::filesystem::path path, std::vector<std::string> names = {"loss"});
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;

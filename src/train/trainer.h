@@ -14,11 +14,11 @@ namespace espalier::train {
 
 /// What callbacks see after each step.
 struct Progress {
-  int64_t step = 0, steps = 0;  ///< of all steps, counted from 1
-  int64_t epoch = 0, batch = 0, batches = 0;
-  std::vector<double> values;  ///< the loss, then the metrics
-  double rate = 0;             ///< learning rate of this step
-  double seconds = 0;          ///< since training began, earlier parts of a resumed run not counted
+  int64_t step = 0, steps = 0;                ///< of all steps, counted from 1
+  int64_t epoch = 0, batch = 0, batches = 0;  ///< epoch and its batch, counted from 0, of `batches` per epoch
+  std::vector<double> values;                 ///< the loss, then the metrics
+  double rate = 0;                            ///< learning rate of this step
+  double seconds = 0;  ///< since training began, earlier parts of a resumed run not counted
   bool end_of_epoch = false;
 };
 
@@ -54,15 +54,18 @@ using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 class ESPALIER_API Trainer {
  public:
-  /// `cells` are all parameters of the model, running statistics included.
+  /// `cells` are all parameters of the model, running statistics included; optimiser and loader must outlive the trainer.
+  /// UserError for negative epochs or steps.
   Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
           TrainerOptions options);
+  /// Callbacks are called in the order in which they were added.
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
   /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
   /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint.
   Ending fit();
   /// The compiled step (compiled now if need be): its plan, its memory.
   Step& step();
+  /// Of the whole training, resumed parts included.
   int64_t total_steps() const;
   int64_t steps_done() const { return done_; }
 
@@ -86,6 +89,7 @@ class ESPALIER_API Trainer {
 
 /// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process.
 ESPALIER_API void interrupt_on_signals();
+/// Did a signal ask to stop?
 ESPALIER_API bool interrupted();
 /// Forget (or, for tests, pretend) an interruption.
 ESPALIER_API void set_interrupted(bool value);
