@@ -95,7 +95,7 @@ bool Writer::only_first(const Value& v) const {
 }
 
 std::string Writer::plain(const Value& v) {
-  if (const std::string known = forms_[v].plain; !known.empty()) return known;
+  if (std::string known = forms_[v].plain; !known.empty()) return known;
   if (only_first(v)) {
     attr(node("Transpose", {forms_[v].first}, v), "perm", to_last_perm(v.rank()));
   } else if (ir::constant_value(v)) {
@@ -107,7 +107,7 @@ std::string Writer::plain(const Value& v) {
 }
 
 std::string Writer::first(const Value& v) {
-  if (const std::string known = forms_[v].first; !known.empty()) return known;
+  if (std::string known = forms_[v].first; !known.empty()) return known;
   if (ir::constant_value(v)) write_constant(v, true);
   else attr(node("Transpose", {plain(v)}, v, true), "perm", to_first_perm(v.rank()));
   return forms_[v].first;

@@ -33,7 +33,7 @@ Value likelihood_loss(Use& u, const Value& log_p) {
   const Value picked = reshaped(op::gather_along(log_p, reshaped(index, column), 1), target.dims());
   const Value none = op::zeros_like(picked);
   const Value share = op::select(counts, weight ? op::gather(weight, index, 0) : op::ones_like(picked), none);
-  const Value loss = op::select(counts, op::neg(op::mul(picked, share)), none);
+  Value loss = op::select(counts, op::neg(op::mul(picked, share)), none);
   if (reduction == "none") return loss;
   if (reduction != "mean" && reduction != "sum")
     u.fail("reduction is not supported", reduction, "none mean sum");

@@ -65,7 +65,7 @@ Results read_mod(Use& u) {
   if (!c_like && is_float(u.dtype(0)))
     u.fail("fmod=0 takes no floats", u.held(0).value.type().text(), "fmod=1 or integers");
   return elementwise(u, [&](const Values& x) {
-    const Value r = op::rem(x[0], x[1]);
+    Value r = op::rem(x[0], x[1]);
     if (c_like) return r;
     const Value zero = op::zeros_like(r);
     const Value off = op::logical_and(op::ne(r, zero), op::ne(op::lt(r, zero), op::lt(x[1], zero)));
@@ -108,7 +108,7 @@ Results read_cast(Use& u) {
 }
 
 Results read_cast_like(Use& u) {
-  const Held x = u.tensor(0);
+  const Held& x = u.tensor(0);
   const Dtype to = u.dtype(1);
   return {elementwise(std::span(&x, 1), [&](const Values& v) { return op::cast(v[0], to); })};
 }

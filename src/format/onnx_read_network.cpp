@@ -316,7 +316,7 @@ Results read_matmul(Use& u) { return {held(matmul(u, u.value(0), u.value(1)))}; 
 
 Results read_matmul_integer(Use& u) {
   const auto wide = [&](size_t i, size_t zero, bool per_row) {
-    const Value x = op::cast(u.value(i), Dtype::i32);
+    Value x = op::cast(u.value(i), Dtype::i32);
     if (!u.has(zero)) return x;
     Value z = op::cast(u.value(zero), Dtype::i32);
     if (per_row && z.rank() == 1 && z.type().elements() > 1) z = reshaped(z, {z.dims()[0], 1});

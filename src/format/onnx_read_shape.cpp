@@ -264,7 +264,7 @@ Value from_either_end(const Value& i, int64_t n) {
 
 /// The same of an operand, which is itself where it is known to hold no negative number.
 Value wrapped(const Use& u, size_t input, const Dim& dim) {
-  const Value i = u.value(input);
+  Value i = u.value(input);
   if (const Array* a = ir::constant_value(i)) {
     bool negative = false;
     for (int64_t k = 0; k < a->size(); ++k) negative = negative || a->at(k) < 0;

@@ -106,7 +106,7 @@ Value reshaped(const Value& x, const Dims& dims) {
 }
 
 Value transposed(const Value& x, const Ints& perm) {
-  const Value made = op::transpose(x, perm);  // checks perm
+  Value made = op::transpose(x, perm);  // checks perm
   if (made == x) return x;
   if (ir::constant_value(x)) return moved_constant(made);
   if (moves_only_ones(x.dims(), perm)) return reshaped(x, made.dims());

@@ -246,9 +246,9 @@ ConvShape checked_shape(const InferCtx& c, const ConvAttrs& at, Dim batch, int64
 ConvShape conv_shape(const InferCtx& c, const ConvAttrs& at) {
   check_conv_operands(c, at, false);
   const Type &x = c.in[0], &w = c.in[1];
-  const ConvShape s = checked_shape(c, at, x.dims[0], static_dim(c, x.dims.back(), "the number of channels"),
-                                    static_dim(c, w.dims[0], "the number of filters"), spatial_dims(c, x),
-                                    spatial_dims(c, w), nullptr);
+  ConvShape s = checked_shape(c, at, x.dims[0], static_dim(c, x.dims.back(), "the number of channels"),
+                              static_dim(c, w.dims[0], "the number of filters"), spatial_dims(c, x),
+                              spatial_dims(c, w), nullptr);
   if (w.dims.back() != Dim(s.channels / s.groups))
     c.fail("the weights' last dim is not channels / groups", std::to_string(s.channels / s.groups),
            w.dims.back().text());
@@ -260,7 +260,7 @@ ConvShape data_grad_shape(const InferCtx& c, const ConvAttrs& at) {
   check_conv_operands(c, at, true);
   const Type &dy = c.in[0], &w = c.in[1];
   const std::vector<int64_t> out = spatial_dims(c, dy);
-  const ConvShape s =
+  ConvShape s =
       checked_shape(c, at, dy.dims[0], static_dim(c, w.dims.back(), "the number of channels") * at.groups,
                     static_dim(c, w.dims[0], "the number of filters"), at.spatial, spatial_dims(c, w), &out);
   if (dy.dims.back() != Dim(s.filters))

@@ -286,7 +286,7 @@ std::vector<Type> infer_while(const InferCtx& c) {
   check_body(c, "body", at.body, c.in);
   if (const std::vector<Type> out = output_types(*at.condition); out != std::vector{Type{Dtype::boolean, {}}})
     c.fail("the condition does not give a bool scalar", "bool[]", types_text(out));
-  const std::vector<Type> carried(c.in.begin(), c.in.begin() + at.carries);
+  std::vector<Type> carried(c.in.begin(), c.in.begin() + at.carries);
   if (const std::vector<Type> out = output_types(*at.body); out != carried)
     c.fail("the body does not give the carries", types_text(carried), types_text(out));
   return carried;

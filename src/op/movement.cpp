@@ -543,7 +543,7 @@ Value dim_size(Value x, Ints axes, Dtype dtype) {
   const bool bound = std::all_of(axes.begin(), axes.end(), [&](int64_t k) {
     return k >= 0 && k < x.rank() && x.dims()[at(k)].is_static();
   });
-  const Value size = make(dim_size_op, {x}, DimSizeAttrs{axes, dtype});
+  Value size = make(dim_size_op, {x}, DimSizeAttrs{axes, dtype});
   if (!bound) return size;
   const int64_t n = ir::count(pick(x.dims(), axes)).value();
   return ir::constant(Array::of<int64_t>({}, {n}).cast(dtype));

@@ -195,7 +195,8 @@ std::vector<Value> expand_normalised(const Node& n, const NormView& view) {
 std::vector<Value> normalised_grad(const GradCtx& c, const NormView& view) {
   const Value &x = c.in(0), dy = widened(c.dout[0]);
   const std::vector<int64_t> last{x.rank() - 1}, leading = axes_without(x.rank(), last);
-  const auto [d, r] = centre(x, view, c.node.attrs<NormAttrs>().eps);
+  const Centred centred = centre(x, view, c.node.attrs<NormAttrs>().eps);
+  const Value &d = centred.d, &r = centred.r;
   const auto back = [&](const Value& v) { return unreduce(v, d, view.axes); };
   std::vector<Value> grads(3);
   if (c.needed[0]) {

@@ -57,7 +57,7 @@ class Blocker {
   /// The channels-last form of an old value.
   Value plain(const Value& old) {
     if (const Value* v = plain_.find(old)) return *v;
-    const Value made = kernel::from_blocked(blocked_.at(old).value);
+    Value made = kernel::from_blocked(blocked_.at(old).value);
     plain_.set(old, made);
     return made;
   }
@@ -69,7 +69,7 @@ class Blocker {
     if (const auto it = blocked_.find(old); it != blocked_.end() && it->second.block == block)
       return it->second.value;
     if (&old->op() == &op::broadcast_to_op)
-      if (const Value made = blocked_broadcast(old, block)) return made;
+      if (Value made = blocked_broadcast(old, block)) return made;
     return kernel::to_blocked(plain(old), block);
   }
 

@@ -22,7 +22,7 @@ Extracted extract(const std::vector<const Node*>& members, const std::vector<Val
   const auto operand = [&](const Value& v) -> Value {
     if (const Value* made = inside.find(v)) return *made;
     if (const ir::Array* a = ir::constant_value(v); a && a->rank() == 0) return v;
-    const Value in = ir::new_input("x" + std::to_string(out.operands.size()), v.type());
+    Value in = ir::new_input("x" + std::to_string(out.operands.size()), v.type());
     out.operands.push_back(v);
     body.inputs.push_back(in);
     inside.set(v, in);

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 #include <immintrin.h>
-#include <time.h>
 
 #include <algorithm>
+#include <ctime>
 #include <map>
 #include <mutex>
 #include <vector>

@@ -28,7 +28,7 @@ struct ProgramCache::Impl {
     const std::lock_guard lock(mutex);
     auto [from, to] = by_hash.equal_range(hash);
     for (; from != to; ++from) {
-      const std::shared_ptr<Entry> e = *from->second;
+      std::shared_ptr<Entry> e = *from->second;
       if (e->options != key || !ir::same_structure(e->graph, graph)) continue;
       entries.splice(entries.begin(), entries, from->second);
       return e;

@@ -26,6 +26,7 @@ struct Key {
   std::string layout, type;
   size_t hash;
   int64_t bytes;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 takes the zero of the defaulted order for a pointer
   auto operator<=>(const Key&) const = default;
 };
 

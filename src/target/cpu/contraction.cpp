@@ -213,7 +213,7 @@ class Matcher {
     auto& s = std::get<ConvSpec>(call_.spec);
     const Node* transpose = uses_.only(reshape.value());
     if (!transpose && reshape.value() == body_.outputs[0].value) decline("reshaped result");
-    const Value blocked = transpose ? transpose->value() : Value();
+    Value blocked = transpose ? transpose->value() : Value();
     if (!blocked || !(kernel::match_to_blocked(blocked) == at)) decline("result in an unknown layout");
     (s.kind == ConvKind::data_grad ? s.x_layout : s.y_layout) = Layout::blocked;
     s.block = blocked.dims().back().value();

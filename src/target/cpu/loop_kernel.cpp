@@ -86,7 +86,7 @@ std::unique_ptr<Kernel> make_loop_kernel(const ir::Graph& body, const kernel::Lo
   std::erase_if(compiled, [](const CompiledKernel& k) { return k.fn == nullptr || k.chunks == 0; });
   if (compiled.empty()) return std::make_unique<Nothing>();
   std::vector<InPlace> in_place = shared_buffers(lowered, inputs, outputs);
-  if (compiled.size() == 1 && lowered.buffers.size() == static_cast<size_t>(inputs + outputs))
+  if (compiled.size() == 1 && lowered.buffers.size() == body.inputs.size() + body.outputs.size())
     return std::make_unique<OneNest>(std::move(compiled[0]), std::move(in_place));
   return std::make_unique<SeveralNests>(std::move(compiled), lowered, inputs + outputs, std::move(in_place));
 }

@@ -84,7 +84,7 @@ class NestEmitter {
     const auto digit = [&](int64_t radix, bool last) {
       if (radix == 1) return number(0);
       if (last) return unit;
-      const Val d = w_.binary("urem", unit, number(radix));
+      Val d = w_.binary("urem", unit, number(radix));
       unit = w_.binary("udiv", unit, number(radix));
       return d;
     };

@@ -213,7 +213,7 @@ Val StageEmitter::affine(const Affine& a, int row, int vector) {
 
 /// An affine index: a scalar, or one per lane where it moves along the vector; i32 lanes unless `wide`.
 Val StageEmitter::index_value(const Affine& a, int row, int vector, bool wide) {
-  const Val base = affine(a, row, vector);
+  Val base = affine(a, row, vector);
   if (!moves(a)) return base;
   const IrType element = wide ? ir_i64 : ir_i32;
   const Val first = wide ? base : w_.convert("trunc", base, ir_i32);

@@ -49,7 +49,8 @@ Val ScalarOps::from_memory(const Val& x, Dtype d) {
 /// The 16 bits of bfloat16, to nearest even; NaN stays a quiet NaN.
 Val ScalarOps::round_bf16(const Val& x) {
   if (features_.avx512_bf16 && x.type.lanes == 16) {
-    const Val y = w_.fresh({'i', 16, 16}), z = w_.fresh({'i', 16, 16});
+    const Val y = w_.fresh({'i', 16, 16});
+    Val z = w_.fresh({'i', 16, 16});
     const std::string type = "<16 x bfloat>";
     w_.declare("declare " + type + " @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float>)");
     w_.raw(y.name + " = call " + type + " @llvm.x86.avx512bf16.cvtneps2bf16.512(<16 x float> " + x.name +
