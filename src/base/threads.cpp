@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <exception>
 #include <fstream>
 #include <mutex>
@@ -102,6 +103,13 @@ void set_threads(int count) {
   threads_in_use.store(count, std::memory_order_relaxed);
 }
 
+void leave_signals_to_others() {
+  sigset_t set;
+  sigfillset(&set);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&set, own);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 PoolScope::PoolScope(bool parallel) : alone_(!parallel && !inside_pool) {
   if (inside_pool) return;
   set_team_of_libraries(parallel ? pool_threads() : 1);
@@ -136,7 +144,14 @@ struct Job {
 
 void run_in_team(int threads, Job& job) {
 #pragma omp parallel num_threads(threads)
-  job.work();
+  {
+    static thread_local bool signals_left = false;
+    if (!signals_left && omp_get_thread_num() > 0) {
+      leave_signals_to_others();
+      signals_left = true;
+    }
+    job.work();
+  }
 }
 
 #else
@@ -161,6 +176,7 @@ class Team {
 
  private:
   void serve(int me) {
+    leave_signals_to_others();
     int64_t seen = 0;
     std::unique_lock lock(mutex_);
     for (;;) {

@@ -15,6 +15,10 @@ int pool_threads();
 /// Use `count` threads from now on (1 <= count <= 1024, else UserError).
 void set_threads(int count);
 
+/// From now on this thread takes no signals that are sent to the process (those of its own faults it takes): every thread that
+/// Espalier starts, or whose work in the pool it is, says so. A handler may then rely on running on a thread of the program's own.
+void leave_signals_to_others();
+
 /// A task over the indices 0..chunks-1: called once per index, from any pool thread.
 using ChunkFn = void (*)(void* context, int64_t chunk);
 

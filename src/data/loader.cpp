@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "base/threads.h"
 
 namespace espalier::data {
 
@@ -173,7 +174,11 @@ struct DataLoader::Ring {
   void start() {
     stop = false;
     try {
-      for (int i = 0; i < options.workers; ++i) workers.emplace_back([this] { run_worker(); });
+      for (int i = 0; i < options.workers; ++i)
+        workers.emplace_back([this] {
+          leave_signals_to_others();
+          run_worker();
+        });
     } catch (const std::system_error& e) {
       join();
       throw UserError({"DataLoader, workers", "no thread can be started", e.what(), ""});

@@ -23,6 +23,30 @@ void on_signal(int signal) {
   interrupt_flag = 1;
 }
 
+/// A stack of its own for this thread's signal handlers. oneDNN's matrix kernels use the stack pointer as one more register that
+/// points into their heap buffers: a handler that ran there would overwrite the heap. (The pool's other threads take no signals.)
+class SignalStack {
+ public:
+  SignalStack() {
+    stack_t now{};
+    if (sigaltstack(nullptr, &now) != 0 || !(now.ss_flags & SS_DISABLE)) return;  // there is one
+    memory_.resize(1 << 16);
+    now = {.ss_sp = memory_.data(), .ss_flags = 0, .ss_size = memory_.size()};
+    sigaltstack(&now, nullptr);
+  }
+  SignalStack(const SignalStack&) = delete;
+  SignalStack& operator=(const SignalStack&) = delete;
+  ~SignalStack() {
+    const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    if (!memory_.empty()) sigaltstack(&none, nullptr);
+  }
+
+ private:
+  std::vector<char> memory_;
+};
+
+void give_signals_a_stack() { static thread_local SignalStack stack; }
+
 CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Field>& fields) {
   CompileOptions c;
   c.precision = o.precision;
@@ -53,8 +77,12 @@ std::string fact(const std::map<std::string, std::string>& facts, const std::str
 }  // namespace
 
 void interrupt_on_signals() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  give_signals_a_stack();
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_ONSTACK | SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
 }
 bool interrupted() { return interrupt_flag != 0; }
 void set_interrupted(bool value) { interrupt_flag = value ? 1 : 0; }
@@ -165,6 +193,7 @@ void Trainer::check_finite(const Progress& p) const {
 }
 
 Ending Trainer::fit() {
+  give_signals_a_stack();
   try_resume();
   stop_ = false;
   const int64_t start = now_ns();

@@ -87,7 +87,8 @@ class ESPALIER_API Trainer {
   bool stop_ = false;
 };
 
-/// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process.
+/// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process. To be called on the thread that
+/// computes later: its handlers run on a stack of their own from now on (a trainer sees to that for the thread of its fit()).
 ESPALIER_API void interrupt_on_signals();
 /// Did a signal ask to stop?
 ESPALIER_API bool interrupted();

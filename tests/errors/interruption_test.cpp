@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <limits>
+#include <thread>
 
 #include "base/file.h"
 #include "data/png.h"
@@ -82,6 +83,31 @@ TEST(Killed, GoesOnFromTheLastCheckpointToTheSameBits) {
 TEST(Interrupted, EndsWithACheckpointAndGoesOnToTheSameBits) {
   expect_same_bits_after(SIGINT, std::vector<int>{8}, 0);
   expect_same_bits_after(SIGTERM, std::vector<int>{8}, 0);
+}
+
+TEST(Interrupted, HandlersHaveAStackOfTheirOwnWhereverStepsAreComputed) {
+  const auto has_stack = [] {
+    stack_t s{};
+    return sigaltstack(nullptr, &s) == 0 && !(s.ss_flags & SS_DISABLE);
+  };
+  std::thread([&] {
+    bool inside = false;
+    SmallTraining run({.steps = 1});
+    run.trainer().add(std::make_shared<AtStep>(1, [&] { inside = has_stack(); }));
+    run.fit();
+    EXPECT_TRUE(inside);
+  }).join();
+  std::thread([&] {
+    struct sigaction before {
+    }, after{};
+    sigaction(SIGINT, nullptr, &before);
+    interrupt_on_signals();
+    EXPECT_TRUE(has_stack());
+    for (const int signal : {SIGTERM, SIGINT}) {
+      sigaction(signal, &before, &after);
+      EXPECT_TRUE(after.sa_flags & SA_ONSTACK);
+    }
+  }).join();
 }
 
 TEST(FullDisk, ACheckpointIsWholeOrTheOldOne) {

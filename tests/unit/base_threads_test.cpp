@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <csignal>
+#include <latch>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace espalier {
@@ -33,6 +36,25 @@ TEST(PoolThreads, ThrowsTheFirstExceptionByChunkAfterAllEnded) {
     EXPECT_STREQ(error.what(), "chunk 3");
   }
   EXPECT_EQ(calls.load(), 16);
+}
+
+TEST(PoolThreads, TakeNoSignalsOfTheProcess) {
+  const int before = pool_threads();
+  set_threads(2);
+  std::latch both(2);  // so that each thread has one chunk
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> workers = 0;
+  parallel_for(2, [&](int64_t) {
+    both.arrive_and_wait();
+    sigset_t blocked;
+    pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    const bool worker = std::this_thread::get_id() != caller;
+    workers += worker;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) EXPECT_EQ(sigismember(&blocked, signal), worker);
+    EXPECT_EQ(sigismember(&blocked, SIGSEGV), 0) << "a fault must still be reported";
+  });
+  EXPECT_EQ(workers, 1);
+  set_threads(before);
 }
 
 }  // namespace

@@ -1,0 +1,352 @@
+// The command line as real processes: help, JSON, exit codes, bad input, full disks, signals.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "format/numpy.h"
+#include "format/onnx.h"
+#include "nn/layers.h"
+#include "op/contraction.h"
+#include "op/elementwise.h"
+#include "support/tool.h"
+#include "tensor/compile.h"
+
+namespace espalier::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr int usage = 2, input = 3, machine = 4, interrupted = 130;
+
+const std::vector<std::string> commands{"devices", "train",   "optimise", "run",
+                                        "bench",   "inspect", "profile",  "demo"};
+
+std::string in_quotes(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
+
+size_t files_in(const std::filesystem::path& folder) {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+/// A folder with a model of one layer of 64 to 256 (64 KiB of weights) and a fitting input.
+class CommandLine : public testing::Test {
+ protected:
+  void SetUp() override {
+    nn::Init init(1);
+    nn::Linear layer(64, 256, init);
+    (void)parameters_of(layer);
+    CompileOptions names;
+    names.argument_names = {"x"};
+    names.result_names = {"y"};
+    const Model model =
+        Model::traced([&](const std::vector<Tensor>& in) { return std::vector<Tensor>{layer(in[0])}; },
+                      std::array{ir::Type{Dtype::f32, {ir::Dim::symbol("batch"), 64}}}, names);
+    format::save_onnx(model_, model.frozen());
+    format::save_npy(x_, Tensor::randn({5, 64}, 1).array());
+    std::filesystem::create_directory(folder_ / "full");
+  }
+  std::string run_arguments(const std::string& rest) const {
+    return "run " + in_quotes(model_) + " --output " + in_quotes(folder_ / "results") + " " + rest;
+  }
+  /// A call that fails with this code, says all of `parts` on standard error and nothing on standard output.
+  static void expect_error(const std::string& arguments, int code, const std::vector<std::string>& parts,
+                           const std::string& before = "") {
+    const ToolCall c = call_tool(arguments, before);
+    EXPECT_EQ(c.code, code) << arguments << "\n" << c.err;
+    EXPECT_EQ(c.out, "") << arguments;
+    for (const std::string& part : parts) EXPECT_THAT(c.err, HasSubstr(part)) << arguments;
+  }
+
+  TemporaryFolder folder_;
+  std::filesystem::path model_ = folder_ / "model.onnx", x_ = folder_ / "x.npy";
+};
+
+TEST_F(CommandLine, EveryCommandHasHelpWithExamplesAndJson) {
+  const ToolCall all = call_tool("--help");
+  EXPECT_EQ(all.code, 0);
+  EXPECT_THAT(all.out, HasSubstr("Exit codes"));
+  for (const std::string& name : commands) {
+    EXPECT_THAT(all.out, HasSubstr(name));
+    const ToolCall c = call_tool(name + " --help");
+    EXPECT_EQ(c.code, 0);
+    EXPECT_THAT(c.out, AllOf(HasSubstr("Example"), HasSubstr("espalier " + name))) << name;
+    if (name != "demo") EXPECT_THAT(c.out, HasSubstr("--json")) << name;
+  }
+}
+
+TEST_F(CommandLine, JsonIsOneObjectOnStandardOutput) {
+  const std::string m = in_quotes(model_);
+  const auto json = [](const std::string& arguments) {
+    const ToolCall c = call_tool(arguments + " --json");
+    EXPECT_EQ(c.code, 0) << arguments << "\n" << c.err;
+    return c.json();
+  };
+  EXPECT_TRUE(json("devices").contains("cpu"));
+  EXPECT_EQ(json("inspect " + m)["inputs"]["x"], "f32[batch,64]");
+  EXPECT_TRUE(json("inspect " + m + " --graph --passes --plan --time").contains("plan"));
+  EXPECT_EQ(json("inspect --list-passes")["passes"][0]["name"], "simplify");
+  EXPECT_TRUE(json("optimise " + m + " -o " + in_quotes(folder_ / "o.onnx")).contains("kernels"));
+  EXPECT_EQ(json(run_arguments("--input x=" + in_quotes(x_)))["outputs"][0]["type"], "f32[5,256]");
+  const nlohmann::json bench = json("bench --net linear --seconds 0.01");
+  for (const char* key : {"median_ms", "p10_ms", "p90_ms", "first_ms", "peak_bytes", "planned_bytes", "gflop",
+                          "fraction_of_ceiling"})
+    EXPECT_TRUE(bench.contains(key)) << key;
+  EXPECT_TRUE(json("profile --net linear --runs 1").contains("steps"));
+  EXPECT_EQ(json("train --net linear --data fake --fake-size 32 --batch 8")["steps"], 4);
+}
+
+TEST_F(CommandLine, AWrongCallIsCode2) {
+  const std::string m = in_quotes(model_), x = in_quotes(x_);
+  expect_error("", usage, {"subcommand"});
+  expect_error("explode", usage, {"explode", "train optimise"});
+  expect_error("inspect " + m + " --nope", usage, {"--nope"});
+  expect_error("inspect", usage, {"MODEL"});
+  expect_error("bench --net resnet19", usage, {"resnet19", "resnet18", "unet-r18"});
+  expect_error("bench", usage, {"--net or MODEL", "none"});
+  expect_error("bench " + m + " --net mlp", usage, {"both"});
+  expect_error("bench " + m + " --train", usage, {"--train"});
+  expect_error("bench --net linear --seconds -1", usage, {"--seconds"});
+  expect_error("bench --net linear --batch 0", usage, {"--batch"});
+  expect_error("bench --net linear --threads 0", usage, {"--threads"});
+  expect_error("bench --net linear --precision f33", usage, {"f33", "bf16"});
+  expect_error("bench --net linear --target gpu", usage, {"gpu", "reference"});
+  expect_error("train --net nope", usage, {"nope", "lenet"});
+  expect_error("train --net resnet18 --data fashion-mnist", usage, {"--net", "lenet"});
+  expect_error("train --data tarot", usage, {"tarot", "fashion-mnist"});
+  expect_error("inspect " + m + " --dims x=1,,64", usage, {"--dims", "1,,64"});
+  expect_error(run_arguments("--input " + x), usage, {"--input", "NAME=FILE.npy"});
+  expect_error(run_arguments("--input z=" + x), usage, {"names no input", "z", "x"});
+  expect_error(run_arguments("--input x=" + x + " --input x=" + x), usage, {"twice"});
+  expect_error(run_arguments(""), usage, {"--input"});
+}
+
+TEST_F(CommandLine, PassesAreNamedDisabledAndStoppedAfter) {
+  const std::string m = in_quotes(model_);
+  const std::vector<std::string> options{"inspect " + m + " --stop-after", "inspect " + m + " --disable",
+                                         "optimise " + m + " -o none --disable",
+                                         "bench --net linear --disable"};
+  for (const std::string& option : options)
+    expect_error(option + " fuse_lops", usage, {"fuse_lops", "fold_batch_norm", "fuse_loops"});
+  const ToolCall stopped = call_tool("inspect " + m + " --stop-after expand_composites");
+  EXPECT_THAT(stopped.out, AllOf(HasSubstr("graph"), testing::Not(HasSubstr("fusion"))));
+  EXPECT_THAT(call_tool("inspect " + m + " --stop-after fuse_loops").out, HasSubstr("fusion"));
+  EXPECT_THAT(call_tool("inspect " + m + " --passes").out, HasSubstr("# after fuse_contractions"));
+  const nlohmann::json passes =
+      call_tool("inspect " + m +
+                " --time --no-verify --disable fuse_contractions --disable fuse_loops --json")
+          .json()["passes"];
+  ASSERT_EQ(passes.size(), 12u);
+  EXPECT_EQ(passes[0]["name"], "simplify");
+  EXPECT_GE(passes[0]["ms"].get<double>(), 0);
+  EXPECT_EQ(passes[10]["outcome"], "disabled");
+  const ToolCall table = call_tool("inspect " + m + " --time --disable fuse_loops");
+  EXPECT_THAT(table.out, AllOf(HasSubstr("all passes"), HasSubstr("disabled")));
+  const ToolCall plain = call_tool(run_arguments("--input x=" + in_quotes(x_)));
+  const std::string y = read_file(folder_ / "results/y.npy");
+  EXPECT_EQ(call_tool(run_arguments("--exact --disable fuse_loops --disable fuse_contractions --input x=" +
+                                    in_quotes(x_)))
+                .code,
+            0);
+  EXPECT_EQ(read_file(folder_ / "results/y.npy").size(), y.size());
+}
+
+TEST_F(CommandLine, BadModelsAreCode3) {
+  const std::string whole = read_file(model_);
+  const std::filesystem::path cut = folder_ / "cut.onnx";
+  for (const size_t keep : {size_t{0}, size_t{1}, size_t{20}, whole.size() / 2, whole.size() - 1}) {
+    write_file(cut, whole.substr(0, keep));
+    for (const char* command : {"inspect ", "bench --seconds 0.01 "})
+      expect_error(command + in_quotes(cut), input, {"cut.onnx"});
+    expect_error("optimise " + in_quotes(cut) + " -o " + in_quotes(folder_ / "out.onnx"), input,
+                 {"cut.onnx"});
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "out.onnx"));
+  }
+  expect_error("inspect " + in_quotes(folder_ / "none.onnx"), input, {"none.onnx", "No such file"});
+  expect_error("inspect " + in_quotes(folder_.path()), input, {folder_.path().string()});
+  expect_error("inspect " + in_quotes(model_) + " --dims x=5,65", input, {"do not fit", "5,65"});
+  expect_error("train --folder " + in_quotes(folder_.path()), input, {folder_.path().string()});
+}
+
+TEST_F(CommandLine, BadArraysAreCode3) {
+  const auto try_array = [&](const Tensor& t, const std::vector<std::string>& parts) {
+    format::save_npy(folder_ / "bad.npy", t.array());
+    expect_error(run_arguments("--input x=" + in_quotes(folder_ / "bad.npy")), input, parts);
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "results")) << "something was written";
+  };
+  try_array(Tensor::ones({5, 65}), {"x", "65", "64"});
+  try_array(Tensor::ones({64}), {"x", "[64]"});
+  try_array(Tensor::ones({1, 5, 64}), {"x", "[1,5,64]"});
+  try_array(Tensor::ones({5, 64}).cast(Dtype::f64), {"x", "f64", "f32"});
+  const std::string whole = read_file(x_);
+  for (const size_t keep : {size_t{0}, size_t{9}, size_t{60}, whole.size() - 1}) {
+    write_file(folder_ / "cut.npy", whole.substr(0, keep));
+    expect_error(run_arguments("--input x=" + in_quotes(folder_ / "cut.npy")), input, {"cut.npy"});
+  }
+  expect_error(run_arguments("--input x=" + in_quotes(folder_ / "none.npy")), input, {"none.npy"});
+}
+
+TEST_F(CommandLine, WhatCannotBeWrittenIsCode4) {
+  const std::string m = in_quotes(model_), under_a_file = in_quotes(x_ / "sub");
+  expect_error("run " + m + " --input x=" + in_quotes(x_) + " --output " + under_a_file, machine,
+               {"x.npy/sub"});
+  expect_error("optimise " + m + " -o " + under_a_file, machine, {"x.npy/sub"});
+  expect_error("profile --net linear --runs 1 --trace " + under_a_file + " >/dev/null", machine,
+               {"x.npy/sub"});
+  expect_error("train --net linear --data fake --fake-size 32 --batch 8 --log " + under_a_file, machine,
+               {"x.npy/sub"});
+  expect_error("inspect " + m + " >/dev/full", machine, {"standard output"});
+  expect_error("devices --json >/dev/full", machine, {"standard output"});
+}
+
+TEST_F(CommandLine, AFullDiskLeavesNothingHalfWritten) {
+  // no file beyond 4 KiB (dash counts in half KiB), and a write beyond it fails instead of ending the process
+  const std::string full = "trap '' XFSZ; ulimit -f 8;";
+  const std::filesystem::path out = folder_ / "full";
+  const std::string m = in_quotes(model_), no_space = "File too large";
+  expect_error("optimise " + m + " -o " + in_quotes(out / "a.onnx"), machine, {"a.onnx", no_space}, full);
+  expect_error("run " + m + " --input x=" + in_quotes(x_) + " --output " + in_quotes(out), machine,
+               {"y.npy", no_space}, full);
+  const std::string train = "train --net mlp-fraud --data fake --fake-size 32 --batch 8 ";
+  ToolCall c = call_tool(train + "--checkpoint " + in_quotes(out / "c.safetensors"), full);
+  EXPECT_EQ(c.code, machine) << c.err;
+  EXPECT_THAT(c.err, AllOf(HasSubstr("c.safetensors"), HasSubstr(no_space)));
+  c = call_tool(train + "-o " + in_quotes(out / "m.onnx"), full);
+  EXPECT_EQ(c.code, machine) << c.err;
+  EXPECT_THAT(c.err, AllOf(HasSubstr("m.onnx"), HasSubstr(no_space)));
+  EXPECT_EQ(files_in(out), 0u) << "something was left";
+  // a file that was there before stays as it was
+  std::filesystem::copy_file(model_, out / "old.onnx");
+  expect_error("optimise " + m + " -o " + in_quotes(out / "old.onnx"), machine, {"old.onnx"}, full);
+  EXPECT_EQ(read_file(out / "old.onnx"), read_file(model_));
+  EXPECT_EQ(files_in(out), 1u);
+}
+
+TEST_F(CommandLine, AnObjectCacheThatIsFullOrUselessIsNoError) {
+  const std::string arguments = "bench --net mlp-fraud --train --seconds 0.01 --json";
+  for (const std::string& before :
+       {"export ESPALIER_CACHE_DIR=" + in_quotes(folder_ / "cache") + "; trap '' XFSZ; ulimit -f 1;",
+        "export ESPALIER_CACHE_DIR=" + in_quotes(x_ / "cache") + ";",
+        std::string("export ESPALIER_CACHE_DIR=/proc/none;")}) {
+    const ToolCall c = call_tool(arguments, before);
+    EXPECT_EQ(c.code, 0) << before << c.err;
+    EXPECT_TRUE(c.json().contains("median_ms"));
+  }
+}
+
+/// A convolution over pictures of any size, as another tool would save it: saved for 200 x 201, then those dims' numbers
+/// replaced by names of as many bytes.
+void save_symbolic_picture_model(const std::filesystem::path& path) {
+  const ir::Value x = ir::new_input("x", {Dtype::f32, {1, 200, 201, 2}});
+  const ir::Array ones = Tensor::ones({2, 3, 3, 2}).array();
+  op::ConvAttrs a = op::plain_conv(2, Dtype::f32);
+  a.pad_low = a.pad_high = {1, 1};
+  const ir::Value y = op::relu(op::conv(x, ir::constant(ones), a));
+  format::save_onnx(path,
+                    {.name = "pictures", .inputs = {x}, .outputs = {{"y", y}}, .state = {}, .info = {}});
+  std::string bytes = read_file(path);
+  for (const auto& [number, name] : {std::pair{"\x0a\x03\x08\xc8\x01", "\x0a\x03\x12\x01h"},
+                                     std::pair{"\x0a\x03\x08\xc9\x01", "\x0a\x03\x12\x01w"}}) {
+    int count = 0;
+    for (size_t at = 0; (at = bytes.find(number, at)) != std::string::npos; ++count)
+      bytes.replace(at, 5, name);
+    ASSERT_GE(count, 2) << "input and output";
+  }
+  write_file(path, bytes);
+}
+
+TEST_F(CommandLine, SymbolicPicturesTakeTheDimsOfTheGivenInput) {
+  const std::filesystem::path model = folder_ / "pictures.onnx";
+  save_symbolic_picture_model(model);
+  for (const std::vector<int64_t>& size : {std::vector<int64_t>{1, 12, 10, 2}, {1, 5, 33, 2}}) {
+    format::save_npy(folder_ / "p.npy", Tensor::ones(size).array());
+    const ToolCall c = call_tool("run " + in_quotes(model) + " --input x=" + in_quotes(folder_ / "p.npy") +
+                                 " --output " + in_quotes(folder_ / "results"));
+    EXPECT_EQ(c.code, 0) << c.err;
+    const ir::Array y = format::load_npy(folder_ / "results/y.npy");
+    EXPECT_EQ(y.dims(), size);
+    EXPECT_EQ(y.at(0), 8) << "four taps of two channels in the corner";
+  }
+  const ToolCall bench = call_tool("bench " + in_quotes(model) + " --dims x=1,16,24,2 --seconds 0.01 --json");
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  const ToolCall inspect = call_tool("inspect " + in_quotes(model) + " --dims x=1,16,24,2 --json");
+  EXPECT_EQ(inspect.json()["outputs"]["y"], "f32[1,16,24,2]");
+}
+
+/// A training of about a dozen short epochs with a checkpoint after each.
+class TrainProcess {
+ public:
+  explicit TrainProcess(const std::filesystem::path& folder) : folder_(folder) {}
+  std::vector<std::string> words() const {
+    return {"train",
+            "--net",
+            "mlp",
+            "--data",
+            "fake",
+            "--fake-size",
+            "128",
+            "--batch",
+            "32",
+            "--epochs",
+            "12",
+            "--checkpoint",
+            (folder_ / "c").string(),
+            "-o",
+            (folder_ / "m.onnx").string()};
+  }
+  ToolCall to_the_end() const {
+    std::string line;
+    for (const std::string& w : words()) line += in_quotes(w) + " ";
+    return call_tool(line);
+  }
+  /// Start it, send `signal` once there is a checkpoint, and wait: the exit code, 128 + signal where one ended it.
+  int signalled(int signal) const {
+    std::vector<std::string> all = words();
+    all.insert(all.begin(), ESPALIER_TOOL);
+    std::vector<char*> argv;
+    for (std::string& w : all) argv.push_back(w.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
+    pid_t child = 0;
+    EXPECT_EQ(::posix_spawn(&child, argv[0], &actions, nullptr, argv.data(), environ), 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    int status = 0;
+    while (!std::filesystem::exists(folder_ / "c") && ::waitpid(child, &status, WNOHANG) == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::kill(child, signal);
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  std::string model() const { return read_file(folder_ / "m.onnx"); }
+  bool has_model() const { return std::filesystem::exists(folder_ / "m.onnx"); }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+TEST(CommandLineTraining, InterruptedOrKilledItGoesOnToTheSameBits) {
+  const TemporaryFolder undisturbed;
+  const TrainProcess whole(undisturbed.path());
+  const ToolCall end = whole.to_the_end();
+  ASSERT_EQ(end.code, 0) << end.err;
+  for (const auto& [signal, code] : std::vector<std::pair<int, int>>{
+           {SIGINT, interrupted}, {SIGTERM, interrupted}, {SIGKILL, 128 + SIGKILL}}) {
+    const TemporaryFolder folder;
+    const TrainProcess run(folder.path());
+    EXPECT_EQ(run.signalled(signal), code);
+    EXPECT_FALSE(run.has_model()) << "it had ended before the signal";
+    const ToolCall rest = run.to_the_end();
+    EXPECT_EQ(rest.code, 0) << rest.err;
+    EXPECT_TRUE(run.model() == whole.model()) << "other bits after signal " << signal;
+  }
+}
+
+}  // namespace
+}  // namespace espalier::test
