@@ -45,6 +45,16 @@ class Descriptor {
   size_t size_ = 0;
 };
 
+/// A name of this process's own beside `path`.
+std::filesystem::path beside(const std::filesystem::path& path) {
+  static std::atomic<unsigned> counter{0};
+  std::filesystem::path name = path;
+  name += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
+  return name;
+}
+
+std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
@@ -78,9 +88,12 @@ MappedFile::~MappedFile() {
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  static std::atomic<unsigned> counter{0};
-  temporary_ = path_;
-  temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
+  // without a name, so that a process that is killed leaves nothing
+  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
+  fd_ = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+  if (fd_ >= 0 && ::access(link_of(fd_).c_str(), F_OK) == 0) return;
+  if (fd_ >= 0) ::close(fd_);
+  temporary_ = beside(path_);  // on file systems that know no such files
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd_ < 0) fail_write(path_, "cannot be created", errno);
 }
@@ -88,14 +101,14 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::fail(const char* what) {
   const int error = errno;
   if (fd_ >= 0) ::close(fd_);
   fd_ = -1;
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
   fail_write(path_, what, error);
 }
 
@@ -114,6 +127,12 @@ void AtomicFile::write(const void* data, size_t size) {
 
 void AtomicFile::commit() {
   if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot be synced");
+  if (temporary_.empty()) {  // rename replaces what is there, a link does not
+    const std::filesystem::path name = beside(path_);
+    if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+      fail("cannot be given its name");
+    temporary_ = name;
+  }
   if (::close(fd_) != 0) {
     fd_ = -1;
     fail("cannot be closed");

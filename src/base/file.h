@@ -36,8 +36,9 @@ class ESPALIER_API WriteError : public UserError {
   using UserError::UserError;
 };
 
-/// A file that appears under its name only when commit() succeeded: written to a temporary beside it, synced, renamed.
-/// Destroyed without commit(), it leaves nothing. Throws WriteError (path, reason; a full disk included).
+/// A file that appears under its name only when commit() succeeded: written without a name, synced, named beside it, renamed.
+/// Destroyed without commit(), or killed while it is written, it leaves nothing (where the file system knows no nameless files, a
+/// kill leaves NAME.tmp-PID-N). Throws WriteError (path, reason; a full disk included).
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -50,7 +51,7 @@ class AtomicFile {
 
  private:
   [[noreturn]] void fail(const char* what);
-  std::filesystem::path path_, temporary_;
+  std::filesystem::path path_, temporary_;  // no temporary: the file has no name yet
   int fd_ = -1;
 };
 

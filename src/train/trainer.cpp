@@ -69,6 +69,12 @@ int64_t fact_number(const std::map<std::string, std::string>& facts, const std::
   return value;
 }
 
+/// Where a training is, for errors; epochs and batches are counted from 0.
+std::string place(int64_t step, int64_t epoch, int64_t batch) {
+  return "training, step " + std::to_string(step) + " (epoch " + std::to_string(epoch + 1) + ", batch " +
+         std::to_string(batch + 1) + ")";
+}
+
 std::string fact(const std::map<std::string, std::string>& facts, const std::string& name) {
   const auto it = facts.find(name);
   return it == facts.end() ? "" : it->second;
@@ -161,7 +167,13 @@ Progress Trainer::one_step() {
                      std::to_string(loader_.options().batch_size) + " (set drop_last in the loader)"});
   for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
   if (options_.rate) optimiser_.set_rate(options_.rate(done_));
-  s.run();
+  try {
+    s.run();
+  } catch (const UserError& e) {  // of the batch: a label out of range
+    ErrorFields f = e.fields();
+    f.where = place(done_ + 1, batch.epoch, batch.index) + ", " + f.where;
+    throw UserError(f);
+  }
   ++done_;
   Progress p{.step = done_,
              .steps = total_steps(),
@@ -186,9 +198,7 @@ void Trainer::check_finite(const Progress& p) const {
   if (std::isfinite(p.values[0])) return;
   std::string kept =
       options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
-  throw UserError({"training, step " + std::to_string(p.step) + " (epoch " + std::to_string(p.epoch + 1) +
-                       ", batch " + std::to_string(p.batch + 1) + ")",
-                   "the loss is not finite" + kept, number_text(p.values[0]),
+  throw UserError({place(p.step, p.epoch, p.batch), "the loss is not finite" + kept, number_text(p.values[0]),
                    "a finite loss: try a lower learning rate or f32 precision"});
 }
 

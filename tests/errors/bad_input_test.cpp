@@ -274,6 +274,28 @@ TEST(BadInput, TrainerOptionsAndBatches) {
   });
 }
 
+TEST(BadInput, ALabelOutOfRangeEndsTheTraining) {
+  const test::TemporaryFolder folder;
+  Array labels(Dtype::i32, {12});
+  labels.write<int32_t>()[7] = 3;  // sample 7 is the second of the fourth batch
+  const Array x = Tensor::randn({12, 3}, 2).array();
+  nn::Init init(1);
+  nn::Linear net(3, 3, init);
+  nn::Sgd sgd(parameters_of(net));
+  data::DataLoader loader(
+      std::make_shared<data::ArrayDataset>(std::vector<data::NamedArray>{{"x", x}, {"label", labels}}),
+      {.batch_size = 2});
+  train::Trainer trainer(
+      [&](const std::vector<Tensor>& b) { return std::vector<Tensor>{nn::cross_entropy(net(b[0]), b[1])}; },
+      parameters_of(net), sgd, loader,
+      {.checkpoint = folder / "checkpoint", .argument_ranges = {{1, {0, 3}}}});
+  expect_errors({{"label",
+                  [&] { trainer.fit(); },
+                  {"step 4", "epoch 1", "batch 4", "input label, element 1", "out of range", "3", "0"}}});
+  EXPECT_EQ(trainer.steps_done(), 3);
+  EXPECT_FALSE(std::filesystem::exists(folder / "checkpoint"));
+}
+
 /// Mean squares of a layer on 12 samples, 6 batches an epoch.
 struct Fragile {
   Fragile(const Array& x, train::TrainerOptions options)

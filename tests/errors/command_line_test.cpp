@@ -239,6 +239,67 @@ TEST_F(CommandLine, AnObjectCacheThatIsFullOrUselessIsNoError) {
   }
 }
 
+TEST_F(CommandLine, BadTrainingDataIsCode3) {
+  const std::filesystem::path data = folder_ / "fashion", out = folder_ / "out.onnx";
+  std::filesystem::create_directory(data);
+  const std::string pictures =
+                        std::string("\0\0\x08\3\0\0\0\2\0\0\0\x1c\0\0\0\x1c", 16) + std::string(2 * 784, 'p'),
+                    labels("\0\0\x08\1\0\0\0\2\3\7", 10);
+  for (const char* part : {"train", "t10k"}) {
+    write_file(data / (std::string(part) + "-images-idx3-ubyte"), pictures);
+    write_file(data / (std::string(part) + "-labels-idx1-ubyte"), labels);
+  }
+  const std::string train = "train --net mlp --batch 2 --folder " + in_quotes(data) + " -o " + in_quotes(out);
+  ASSERT_EQ(call_tool(train).code, 0) << "the data is sound";
+  std::filesystem::remove(out);
+  const auto refuses = [&](const std::string& file, const std::string& bytes,
+                           const std::vector<std::string>& says) {
+    const std::string good = read_file(data / file);
+    write_file(data / file, bytes);
+    expect_error(train, input, says);
+    EXPECT_FALSE(std::filesystem::exists(out));
+    write_file(data / file, good);
+  };
+  const std::string file = "train-images-idx3-ubyte", label_file = "t10k-labels-idx1-ubyte";
+  for (const size_t keep : {size_t{0}, size_t{3}, size_t{15}, size_t{16}, pictures.size() - 1})
+    refuses(file, pictures.substr(0, keep), {file});
+  refuses(file, "this is no IDX file at all", {file});
+  refuses(label_file, labels.substr(0, 9) + "\x0a", {label_file, "label is out of range", "10", "0 to 9"});
+  refuses(label_file, labels.substr(0, 9), {label_file});
+}
+
+TEST_F(CommandLine, ALossThatIsNotFiniteIsCode3AndKeepsTheCheckpoint) {
+  const std::filesystem::path checkpoint = folder_ / "c", out = folder_ / "out.onnx";
+  const std::string train =
+      "train --net mlp-fraud --data fake --fake-size 32 --batch 8 --checkpoint " + in_quotes(checkpoint);
+  ASSERT_EQ(call_tool(train).code, 0);
+  const std::string before = read_file(checkpoint);
+  const ToolCall c = call_tool(train + " --epochs 3 --rate 1e38 -o " + in_quotes(out));
+  EXPECT_EQ(c.code, input) << c.err;
+  EXPECT_THAT(c.err, AllOf(HasSubstr("epoch 2"), HasSubstr("the loss is not finite"),
+                           HasSubstr(checkpoint.string())));
+  EXPECT_EQ(c.out, "");
+  EXPECT_TRUE(read_file(checkpoint) == before);
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST_F(CommandLine, ADamagedCheckpointIsCode3AndStays) {
+  const std::filesystem::path checkpoint = folder_ / "c", out = folder_ / "out.onnx";
+  const std::string train = "train --net mlp-fraud --data fake --fake-size 32 --batch 8 --epochs 2 -o " +
+                            in_quotes(out) + " --checkpoint " + in_quotes(checkpoint);
+  const std::string other =
+      "train --net linear --data fake --fake-size 32 --batch 8 --checkpoint " + in_quotes(checkpoint);
+  ASSERT_EQ(call_tool(other).code, 0);
+  const std::string good = read_file(checkpoint);
+  for (const std::string& bytes :
+       {std::string(), good.substr(0, good.size() / 2), std::string("no checkpoint"), good}) {
+    write_file(checkpoint, bytes);
+    expect_error(train, input, {checkpoint.string()});  // the last one is another network's
+    EXPECT_TRUE(read_file(checkpoint) == bytes);
+    EXPECT_FALSE(std::filesystem::exists(out));
+  }
+}
+
 /// A convolution over pictures of any size, as another tool would save it: saved for 200 x 201, then those dims' numbers
 /// replaced by names of as many bytes.
 void save_symbolic_picture_model(const std::filesystem::path& path) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -57,6 +58,31 @@ TEST_F(Files, AppearsOnlyByCommit) {
   file.commit();
   EXPECT_EQ(read_file(folder_ / "x"), "new");
   EXPECT_EQ(entries(), 1);
+}
+
+TEST_F(Files, AKillWhileItIsWrittenLeavesNothing) {
+  write_file(folder_ / "x", "old");
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile file(folder_ / "x");
+    file.write("new");
+    std::raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+  EXPECT_EQ(read_file(folder_ / "x"), "old");
+  EXPECT_EQ(entries(), 1);
+}
+
+TEST_F(Files, ANameWithoutAFolderIsInTheCurrentOne) {
+  const fs::path before = fs::current_path();
+  fs::current_path(folder_);
+  write_file("x", "here");
+  fs::current_path(before);
+  EXPECT_EQ(read_file(folder_ / "x"), "here");
+  EXPECT_EQ(fs::status(folder_ / "x").permissions() & fs::perms::owner_all,
+            fs::perms::owner_read | fs::perms::owner_write);
 }
 
 TEST_F(Files, ErrorsNameThePath) {
