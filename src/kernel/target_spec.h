@@ -42,6 +42,9 @@ class TargetSpec {
   virtual Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant) const = 0;
   /// The layouts for conv, conv_data_grad or conv_weight_grad (channels-last as they stand at the tensor level).
   virtual ConvChoice conv_choice(const ir::Node& node) const = 0;
+  /// The dtype in which to compute a contraction whose operands are `operands`: the same where the target has arithmetic for it,
+  /// else one that holds their products and that its kernels sum in anyway.
+  virtual ir::Dtype contraction_dtype(ir::Dtype operands) const { return operands; }
   /// The fastest precision for matrix work of this machine: f32 or bf16.
   virtual ir::Dtype fast_dtype() const = 0;
   /// Bytes below which work runs on one thread; what fits in a core's cache.

@@ -14,6 +14,8 @@ ir::Graph fold_batch_norm(const ir::Graph& graph, const PassContext& context);
 ir::Graph mixed_precision(const ir::Graph& graph, const PassContext& context);
 /// Replace every composite op that the target does not claim by its expansion.
 ir::Graph expand_composites(const ir::Graph& graph, const PassContext& context);
+/// Compute each contraction in the dtype that the target has arithmetic for: operands cast up, the result rounded once.
+ir::Graph widen_contractions(const ir::Graph& graph, const PassContext& context);
 /// Put chains of convolutions into the channel-blocked layout where the target asks for it.
 ir::Graph choose_layout(const ir::Graph& graph, const PassContext& context);
 /// Give each contraction the casts, bias, activation and residual that the target's kernel runs along with it.

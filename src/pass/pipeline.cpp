@@ -13,6 +13,8 @@ constexpr Pass passes[] = {
      ir::Level::tensor},
     {"expand_composites", "below here only primitive ops and what the target claims", expand_composites,
      ir::Level::tensor},
+    {"widen_contractions", "all contractions are in sight, and the casts can still cancel",
+     widen_contractions, ir::Level::tensor},
     {"simplify_expanded", "expansions meet: their casts and broadcasts cancel", simplify, ir::Level::tensor},
     {"fold_expanded", "constants that expansion uncovered (casts of weights)", fold_constants,
      ir::Level::tensor},

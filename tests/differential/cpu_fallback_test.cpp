@@ -14,12 +14,15 @@ struct Fallback {
   std::string_view op, reason;
 };
 constexpr Fallback allowed[] = {
-    {"conv", "oneDNN has f32 and bf16 only"},
-    {"conv_data_grad", "oneDNN has f32 and bf16 only"},
-    {"conv_weight_grad", "oneDNN has f32 and bf16 only"},
+    {"conv", "oneDNN has no f64 and no integers in 32 bits"},
+    {"conv_data_grad", "oneDNN has no f64 and no integers in 32 bits"},
+    {"conv_weight_grad", "oneDNN has no f64 and no integers in 32 bits"},
 };
 
-bool is_allowed(std::string_view op) {
+bool is_allowed(std::string_view op, ir::Dtype dtype, std::string_view why) {
+  if (why.find("an empty operand or result") != std::string_view::npos)
+    return true;  // there is nothing to compute
+  if (ir::is_float(dtype) && dtype != ir::Dtype::f64) return false;
   for (const Fallback& f : allowed)
     if (f.op == op) return true;
   return false;
@@ -49,8 +52,8 @@ TEST_P(CpuFallback, IsInTheList) {
       std::map<std::string, std::string> found;
       collect(*run::Program::compile(test::graph_of(op, s), options), found);
       for (const auto& [name, why] : found)
-        EXPECT_TRUE(is_allowed(name)) << op.name << " in " << ir::dtype_name(dtype) << " runs " << name
-                                      << " in the interpreter: " << why;
+        EXPECT_TRUE(is_allowed(name, dtype, why)) << op.name << " in " << ir::dtype_name(dtype) << " runs "
+                                                  << name << " in the interpreter: " << why;
     }
 }
 

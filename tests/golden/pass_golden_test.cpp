@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// A target of the same choices on every machine: it claims layer_norm, its matrix kernels take biases, residuals, relu and
-/// casts, its convolutions like blocks of four channels, and planes where there are three.
+/// casts, it has no f16 arithmetic, its convolutions like blocks of four channels, and planes where there are three.
 class GoldenSpec final : public kernel::TargetSpec {
  public:
   std::string_view name() const override { return "golden"; }
@@ -50,6 +50,9 @@ class GoldenSpec final : public kernel::TargetSpec {
       return channels == 3 ? planar : channels % 4 == 0 ? blocked : channels_last;
     };
     return {layout(node.input(0)), layout(node.value()), 4};
+  }
+  ir::Dtype contraction_dtype(ir::Dtype operands) const override {
+    return operands == ir::Dtype::f16 ? ir::Dtype::f32 : operands;
   }
   ir::Dtype fast_dtype() const override { return ir::Dtype::bf16; }
   int64_t cache_bytes() const override { return 1 << 20; }

@@ -64,9 +64,10 @@ TEST_P(EachPass, KeepsTheMeaningOfRandomGraphs) {
     expect_nothing_left(a, context());
     expect_close(target::reference::evaluate(a.after, random.inputs), random.want, 4);
   }
-  const bool may_rest = std::set<std::string>{"fold_batch_norm", "mixed_precision", "choose_layout",
-                                              "simplify_layout", "fold_layout",     "fuse_contractions"}
-                            .contains(GetParam());
+  const bool may_rest =
+      std::set<std::string>{"fold_batch_norm", "mixed_precision", "widen_contractions", "choose_layout",
+                            "simplify_layout", "fold_layout",     "fuse_contractions"}
+          .contains(GetParam());
   EXPECT_TRUE(changed > 0 || may_rest) << "no random graph gave the pass work";
 }
 
@@ -113,6 +114,7 @@ TEST_P(EachPass, KeepsTheMeaningOfNetworks) {
   for (const bool frozen : {true, false}) {
     changed += check_networks(GetParam(), pass::Precision::f32, frozen, 1e-3);
     changed += check_networks(GetParam(), pass::Precision::bf16, frozen, 0.25);
+    changed += check_networks(GetParam(), pass::Precision::f16, frozen, 0.25);
   }
   const bool may_rest = GetParam() == "fold_constants" || GetParam() == "simplify_layout";
   EXPECT_TRUE(changed > 0 || may_rest) << "no network gave the pass work";

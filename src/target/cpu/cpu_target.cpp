@@ -46,6 +46,12 @@ class CpuSpec : public kernel::TargetSpec {
     return choice;
   }
 
+  /// oneDNN has bf16 from AVX-512 on and no f16.
+  ir::Dtype contraction_dtype(ir::Dtype operands) const override {
+    const bool narrow = operands == ir::Dtype::f16 || (operands == ir::Dtype::bf16 && !cpu_features().avx512);
+    return narrow ? ir::Dtype::f32 : operands;
+  }
+
   ir::Dtype fast_dtype() const override {
     return cpu_features().avx512_bf16 || cpu_features().amx_bf16 ? ir::Dtype::bf16 : ir::Dtype::f32;
   }

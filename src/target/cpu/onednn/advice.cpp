@@ -10,6 +10,23 @@ bool all_equal(const std::vector<int64_t>& values, int64_t wanted) {
   return std::ranges::all_of(values, [&](int64_t v) { return v == wanted; });
 }
 
+/// Shapes whose blocked kernels the library may lack: it is asked for these, at the cost of making the primitive.
+bool is_doubtful(const ConvSpec& s) {
+  if (s.block == 8) return true;
+  for (size_t d = 0; d < s.kernel.size(); ++d)
+    if (s.in[d] < s.kernel[d] || s.stride[d] > 2) return true;
+  return false;
+}
+
+bool has_direct_kernel(ConvSpec s, const ConvAdvice& advice) {
+  s.x_layout = advice.x_layout;
+  s.y_layout = advice.y_layout;
+  s.winograd = Winograd::none;
+  s.bias = false;
+  s.posts.clear();
+  return std::holds_alternative<std::unique_ptr<Call>>(prepare_conv(s));
+}
+
 }  // namespace
 
 ConvAdvice advise_conv(const ConvSpec& s, bool exact) {
@@ -23,6 +40,7 @@ ConvAdvice advise_conv(const ConvSpec& s, bool exact) {
   if (advice.blocked) advice.x_layout = Layout::blocked;
   else if (y && s.channels <= 3 && s.kind != ConvKind::data_grad) advice.x_layout = Layout::channels_first;
   if (advice.x_layout != Layout::channels_last) advice.y_layout = Layout::blocked;
+  if (advice.y_layout == Layout::blocked && is_doubtful(s) && !has_direct_kernel(s, advice)) return {};
   const bool shape = s.in.size() == 2 && all_equal(s.kernel, 3) && all_equal(s.stride, 1) &&
                      all_equal(s.dilation, 1) && s.groups == 1 && std::ranges::max(s.pad_low) <= 1 &&
                      std::ranges::max(s.pad_high) <= 1;

@@ -82,7 +82,8 @@ class WeightGradCall final : public Call {
   int64_t dw_chunk_bytes = 0;  ///< from one chunk's packed gradient to the next
   // A feature range of dy: `runs` pieces of `run_bytes` (last chunk: `last_run_bytes`) every `pitch_bytes`.
   int64_t runs = 0, run_bytes = 0, last_run_bytes = 0, pitch_bytes = 0;
-  bool unpacked = false;  ///< the packed layout is the wanted one
+  bool unpacked = false;    ///< the packed layout is the wanted one
+  bool zero_first = false;  ///< the library leaves parts of dw, or of what it adds up to dw, unwritten
 
   std::string name() const override { return whole.implementation; }
   int64_t scratch_bytes() const override {
@@ -121,8 +122,12 @@ class WeightGradCall final : public Call {
       y = work;
       work += whole_lines(y_bytes);
     }
-    step.run(std::initializer_list<const void*>{at(args.a, i * x_bytes), y, partial + i * dw_chunk_bytes},
-             work);
+    std::byte* const dw = partial + i * dw_chunk_bytes;
+    if (zero_first) {
+      std::memset(dw, 0, static_cast<size_t>(bytes_of(short_one ? last.dw : whole.dw)));
+      std::memset(work, 0, static_cast<size_t>(step.scratch_bytes()));
+    }
+    step.run(std::initializer_list<const void*>{at(args.a, i * x_bytes), y, dw}, work);
   }
 
   void add_partials(const float* partials, void* sums) const {
@@ -200,10 +205,10 @@ bool has_idle_position(const ConvSpec& s) {
 
 PreparedCall prepare_weight_grad(const ConvSpec& s) {
   if (s.bias || !s.posts.empty()) return Declined{"nothing follows a weight gradient"};
-  if (has_idle_position(s)) return Declined{"a kernel position that only meets padding"};
   const TeamScope scope(1);
   auto call = std::make_unique<WeightGradCall>();
   call->split = choose_split(s);
+  call->zero_first = has_idle_position(s);
   add_parts(*call, s);
   memory::desc packed = call->whole.dw;
   if (call->split.features) {
