@@ -54,13 +54,9 @@ Value Use::last(size_t i) const {
   return stored_last(tensor(i));
 }
 
-const Array* Use::known(size_t i) const {
-  if (!has(i) || !inputs_[i].value) return nullptr;
-  return ir::constant_value(plain(inputs_[i]));
-}
-
-const Array& Use::constant(size_t i) const {
-  const Array* a = ir::constant_value(value(i));
+Array Use::constant(size_t i) const {
+  const Value v = value(i);  // may be made here and end here
+  const Array* a = ir::constant_value(v);
   if (!a)
     fail(fmt::format("input {} is not known before a run", i), "",
          "a constant, an initializer or what is computed from them");
@@ -68,7 +64,7 @@ const Array& Use::constant(size_t i) const {
 }
 
 std::vector<int64_t> Use::integers(size_t i) const {
-  const Array& a = constant(i);
+  const Array a = constant(i);
   if (!is_integer(a.dtype()))
     fail(fmt::format("input {} holds no integers", i), a.type().text(), "i64 or i32");
   const Array wide = a.cast(ir::Dtype::i64);
@@ -81,7 +77,7 @@ Dims Use::sizes(size_t i) const {
 }
 
 double Use::number(size_t i) const {
-  const Array& a = constant(i);
+  const Array a = constant(i);
   if (a.size() != 1) fail(fmt::format("input {} is no single number", i), a.type().text(), "one element");
   return a.at(0);
 }

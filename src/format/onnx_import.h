@@ -39,10 +39,8 @@ class Use {
   ir::Value value(size_t i) const;
   /// Stored channels-last.
   ir::Value last(size_t i) const;
-  /// The elements of operand i; null where they are not known before a run.
-  const ir::Array* known(size_t i) const;
-  /// The same; UserError where they are not known.
-  const ir::Array& constant(size_t i) const;
+  /// The elements of operand i; UserError where they are not known before a run.
+  ir::Array constant(size_t i) const;
   std::vector<int64_t> integers(size_t i) const;
   /// Integers that may be symbolic sizes.
   ir::Dims sizes(size_t i) const;

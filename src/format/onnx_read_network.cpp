@@ -27,11 +27,13 @@ Value biased(const Value& y, const Value& bias) {
   return op::add(y, op::broadcast_in(bias, y.dims(), {y.rank() - 1}));
 }
 
+constexpr int64_t longest = 1 << 30;  ///< of an axis, a kernel, a stride: their products do not overflow
+
 /// One entry per spatial axis, each at least `least`.
 Ints per_axis(Use& u, const std::string& name, size_t axes, int64_t fallback, int64_t least) {
   Ints v = u.integers(name, Ints(axes, fallback));
   if (v.size() != axes ||
-      std::any_of(v.begin(), v.end(), [&](int64_t i) { return i < least || i > 1 << 30; }))
+      std::any_of(v.begin(), v.end(), [&](int64_t i) { return i < least || i > longest; }))
     u.fail("attribute " + name + " does not fit", ir::dims_text(v),
            std::to_string(axes) + " numbers from " + std::to_string(least));
   return v;
@@ -52,12 +54,17 @@ Windows windows_of(Use& u, const Dims& dims, Ints kernel) {
       u.fail("a spatial axis is symbolic", dims_text(dims), "a symbol bound when loading");
     w.in.push_back(dims[d + 2].value());
   }
+  if (!kernel.empty() && kernel.size() != n)
+    u.fail("the weights are of another rank", ir::dims_text(kernel), std::to_string(n) + " spatial axes");
+  for (const Ints& sizes : {w.in, kernel})
+    for (const int64_t size : sizes)
+      if (size > longest) u.fail("a spatial axis is too long", std::to_string(size), std::to_string(longest));
   w.kernel = u.has_attr("kernel_shape") || kernel.empty() ? per_axis(u, "kernel_shape", n, 0, 1) : kernel;
   if (!kernel.empty() && w.kernel != kernel)
     u.fail("kernel_shape differs from the weights", ir::dims_text(w.kernel), ir::dims_text(kernel));
   w.stride = per_axis(u, "strides", n, 1, 1);
   w.dilation = per_axis(u, "dilations", n, 1, 1);
-  const Ints pads = per_axis(u, "pads", 2 * n, 0, -(1 << 30));
+  const Ints pads = per_axis(u, "pads", 2 * n, 0, -longest);
   w.low.assign(pads.begin(), pads.begin() + static_cast<long>(n));
   w.high.assign(pads.begin() + static_cast<long>(n), pads.end());
   w.ceil_extra.assign(n, 0);
@@ -130,10 +137,8 @@ Results read_conv_transpose(Use& u) {
   } else if (mode != "NOTSET") {
     u.fail("auto_pad is not supported", mode, "NOTSET VALID SAME_UPPER SAME_LOWER");
   }
-  Ints head(n, 0),
-      tail(
-          n,
-          0);  // zeros around what the convolution reaches: negative pads, and more output_padding than a stride
+  // Zeros around what the convolution reaches: negative pads, and more output_padding than a stride.
+  Ints head(n, 0), tail(n, 0);
   for (size_t d = 0; d < n; ++d) {
     head[d] = std::max<int64_t>(-s.low[d], 0), tail[d] = std::max<int64_t>(-s.high[d], 0);
     out[d] -= head[d] + tail[d];
@@ -200,6 +205,7 @@ Results read_pool(Use& u, bool average) {
       const int64_t n = y.dims()[d + 1].value(),
                     out = (n - (w.kernel[d] - 1) * w.dilation[d] - 1) / w.stride[d] + 1;
       if (n < (w.kernel[d] - 1) * w.dilation[d] + 1) u.fail("the window is larger than the input");
+      if (w.kernel[d] > 1 << 12) u.fail("a dilated window is too large", std::to_string(w.kernel[d]), "4096");
       Value most;
       for (int64_t k = 0; k < w.kernel[d]; ++k) {
         Ints start(y.dims().size(), 0), step(y.dims().size(), 1);

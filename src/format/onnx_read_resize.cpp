@@ -74,6 +74,9 @@ std::vector<double> weights(const Use& u, const Modes& m, int64_t in, int64_t ou
   return w;
 }
 
+/// Is in * out more than `limit`? Both are at least 1, of any size.
+bool exceeds(int64_t in, int64_t out, int64_t limit) { return in > limit / out; }
+
 Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, int64_t out, double scale) {
   const int64_t in = x.dims()[at(axis)].value();
   if (in < 1 || out < 1 || out > 1 << 20) u.fail("sizes are out of range", std::to_string(out), "1 to 2^20");
@@ -83,7 +86,7 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
       positions.push_back(nearest(u, m, coordinate(u, m, i, in, out, scale), in));
     return op::gather(x, ir::constant(Array::list(positions)), axis);
   }
-  if (in * out > 1 << 26)
+  if (exceeds(in, out, 1 << 26))
     u.fail("the axis is too long for this mode", std::to_string(in) + " to " + std::to_string(out));
   const std::vector<double> w = weights(u, m, in, out, scale);
   const Value matrix = ir::constant(Array::of<double>({out, in}, std::span<const double>(w)).cast(x.dtype()));
@@ -94,7 +97,7 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, in
 
 /// Does our resize read with the same weights?
 bool ours_fits(const Use& u, const Modes& m, int64_t in, int64_t out, double scale, bool align_corners) {
-  if (m.mode == "cubic" || in * out > 1 << 24) return false;
+  if (m.mode == "cubic" || exceeds(in, out, 1 << 24)) return false;
   const bool is_nearest = m.mode == "nearest";
   const auto taps =
       op::resize_taps(in, out, is_nearest ? op::ResizeMode::nearest : op::ResizeMode::linear, align_corners);
@@ -165,7 +168,7 @@ Results resize(const Use& u, const Modes& m, std::vector<double> scales, const D
 }
 
 std::vector<double> numbers(const Use& u, size_t input) {
-  const Array& a = u.constant(input);
+  const Array a = u.constant(input);
   std::vector<double> out;
   for (int64_t i = 0; i < a.size(); ++i) out.push_back(a.at(i));
   return out;
