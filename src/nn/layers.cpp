@@ -165,6 +165,9 @@ Tensor Dropout::operator()(const Tensor& x, Mode mode) const {
   return Tensor::from(op::dropout(x.value(), key.value(), counter.value(), rate, generator.next_stream()),
                       {x, key, counter});
 }
+void Dropout::each(const ParameterVisitor& visit, const std::string& prefix) {
+  generator.each(visit, prefix);
+}
 
 Tensor relu(const Tensor& x) { return x.relu(); }
 Tensor gelu(const Tensor& x, bool tanh_form) { return Tensor::from(op::gelu(x.value(), tanh_form), {x}); }

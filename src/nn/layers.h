@@ -99,6 +99,8 @@ struct ESPALIER_API Dropout {
   double rate = 0.5;
   Generator generator;
   Tensor operator()(const Tensor& x, Mode mode) const;
+  /// The generator's cells: a checkpoint needs them to go on to the same bits.
+  void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
 /// max(x, 0).

@@ -86,7 +86,8 @@ ir::Graph Model::frozen() const {
     Array copy(s.dtype(), s.dims());
     std::memcpy(copy.write(), s.data(), static_cast<size_t>(s.bytes()));
     values.push_back(ir::constant(std::move(copy)));
-    out.info[values.back()->id()].name = graph_.input_name(argument_names_.size() + i);
+    std::string& name = out.info[values.back()->id()].name;
+    if (name.empty()) name = graph_.input_name(argument_names_.size() + i);
   }
   const std::vector<Value> results = ir::inline_graph(graph_, values);
   for (size_t i = 0; i < results.size(); ++i) out.outputs.push_back({graph_.outputs[i].name, results[i]});

@@ -135,10 +135,10 @@ Tensor Tensor::rand(std::vector<int64_t> dims, uint64_t seed, Dtype dtype) {
   return drawn(op::random_uniform, std::move(dims), seed, dtype);
 }
 
-Tensor Tensor::of(std::initializer_list<double> values, Dtype dtype) {
+Tensor Tensor::of(std::initializer_list<Number> values, Dtype dtype) {
   Array a(dtype, {static_cast<int64_t>(values.size())});
   int64_t i = 0;
-  for (const double v : values) a.set(i++, v);
+  for (const Number& n : values) a.set(i++, n.value);
   return Tensor(std::move(a));
 }
 

@@ -45,8 +45,13 @@ class ESPALIER_API Tensor {
   /// Standard normal (or uniform in [0,1)) numbers of one seed: the same on every machine.
   static Tensor randn(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
   static Tensor rand(std::vector<int64_t> dims, uint64_t seed = 0, Dtype dtype = Dtype::f32);
+  /// A number in a list of numbers. (Were it a double, {{0}, {4}} could be a list of two numbers as well as two rows.)
+  struct Number {
+    double value;
+    Number(double v) : value(v) {}
+  };
   /// Numbers: [count].
-  static Tensor of(std::initializer_list<double> values, Dtype dtype = Dtype::f32);
+  static Tensor of(std::initializer_list<Number> values, Dtype dtype = Dtype::f32);
   /// Rows of numbers: [rows, columns]; UserError when they differ in length.
   static Tensor of(std::initializer_list<std::initializer_list<double>> rows, Dtype dtype = Dtype::f32);
 

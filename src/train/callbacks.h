@@ -44,12 +44,14 @@ class ESPALIER_API CsvLog : public Callback {
 };
 
 /// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
+/// It stays ended, for another fit() and from its checkpoint too; one with more patience goes on from that checkpoint.
 class ESPALIER_API EarlyStop : public Callback {
  public:
   EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0)
       : patience_(patience), min_delta_(min_delta), value_(value) {}
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
+  bool has_ended() const override { return waited_ > 0 && waited_ >= patience_; }
   std::string state() const override;
   void restore(const std::string& state) override;
 

@@ -205,26 +205,24 @@ void Trainer::check_finite(const Progress& p) const {
 Ending Trainer::fit() {
   give_signals_a_stack();
   try_resume();
-  stop_ = false;
+  bool stop = std::any_of(callbacks_.begin(), callbacks_.end(), [](const auto& c) { return c->has_ended(); });
   const int64_t start = now_ns();
-  Ending ending = Ending::finished;
+  Ending ending = stop ? Ending::stopped_early : Ending::finished;
   Progress last{.step = done_, .steps = total_steps(), .values = {}};
-  while (done_ < total_steps()) {
+  while (!stop && done_ < total_steps()) {
     last = one_step();
     last.seconds = static_cast<double>(now_ns() - start) * 1e-9;
     check_finite(last);
     for (const auto& c : callbacks_) c->on_step(last);
     if (last.end_of_epoch) {
-      for (const auto& c : callbacks_) stop_ = c->on_epoch(last) || stop_;
+      for (const auto& c : callbacks_) stop = c->on_epoch(last) || stop;
     }
     const bool due = last.end_of_epoch && options_.checkpoint_every > 0 &&
                      (last.epoch + 1) % options_.checkpoint_every == 0;
-    if (!options_.checkpoint.empty() && (due || stop_ || done_ == total_steps())) save();
-    if (stop_) {
+    if (!options_.checkpoint.empty() && (due || stop || done_ == total_steps())) save();
+    if (stop) {
       ending = Ending::stopped_early;
-      break;
-    }
-    if (interrupted() && done_ < total_steps()) {
+    } else if (interrupted() && done_ < total_steps()) {
       if (!options_.checkpoint.empty()) save();
       ending = Ending::interrupted;
       break;

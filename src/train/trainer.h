@@ -28,6 +28,8 @@ class ESPALIER_API Callback {
   virtual void on_step(const Progress&) {}
   /// After the last batch of an epoch; true ends the training.
   virtual bool on_epoch(const Progress&) { return false; }
+  /// Did this callback end the training? Then fit(), called once more or resumed from a checkpoint, trains no further.
+  virtual bool has_ended() const { return false; }
   virtual void on_end(const Progress&) {}
   /// What the callback must keep in a checkpoint ("" for nothing), and its way back.
   virtual std::string state() const { return ""; }
@@ -61,7 +63,8 @@ class ESPALIER_API Trainer {
   /// Callbacks are called in the order in which they were added.
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
   /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
-  /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint.
+  /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint. A training that is over
+  /// (all its steps done, or ended by a callback that still says so) stays as it is; one that was interrupted goes on.
   Ending fit();
   /// The compiled step (compiled now if need be): its plan, its memory.
   Step& step();
@@ -84,7 +87,6 @@ class ESPALIER_API Trainer {
   Compiled compiled_;
   std::vector<std::shared_ptr<Callback>> callbacks_;
   int64_t done_ = 0;
-  bool stop_ = false;
 };
 
 /// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process. To be called on the thread that

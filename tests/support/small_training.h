@@ -74,7 +74,7 @@ class SmallTraining {
     first_.each(add, "first");
     norm_.each(add, "norm");
     second_.each(add, "second");
-    dropout_.generator.each(add, "dropout");
+    dropout_.each(add, "dropout");
     return all;
   }
   static std::shared_ptr<data::Dataset> samples() {

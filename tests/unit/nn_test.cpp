@@ -232,6 +232,14 @@ TEST(Dropout, KeepsItsShareAndDrawsAnewEachStep) {
   EXPECT_EQ(off(Tensor::ones({4}), Mode::eval).to_vector<float>(), (std::vector<float>{1, 1, 1, 1}));
 }
 
+TEST(Dropout, ShowsItsGeneratorLikeAnyLayer) {
+  Dropout dropout{.rate = 0.5, .generator = Generator(3)};
+  std::vector<std::string> paths;
+  dropout.each([&](const std::string& path, Parameter&) { paths.push_back(path); }, "encoder.dropout");
+  EXPECT_EQ(paths, (std::vector<std::string>{"encoder.dropout.rng.key", "encoder.dropout.rng.counter"}));
+  EXPECT_EQ(parameters_of(dropout).size(), 2u);
+}
+
 TEST(Conv2d, IsTheNaiveSum) {
   Init init(8);
   const Conv2d conv(4, 6, 3, {.stride = 2, .padding = 1, .groups = 2}, init);

@@ -30,6 +30,16 @@ TEST(Tensor, ComputedTensorsAreLeavesOfWhatFollows) {
   EXPECT_NEAR(x.to_vector<float>()[0], 2, 1e-6);
 }
 
+TEST(Tensor, NumbersAndRowsAreToldApart) {
+  const int n = 7;
+  EXPECT_EQ(Tensor::of({{0}, {4}}).dims(), (Dims{2, 1}));
+  EXPECT_EQ(Tensor::of({{1, 2, n}}).dims(), (Dims{1, 3}));
+  EXPECT_EQ(Tensor::of({{1.5, 2}, {3, 4}}).to_vector<float>(), (std::vector<float>{1.5, 2, 3, 4}));
+  EXPECT_EQ(Tensor::of({0, 4}).dims(), (Dims{2}));
+  EXPECT_EQ(Tensor::of({5}, Dtype::i32).dims(), (Dims{1}));
+  EXPECT_EQ(Tensor::of({1, 2.5, n}).to_vector<float>(), (std::vector<float>{1, 2.5, 7}));
+}
+
 TEST(Tensor, ErrorsNameWhatCame) {
   const Tensor f = Tensor::of({1, 2}), i = Tensor::of({1, 2}, Dtype::i32);
   try {
@@ -99,6 +109,26 @@ TEST(Model, FrozenGraphGivesTheSameResults) {
   Compiled a = compile([&](const std::vector<Tensor>& in) { return model(in); });
   Compiled b = compile([&](const std::vector<Tensor>& in) { return again(in); });
   EXPECT_EQ(a({x})[0].to_vector<float>(), b({x})[0].to_vector<float>());
+}
+
+TEST(Model, ParametersOfEqualValuesAreFrozenToOneConstant) {
+  const Array one = Array::of<float>({2}, {1, 1});
+  const Parameter scale(one, true, "scale"), shift(one, true, "shift");
+  const Model model = Model::traced(
+      [&](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{in[0] * scale.tensor() + shift.tensor()};
+      },
+      std::vector{ir::Type{Dtype::f32, {2}}});
+  ASSERT_EQ(model.parameters().size(), 2u) << "they are two as long as they can be trained";
+  const Model again(model.frozen());
+  ASSERT_EQ(again.parameters().size(), 1u);
+  EXPECT_EQ(again.parameters()[0].name(), model.parameters()[0].name()) << "the first one's name";
+  const Tensor x = Tensor::of({3, 5});
+  EXPECT_EQ(again({x})[0].to_vector<float>(), model({x})[0].to_vector<float>());
+  shift.assign(Tensor::of({0, 2}));
+  const Model apart(model.frozen());
+  ASSERT_EQ(apart.parameters().size(), 2u);
+  EXPECT_EQ(apart({x})[0].to_vector<float>(), (std::vector<float>{3, 7}));
 }
 
 }  // namespace

@@ -136,6 +136,27 @@ TEST(EarlyStop, WaitsForPatienceEpochsWithoutBetterMeans) {
   EXPECT_TRUE(again.on_epoch(p)) << "the restored one had waited once";
 }
 
+TEST(EarlyStop, ATrainingThatHasEndedStaysEnded) {
+  const TemporaryFolder folder;
+  const auto early = [](int64_t patience) {
+    return std::make_shared<EarlyStop>(patience, 1e6);
+  };  // nothing is better
+  SmallTraining first({.checkpoint = folder / "c"});
+  first.trainer().add(early(1));
+  EXPECT_EQ(first.fit(), Ending::stopped_early);
+  EXPECT_EQ(first.trainer().steps_done(), 10) << "the first epoch is better than none";
+  const std::string bits = first.bits();
+  EXPECT_EQ(first.fit(), Ending::stopped_early);
+  EXPECT_EQ(first.trainer().steps_done(), 10) << "the same object trained on";
+  SmallTraining resumed({.checkpoint = folder / "c"}), patient({.checkpoint = folder / "c"});
+  resumed.trainer().add(early(1));
+  EXPECT_EQ(resumed.fit(), Ending::stopped_early);
+  EXPECT_TRUE(resumed.bits() == bits) << "resumed, it trained on";
+  patient.trainer().add(early(2));
+  EXPECT_EQ(patient.fit(), Ending::stopped_early);
+  EXPECT_EQ(patient.trainer().steps_done(), 15);
+}
+
 TEST(ProgressBar, WritesALinePerEpochWithoutATerminal) {
   const TemporaryFolder folder;
   std::FILE* out = std::fopen((folder / "progress").c_str(), "w");
