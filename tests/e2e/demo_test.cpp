@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "data/nifti.h"
+#include "support/folder.h"
 
 namespace espalier {
 namespace {
@@ -22,9 +23,8 @@ using ir::Dtype;
 
 class Demo : public testing::Test {
  protected:
-  fs::path folder_ =
-      fs::temp_directory_path() / ("espalier-demo-" + std::to_string(::getpid()) + "-" +
-                                   testing::UnitTest::GetInstance()->current_test_info()->name());
+  test::TemporaryFolder temporary_;
+  fs::path folder_ = temporary_.path();
   fs::path log_ = folder_ / "log";
 
   void SetUp() override {
@@ -32,7 +32,6 @@ class Demo : public testing::Test {
     fs::create_directories(folder_ / "data/masks");
     write_phantom("a");
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   /// Two rings in noise: labels 1 and 2.
   void write_phantom(const std::string& name) const {

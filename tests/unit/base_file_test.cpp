@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "base/error.h"
+#include "support/folder.h"
 
 namespace espalier {
 namespace {
@@ -19,16 +20,11 @@ using testing::HasSubstr;
 /// A folder of its own for each test, removed afterwards.
 class Files : public testing::Test {
  protected:
-  Files() {
-    std::string name = (fs::temp_directory_path() / "espalier-files-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
-    folder_ = name;
-  }
-  ~Files() override { fs::remove_all(folder_); }
   int entries() const {
     return static_cast<int>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
   }
-  fs::path folder_;
+  test::TemporaryFolder temporary_;
+  fs::path folder_ = temporary_.path();
 };
 
 TEST_F(Files, ReadsBackWhatWasWritten) {

@@ -1,7 +1,6 @@
 #include "data/dataset.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "base/file.h"
 #include "data/fashion_mnist.h"
 #include "support/errors.h"
+#include "support/folder.h"
 
 namespace espalier::data {
 namespace {
@@ -113,10 +113,8 @@ TEST(Subset, AndMappedGiveWhatTheySay) {
 
 class FashionFolder : public testing::Test {
  protected:
-  std::filesystem::path folder_ =
-      std::filesystem::temp_directory_path() / ("espalier-fm-" + std::to_string(::getpid()));
-  FashionFolder() { std::filesystem::create_directory(folder_); }
-  ~FashionFolder() override { std::filesystem::remove_all(folder_); }
+  test::TemporaryFolder temporary_;
+  std::filesystem::path folder_ = temporary_.path();
   void write(int pictures, const std::string& labels) const {
     std::string images("\0\0\x08\3\0\0\0\0\0\0\0\2\0\0\0\2", 16);
     images[7] = static_cast<char>(pictures);

@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <bit>
 #include <cmath>
@@ -10,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "support/folder.h"
 #include "target/cpu/cpu_features.h"
 #include "target/cpu/jit/compile_ir.h"
 #include "target/cpu/jit/elf_loader.h"
@@ -129,12 +129,8 @@ TEST(ElfLoader, survives_random_damage) {
 
 class ObjectCacheTest : public testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = std::filesystem::temp_directory_path() / ("espalier_cache_" + std::to_string(getpid()));
-    std::filesystem::remove_all(dir_);
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-  std::filesystem::path dir_;
+  test::TemporaryFolder folder_;
+  std::filesystem::path dir_ = folder_ / "cache";
 };
 
 TEST_F(ObjectCacheTest, gives_back_what_was_stored) {

@@ -1,13 +1,13 @@
 #include "format/numpy.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "support/errors.h"
+#include "support/folder.h"
 
 namespace espalier::format {
 namespace {
@@ -28,7 +28,8 @@ std::string refusal(std::string_view bytes) {
 }
 
 TEST(Numpy, EveryDtypeComesBackBitForBit) {
-  const auto path = std::filesystem::temp_directory_path() / ("espalier-npy-" + std::to_string(::getpid()));
+  const test::TemporaryFolder folder;
+  const auto path = folder / "x.npy";
   for (int d = 0; d < ir::dtype_count; ++d) {
     for (const std::vector<int64_t>& dims : {std::vector<int64_t>{}, {5}, {2, 0, 3}, {2, 3, 4}}) {
       Array a(static_cast<Dtype>(d), dims);
@@ -37,7 +38,6 @@ TEST(Numpy, EveryDtypeComesBackBitForBit) {
       EXPECT_EQ(load_npy(path), a) << a.type().text();
     }
   }
-  std::filesystem::remove(path);
 }
 
 TEST(Numpy, TheHeaderIsWhatNumpyWrites) {

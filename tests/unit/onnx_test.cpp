@@ -20,6 +20,7 @@
 #include "op/reduction.h"
 #include "op/window.h"
 #include "support/arrays.h"
+#include "support/folder.h"
 #include "support/op_samples.h"
 #include "support/random_graph.h"
 #include "target/reference/interpreter.h"
@@ -29,14 +30,6 @@ namespace {
 
 using ir::Dim;
 using ir::Value;
-
-/// A file of this test's own.
-std::filesystem::path temporary(const std::string& name) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
-                                       testing::UnitTest::GetInstance()->current_test_info()->name();
-  std::filesystem::create_directories(folder);
-  return folder / name;
-}
 
 Array random_array(const ir::Type& type, const std::map<std::string, int64_t>& symbols, uint32_t seed) {
   std::vector<int64_t> dims;
@@ -196,6 +189,7 @@ TEST(Onnx, LayoutsMeetAndPart) {
 }
 
 TEST(Onnx, StateMetadataAndNamesComeBack) {
+  const test::TemporaryFolder folder;
   const Value w = ir::new_input("w", f32({3})), x = ir::new_input("x", f32({3})),
               unused = ir::new_input("unused", f32({1}));
   const Value next = op::add(w, x);
@@ -205,7 +199,7 @@ TEST(Onnx, StateMetadataAndNamesComeBack) {
               .state = {{"w", "w"}},
               .info = {}};
   exact(g);
-  const auto path = temporary("meta.onnx");
+  const auto path = folder / "meta.onnx";
   format::save_onnx(path, g, {.metadata = {{"author", "none"}}});
   EXPECT_EQ(format::load_onnx(path).state, g.state);
   format::set_onnx_metadata(path, {{"calibration", std::string("a\0b", 3)}, {"author", ""}});
@@ -216,10 +210,11 @@ TEST(Onnx, StateMetadataAndNamesComeBack) {
 }
 
 TEST(Onnx, WeightsLieBesideALargeModel) {
+  const test::TemporaryFolder folder;
   nn::Init init(1);
   nn::Mlp model({70, 50, 3}, init);
   const ir::Graph g = traced(model, f32({2, 70}));
-  const auto path = temporary("large.onnx");
+  const auto path = folder / "large.onnx";
   format::save_onnx(path, g, {.metadata = {}, .weights_beside_above = 100});
   EXPECT_LT(std::filesystem::file_size(path), 3000u);
   EXPECT_TRUE(std::filesystem::exists(path.string() + ".safetensors"));
@@ -230,9 +225,10 @@ TEST(Onnx, WeightsLieBesideALargeModel) {
 }
 
 TEST(Onnx, SymbolsAreBoundOnDemand) {
+  const test::TemporaryFolder folder;
   nn::Init init(1);
   nn::Mlp model({7, 3}, init);
-  const auto path = temporary("m.onnx");
+  const auto path = folder / "m.onnx";
   format::save_onnx(path, traced(model, f32({batch, 7})));
   EXPECT_EQ(format::load_onnx(path, {.symbols = {{"batch", 5}}}).outputs[0].value.type().text(), "f32[5,3]");
   EXPECT_EQ(format::load_onnx(path).outputs[0].value.type().text(), "f32[batch,3]");

@@ -1,5 +1,4 @@
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include "data/nifti.h"
 #include "data/png.h"
 #include "support/errors.h"
+#include "support/folder.h"
 
 namespace espalier::data {
 namespace {
@@ -144,14 +144,13 @@ TEST_F(NiftiFile, ComesBackPlainGzippedAndSwapped) {
   g.pixdim = {-1, 0.5f, 2, 3, 0, 0, 0, 0};
   g.sform_code = 2;
   g.srow = {{{1, 2, 3, 4}, {5, 6, 7, 8}, {9, 10, 11, 12}}};
-  const auto path =
-      std::filesystem::temp_directory_path() / ("espalier-" + std::to_string(::getpid()) + ".nii.gz");
+  const test::TemporaryFolder folder;
+  const auto path = folder / "x.nii.gz";
   save_nifti(path, voxels_, g);
   const NiftiImage back = load_nifti(path);
   EXPECT_EQ(back.voxels, voxels_);
   EXPECT_EQ(back.geometry, g);
   EXPECT_EQ(back.geometry.affine()[1][3], 8);
-  std::filesystem::remove(path);
   for (const Dtype d : {Dtype::i8, Dtype::i32, Dtype::i64, Dtype::f32, Dtype::f64}) {
     const Array a = voxels_.cast(d);
     const std::string bytes = nifti_bytes(a, g);

@@ -1,13 +1,13 @@
 #include "format/safetensors.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "support/errors.h"
+#include "support/folder.h"
 
 namespace espalier::format {
 namespace {
@@ -17,9 +17,8 @@ using ir::Dtype;
 
 class Safetensors : public testing::Test {
  protected:
-  std::filesystem::path path_ =
-      std::filesystem::temp_directory_path() / ("espalier-st-" + std::to_string(::getpid()));
-  ~Safetensors() override { std::filesystem::remove(path_); }
+  test::TemporaryFolder folder_;
+  std::filesystem::path path_ = folder_ / "tensors";
 
   static std::string file(std::string_view header, std::string_view data = "") {
     std::string out;

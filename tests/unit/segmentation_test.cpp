@@ -1,7 +1,6 @@
 #include "data/segmentation.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "data/nifti.h"
 #include "data/slices.h"
 #include "support/errors.h"
+#include "support/folder.h"
 
 namespace espalier::data {
 namespace {
@@ -140,12 +140,12 @@ TEST(SliceDataset, AugmentationDependsOnSeedEpochAndIndexAlone) {
 
 class Folder : public testing::Test {
  protected:
-  fs::path folder_ = fs::temp_directory_path() / ("espalier-seg-" + std::to_string(::getpid()));
+  test::TemporaryFolder temporary_;
+  fs::path folder_ = temporary_.path();
   Folder() {
     fs::create_directories(folder_ / "images");
     fs::create_directories(folder_ / "masks");
   }
-  ~Folder() override { fs::remove_all(folder_); }
 
   void write(const std::string& image_file, const std::string& mask_file, int label = 1,
              int64_t depth = 30) const {
