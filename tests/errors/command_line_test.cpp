@@ -141,10 +141,13 @@ TEST_F(CommandLine, PassesAreNamedDisabledAndStoppedAfter) {
       call_tool("inspect " + m +
                 " --time --no-verify --disable fuse_contractions --disable fuse_loops --json")
           .json()["passes"];
-  ASSERT_EQ(passes.size(), 12u);
+  ASSERT_FALSE(passes.empty());
   EXPECT_EQ(passes[0]["name"], "simplify");
   EXPECT_GE(passes[0]["ms"].get<double>(), 0);
-  EXPECT_EQ(passes[10]["outcome"], "disabled");
+  for (const nlohmann::json& p : passes) {
+    const bool disabled = p["name"] == "fuse_contractions" || p["name"] == "fuse_loops";
+    EXPECT_EQ(p["outcome"] == "disabled", disabled) << p["name"];
+  }
   const ToolCall table = call_tool("inspect " + m + " --time --disable fuse_loops");
   EXPECT_THAT(table.out, AllOf(HasSubstr("all passes"), HasSubstr("disabled")));
   const ToolCall plain = call_tool(run_arguments("--input x=" + in_quotes(x_)));
