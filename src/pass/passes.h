@@ -6,6 +6,8 @@ namespace espalier::pass {
 
 /// Algebra: identities, double negation, cancelling casts, transposes and reshapes, moves of scalars.
 ir::Graph simplify(const ir::Graph& graph, const PassContext& context);
+/// Training graphs: relu after max pooling instead of before, so that it and its gradient's mask see the maxima only.
+ir::Graph sink_relu(const ir::Graph& graph, const PassContext& context);
 /// Fold each node whose operands are all constant into a constant (results above 64 MiB and random nodes are left).
 ir::Graph fold_constants(const ir::Graph& graph, const PassContext& context);
 /// Fold batch_norm with constant statistics into the constant weights of the convolution or dot before it.

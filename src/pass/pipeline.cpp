@@ -7,6 +7,7 @@ namespace {
 constexpr Pass passes[] = {
     {"simplify", "algebra before anything else, so that later patterns see plain forms", simplify,
      ir::Level::tensor},
+    {"sink_relu", "sees gradients in the form that their rules gave them", sink_relu, ir::Level::tensor},
     {"fold_constants", "frozen weights make whole subgraphs constant", fold_constants, ir::Level::tensor},
     {"fold_batch_norm", "needs batch_norm whole, so before expansion", fold_batch_norm, ir::Level::tensor},
     {"mixed_precision", "decides dtypes while norms and losses are still one op each", mixed_precision,
