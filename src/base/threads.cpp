@@ -123,21 +123,49 @@ void PoolScope::end() {
 
 namespace {
 
-/// Chunks that a team shares out among itself.
-struct Job {
-  ChunkFn fn;
-  void* context;
-  int64_t chunks;
-  std::atomic<int64_t> next{0};
-  Failure failure;
+/// Chunks that a team shares out among itself. Each member first takes its own range, which is the same in every call of as many
+/// chunks and the one a static OpenMP loop (oneDNN's) would give it: what it wrote in one step of a program it reads in the next from its
+/// own caches. Then it helps the others.
+class Job {
+ public:
+  Job(ChunkFn fn, void* context, int64_t chunks, int threads)
+      : fn_(fn),
+        context_(context),
+        ranges_(static_cast<int>(std::min<int64_t>({chunks, threads, max_ranges}))) {
+    for (int r = 0; r < ranges_; ++r) {
+      range_[r].next.store(first_of(r, chunks), std::memory_order_relaxed);
+      range_[r].end = first_of(r + 1, chunks);
+    }
+  }
 
-  void work() {
+  void work(int member) {
     inside_pool = true;
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks;
-         i = next.fetch_add(1, std::memory_order_relaxed))
-      run_guarded(fn, context, i, failure);
+    for (int r = 0; r < ranges_; ++r) {
+      Range& range = range_[(member + r) % ranges_];
+      while (range.next.load(std::memory_order_relaxed) < range.end) {
+        const int64_t i = range.next.fetch_add(1, std::memory_order_relaxed);
+        if (i < range.end) run_guarded(fn_, context_, i, failure);
+      }
+    }
     inside_pool = false;
   }
+
+  Failure failure;
+
+ private:
+  static constexpr int64_t max_ranges = 64;
+  struct alignas(64) Range {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+  int64_t first_of(int range, int64_t chunks) const {
+    return chunks / ranges_ * range + std::min<int64_t>(range, chunks % ranges_);
+  }
+
+  ChunkFn fn_;
+  void* context_;
+  int ranges_;
+  Range range_[max_ranges];
 };
 
 #if ESPALIER_OPENMP
@@ -150,7 +178,7 @@ void run_in_team(int threads, Job& job) {
       leave_signals_to_others();
       signals_left = true;
     }
-    job.work();
+    job.work(omp_get_thread_num());
   }
 }
 
@@ -168,7 +196,7 @@ class Team {
       ++generation_;
     }
     begin_.notify_all();
-    job.work();
+    job.work(0);
     std::unique_lock lock(mutex_);
     done_.wait(lock, [&] { return busy_ == 0; });
     job_ = nullptr;
@@ -185,7 +213,7 @@ class Team {
       if (me >= helpers_) continue;
       Job& job = *job_;
       lock.unlock();
-      job.work();
+      job.work(me + 1);
       lock.lock();
       if (--busy_ == 0) done_.notify_one();
     }
@@ -209,13 +237,14 @@ void run_in_team(int threads, Job& job) {
 
 void parallel_chunks(int64_t chunks, ChunkFn fn, void* context) {
   if (chunks <= 0) return;
-  const int threads = static_cast<int>(std::min<int64_t>(pool_threads(), chunks));
-  if (threads == 1 || inside_pool) {
+  // The whole pool takes part, also where there are fewer chunks: libgomp ends the threads that a smaller team leaves out.
+  const int threads = pool_threads();
+  if (threads == 1 || chunks == 1 || inside_pool) {
     for (int64_t i = 0; i < chunks; ++i) fn(context, i);
     return;
   }
   const std::lock_guard lock(pool_mutex);
-  Job job{fn, context, chunks, {}, {}};
+  Job job(fn, context, chunks, threads);
   run_in_team(threads, job);
   job.failure.rethrow();
 }

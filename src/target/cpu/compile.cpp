@@ -1,5 +1,7 @@
 #include "target/cpu/compile.h"
 
+#include <emitter_hash.h>
+
 #include "base/error.h"
 #include "base/threads.h"
 #include "target/cpu/emit/emit_nest.h"
@@ -14,8 +16,8 @@ namespace espalier::target::cpu {
 namespace {
 
 std::string cache_key(const kernel::LoopNest& nest, const CpuFeatures& features) {
-  return "espalier kernel " + std::to_string(emitter_version) + ", LLVM " + std::to_string(llvm_version) +
-         ", " + features.text() + "\n" + nest.text();
+  return "espalier kernel " + std::string(emitter_hash) + ", LLVM " + std::to_string(llvm_version) + ", " +
+         features.text() + "\n" + nest.text();
 }
 
 std::shared_ptr<const LoadedObject> load(const std::string& object) {

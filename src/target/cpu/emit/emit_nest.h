@@ -7,9 +7,6 @@
 
 namespace espalier::target::cpu {
 
-/// Raised by one whenever the same nest gives other code: part of the object cache's key.
-inline constexpr int emitter_version = 4;
-
 /// The module of one kernel named "kernel".
 std::string emit_ir(const Schedule& schedule, const CpuFeatures& features);
 

@@ -14,7 +14,7 @@ using kernel::Stage;
 namespace {
 
 constexpr int64_t max_chunks = 256, min_parallel_units = 64;
-constexpr double chunk_ns = 20000;
+constexpr double chunk_ns = 4000;
 
 /// Every affine expression of the nest, for reading or changing.
 template <class Nest, class F>

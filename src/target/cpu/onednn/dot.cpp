@@ -25,7 +25,7 @@ struct Split {
 
 /// How the work is cut: by shape alone.
 Split choose_split(const DotSpec& s) {
-  constexpr double chunk_work = 4e6;  // floating-point operations: some 20 us
+  constexpr double chunk_work = 1e6;  // floating-point operations: some 10 us
   const double work = 2.0 * static_cast<double>(s.batch * s.m) * static_cast<double>(s.n * s.k);
   const int64_t parts = std::clamp(static_cast<int64_t>(work / chunk_work), int64_t{1}, int64_t{16});
   if (s.batch > 1) return {Axis::batch, cut(s.batch, std::min(parts, s.batch), 1)};

@@ -1,0 +1,8 @@
+# Write OUT, a header with one hash of all SOURCES (a ;-list), as the string NAME.   cmake -DOUT= -DNAME= -DSOURCES= -P hash_sources.cmake
+set(all "")
+foreach(source IN LISTS SOURCES)
+  file(SHA256 ${source} hash)
+  string(APPEND all ${hash})
+endforeach()
+string(SHA256 hash "${all}")
+file(WRITE ${OUT} "#pragma once\ninline constexpr char ${NAME}[] = \"${hash}\";\n")
