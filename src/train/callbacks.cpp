@@ -54,9 +54,10 @@ void ProgressBar::on_end(const Progress& p) {
 }
 
 CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names)
-    : path_(std::move(path)), text_("step,epoch,rate") {
-  for (const std::string& n : names) text_ += "," + n;
-  text_ += "\n";
+    : path_(std::move(path)), header_("step,epoch,rate") {
+  for (const std::string& n : names) header_ += "," + n;
+  header_ += "\n";
+  text_ = header_;
 }
 
 void CsvLog::on_step(const Progress& p) {
@@ -71,7 +72,12 @@ bool CsvLog::on_epoch(const Progress&) {
 void CsvLog::on_end(const Progress&) { write(); }
 void CsvLog::write() { write_file(path_, text_); }
 std::string CsvLog::state() const { return text_; }
-void CsvLog::restore(const std::string& state) { text_ = state; }
+void CsvLog::restore(const std::string& state) {
+  if (!state.starts_with(header_) || !state.ends_with('\n'))
+    throw UserError({"csv log " + path_.string(), "its state in the checkpoint has other columns or is cut",
+                     state.substr(0, state.find('\n')), header_.substr(0, header_.size() - 1)});
+  text_ = state;
+}
 
 void EarlyStop::on_step(const Progress& p) {
   sum_ += p.values.at(value_);
@@ -94,10 +100,19 @@ std::string EarlyStop::state() const { return fmt::format("{:a} {:a} {} {}", bes
 
 void EarlyStop::restore(const std::string& state) {
   std::istringstream in(state);
-  std::string best, sum;
-  in >> best >> sum >> count_ >> waited_;
-  best_ = std::strtod(best.c_str(), nullptr);
-  sum_ = std::strtod(sum.c_str(), nullptr);
+  std::string best, sum, rest;
+  int64_t count = 0, waited = 0;
+  const auto number = [](const std::string& text, double& value) {
+    char* end = nullptr;
+    value = std::strtod(text.c_str(), &end);
+    return !text.empty() && *end == 0;
+  };
+  double best_value = 0, sum_value = 0;
+  const bool read = (in >> best >> sum >> count >> waited) && !(in >> rest);
+  if (!read || !number(best, best_value) || !number(sum, sum_value) || count < 0 || waited < 0)
+    throw UserError({"early stop", "its state in the checkpoint cannot be read", state,
+                     "best, sum, count and epochs waited"});
+  best_ = best_value, sum_ = sum_value, count_ = count, waited_ = waited;
 }
 
 }  // namespace espalier::train

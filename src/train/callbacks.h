@@ -34,13 +34,15 @@ class ESPALIER_API CsvLog : public Callback {
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   void on_end(const Progress& p) override;
+  std::string name() const override { return "csv_log"; }
   std::string state() const override;
+  /// UserError where the text has other columns.
   void restore(const std::string& state) override;
 
  private:
   void write();
   std::filesystem::path path_;
-  std::string text_;
+  std::string header_, text_;
 };
 
 /// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
@@ -52,6 +54,7 @@ class ESPALIER_API EarlyStop : public Callback {
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   bool has_ended() const override { return waited_ > 0 && waited_ >= patience_; }
+  std::string name() const override { return "early_stop of value " + std::to_string(value_); }
   std::string state() const override;
   void restore(const std::string& state) override;
 

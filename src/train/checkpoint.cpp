@@ -14,8 +14,8 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
   format::save_safetensors(path, file);
 }
 
-std::map<std::string, std::string> load_checkpoint(const std::filesystem::path& path,
-                                                   std::span<const NamedParameter> cells) {
+Facts load_checkpoint(const std::filesystem::path& path, std::span<const NamedParameter> cells,
+                      const std::function<void(const Facts&)>& accept) {
   const format::TensorFile file = format::load_safetensors(path);
   const auto kind = file.metadata.find("format");
   if (kind == file.metadata.end() || kind->second != "espalier checkpoint 1")
@@ -33,6 +33,7 @@ std::map<std::string, std::string> load_checkpoint(const std::filesystem::path& 
       throw UserError({"checkpoint " + path.string() + ", tensor " + c.name, "is of another type",
                        a->type().text(), c.parameter.type().text()});
   }
+  if (accept) accept(file.metadata);
   for (const NamedParameter& c : cells) {
     const ir::Array& a = file.at(c.name);
     std::memcpy(c.parameter.data(), a.data(), static_cast<size_t>(a.bytes()));

@@ -2,6 +2,7 @@
 // A checkpoint: every cell that a training step reads or writes, and where the loop stood, in one safetensors file that is
 // either whole or absent.
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -23,9 +24,10 @@ struct Checkpoint {
 
 /// Write it as `path`. UserError when it cannot be written; the old file then stays.
 ESPALIER_API void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
+using Facts = std::map<std::string, std::string>;
 /// Fill the cells from `path` and return its facts. UserError names a cell that is missing, of another type, or not ours;
-/// then no cell was changed.
-ESPALIER_API std::map<std::string, std::string> load_checkpoint(const std::filesystem::path& path,
-                                                                std::span<const NamedParameter> cells);
+/// `accept` sees the facts before any cell changes, and may throw. Then no cell was changed.
+ESPALIER_API Facts load_checkpoint(const std::filesystem::path& path, std::span<const NamedParameter> cells,
+                                   const std::function<void(const Facts&)>& accept = {});
 
 }  // namespace espalier::train

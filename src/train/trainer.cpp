@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstring>
+#include <set>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -112,6 +113,18 @@ Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optim
     throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
   if (options_.steps < 0)
     throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
+  if (!options_.checkpoint.empty()) check_names();
+}
+
+void Trainer::check_names() {
+  std::set<std::string> seen;
+  for (const NamedParameter& c : checkpoint_cells()) {
+    if (c.parameter.name().empty())
+      throw UserError({"trainer: checkpoint", "a parameter has no name", c.parameter.type().text(),
+                       "a name for each (parameters_of names them)"});
+    if (!seen.insert(c.name).second)
+      throw UserError({"trainer: checkpoint", "two parameters have one name", c.name, "different names"});
+  }
 }
 
 int64_t Trainer::total_steps() const {
@@ -141,22 +154,38 @@ void Trainer::save() {
   c.facts["step"] = std::to_string(done_);
   c.facts["loader"] = loader_.state().text();
   c.facts["precision"] = options_.precision;
-  for (size_t i = 0; i < callbacks_.size(); ++i)
-    c.facts["callback." + std::to_string(i)] = callbacks_[i]->state();
+  for (const auto& [name, callback] : named_callbacks())
+    if (std::string state = callback->state(); !state.empty()) c.facts[name] = std::move(state);
   save_checkpoint(options_.checkpoint, c);
+}
+
+std::vector<std::pair<std::string, Callback*>> Trainer::named_callbacks() const {
+  std::vector<std::pair<std::string, Callback*>> out;
+  std::map<std::string, int> count;
+  for (const auto& c : callbacks_) {
+    const std::string name = "callback." + c->name();
+    const int number = ++count[name];
+    out.emplace_back(number == 1 ? name : name + " " + std::to_string(number), c.get());
+  }
+  return out;
+}
+
+void Trainer::restore(const std::map<std::string, std::string>& facts) {
+  if (fact(facts, "precision") != options_.precision)
+    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision",
+                     fact(facts, "precision"), options_.precision});
+  const int64_t step = fact_number(facts, "step");
+  const data::LoaderState state = data::LoaderState::of_text(fact(facts, "loader"));
+  for (const auto& [name, callback] : named_callbacks())
+    if (const auto it = facts.find(name); it != facts.end()) callback->restore(it->second);
+  loader_.restore(state);
+  done_ = step;
 }
 
 void Trainer::try_resume() {
   if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint))
     return;
-  const auto facts = load_checkpoint(options_.checkpoint, checkpoint_cells());
-  if (fact(facts, "precision") != options_.precision)
-    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision",
-                     fact(facts, "precision"), options_.precision});
-  done_ = fact_number(facts, "step");
-  loader_.restore(data::LoaderState::of_text(fact(facts, "loader")));
-  for (size_t i = 0; i < callbacks_.size(); ++i)
-    callbacks_[i]->restore(fact(facts, "callback." + std::to_string(i)));
+  load_checkpoint(options_.checkpoint, checkpoint_cells(), [this](const auto& facts) { restore(facts); });
 }
 
 Progress Trainer::one_step() {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <typeinfo>
 
 #include "data/loader.h"
 #include "nn/optim.h"
@@ -31,7 +32,10 @@ class ESPALIER_API Callback {
   /// Did this callback end the training? Then fit(), called once more or resumed from a checkpoint, trains no further.
   virtual bool has_ended() const { return false; }
   virtual void on_end(const Progress&) {}
-  /// What the callback must keep in a checkpoint ("" for nothing), and its way back.
+  /// Under which its state stands in a checkpoint (the second of a name is "name 2"): of the class, where it says no other.
+  virtual std::string name() const { return typeid(*this).name(); }
+  /// What the callback must keep in a checkpoint ("" for nothing), and its way back, which is called only when the checkpoint
+  /// holds a state of its name. UserError for a text that state() does not give; then nothing has changed.
   virtual std::string state() const { return ""; }
   virtual void restore(const std::string&) {}
 };
@@ -57,9 +61,11 @@ using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 class ESPALIER_API Trainer {
  public:
   /// `cells` are all parameters of the model, running statistics included; optimiser and loader must outlive the trainer.
-  /// UserError for negative epochs or steps.
+  /// UserError for negative epochs or steps, and, where there is a checkpoint, for cells without a name or of equal names.
   Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
           TrainerOptions options);
+  Trainer(const Trainer&) = delete;  // its step refers to it
+  Trainer& operator=(const Trainer&) = delete;
   /// Callbacks are called in the order in which they were added.
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
   /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
@@ -74,8 +80,12 @@ class ESPALIER_API Trainer {
 
  private:
   std::vector<NamedParameter> checkpoint_cells();
+  void check_names();
+  /// Each callback with the name of its state in a checkpoint.
+  std::vector<std::pair<std::string, Callback*>> named_callbacks() const;
   void save();
   void try_resume();
+  void restore(const std::map<std::string, std::string>& facts);
   Progress one_step();
   void check_finite(const Progress& p) const;
 

@@ -100,6 +100,73 @@ TEST(Trainer, AFinishedTrainingIsNotTrainedAgain) {
   EXPECT_EQ(record->steps.size(), 20u);
 }
 
+TEST(Trainer, CallbacksAreRestoredByNameNotByPlace) {
+  const TemporaryFolder folder;
+  SmallTraining whole;
+  whole.trainer().add(std::make_shared<CsvLog>(folder / "whole.csv"));
+  whole.fit();
+  {
+    SmallTraining cut({.checkpoint = folder / "c"});
+    cut.trainer().add(std::make_shared<CsvLog>(folder / "cut.csv"));
+    cut.trainer().add(std::make_shared<AtStep>(7, [] { set_interrupted(true); }));
+    EXPECT_EQ(cut.fit(), Ending::interrupted);
+    set_interrupted(false);
+  }
+  SmallTraining rest({.checkpoint = folder / "c"});
+  rest.trainer().add(std::make_shared<EarlyStop>(100));  // new, and in front
+  rest.trainer().add(std::make_shared<CsvLog>(folder / "cut.csv"));
+  const auto second = std::make_shared<CsvLog>(folder / "second.csv");  // new: the second of its name
+  rest.trainer().add(second);
+  EXPECT_EQ(rest.fit(), Ending::finished);
+  EXPECT_EQ(test::file_text(folder / "cut.csv"), test::file_text(folder / "whole.csv"));
+  EXPECT_THAT(test::file_text(folder / "second.csv"), testing::StartsWith("step,epoch,rate,loss\n8,1,"));
+}
+
+TEST(Trainer, AnotherPrecisionOrABrokenStateLeavesTheCellsAsTheyAre) {
+  const TemporaryFolder folder;
+  SmallTraining first({.checkpoint = folder / "c"});
+  first.fit();
+  SmallTraining other({.precision = "bf16", .checkpoint = folder / "c"});
+  const std::string before = other.bits();
+  EXPECT_THROW(other.fit(), UserError);
+  EXPECT_TRUE(other.bits() == before) << "the checkpoint's elements were filled in before it was refused";
+}
+
+TEST(Trainer, RefusesNamesThatACheckpointCannotKeepApart) {
+  const TemporaryFolder folder;
+  SmallTraining run;
+  const auto trainer = [&](std::vector<Parameter> cells, std::filesystem::path checkpoint) {
+    static nn::Sgd sgd({}, {});
+    static data::DataLoader loader(
+        std::make_shared<data::FakeData>(8, std::vector<data::FakeField>{{"x", {Dtype::f32, {2}}, 0, 1}}),
+        {.batch_size = 4});
+    Trainer([](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0].sum()}; }, std::move(cells),
+            sgd, loader, {.checkpoint = std::move(checkpoint)});
+  };
+  const Parameter a(Array(Dtype::f32, {2}), true, "a"), b(Array(Dtype::f32, {2}), true, "a"),
+      none(Array(Dtype::f32, {2}));
+  EXPECT_THROW(trainer({a, b}, folder / "c"), UserError);
+  EXPECT_THROW(trainer({none}, folder / "c"), UserError);
+  EXPECT_NO_THROW(trainer({a}, folder / "c"));
+  EXPECT_NO_THROW(trainer({a, b}, ""));
+}
+
+static_assert(!std::is_copy_constructible_v<Trainer> && !std::is_move_constructible_v<Trainer> &&
+              !std::is_copy_assignable_v<Trainer> && !std::is_move_assignable_v<Trainer>);
+
+TEST(Callbacks, RefuseAStateThatIsNotTheirs) {
+  EarlyStop stop(2);
+  for (const char* text :
+       {"", "1", "0x1p+0 0x0p+0 1 x", "step,epoch,rate,loss\n", "0x1p+0 0x0p+0 1 1 1", "nan? 0 1 1"})
+    EXPECT_THROW(stop.restore(text), UserError) << text;
+  EXPECT_EQ(stop.state(), EarlyStop(2).state());
+  CsvLog log("never written", {"loss"});
+  for (const char* text :
+       {"", "step,epoch,rate,loss,dice\n", "0x1p+0 0x0p+0 1 1", "step,epoch,rate,loss\n1,0"})
+    EXPECT_THROW(log.restore(text), UserError) << text;
+  EXPECT_EQ(log.state(), "step,epoch,rate,loss\n");
+}
+
 TEST(Trainer, CsvHasARowForEachStep) {
   const TemporaryFolder folder;
   SmallTraining run;
