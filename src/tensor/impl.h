@@ -1,5 +1,6 @@
 #pragma once
 // Inside of Tensor, for the files of tensor/ alone.
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
@@ -9,14 +10,35 @@
 
 namespace espalier {
 
-/// `value` is how the tensor was built; once it has `data`, new operations build on `leaf`, an input of its own, so that old
-/// graph can go. `parents` keep the data of what it was built from alive until then.
+/// `value` is how the tensor was built; once it has `data`, new operations build on `leaf`, an input of its own. `parents` keep
+/// alive what it was built from: the data to compute it by, then the way that gradients take through it. They are let go once
+/// no gradient can be asked for below: see forget_unreachable.
 struct Tensor::Impl {
+  /// A parent, which counts how many children hold it: whoever holds it besides is outside the graph.
+  class Edge {
+   public:
+    explicit Edge(std::shared_ptr<Impl> parent) : parent_(std::move(parent)) { ++parent_->children; }
+    Edge(Edge&&) noexcept = default;
+    Edge& operator=(Edge&&) = delete;
+    ~Edge() {
+      if (parent_) --parent_->children;
+    }
+    Impl& operator*() const { return *parent_; }
+    const std::shared_ptr<Impl>& get() const { return parent_; }
+
+   private:
+    std::shared_ptr<Impl> parent_;
+  };
+
   ir::Value value;
   std::mutex mutex;
   ir::Value leaf;
   std::optional<Array> data;
-  std::vector<std::shared_ptr<Impl>> parents;
+  std::vector<Edge> parents;
+  std::atomic<long> children = 0;
+  std::weak_ptr<void> parameter;  ///< the cell that this is a value of
+  /// Computed tensors on the way to the first one, and how many there were when unreachable ones were last looked for.
+  std::atomic<int64_t> depth = 0, searched = 0;
   ~Impl();
 };
 
@@ -28,6 +50,13 @@ class TensorAccess {
   /// Known elements below `roots`, by the values that stand for them.
   static std::unordered_map<ir::Value, Array, ir::ValueHash> known_below(std::span<const Tensor> roots);
   static void set_data(const Tensor& t, Array data);
+  /// Let the computed tensors from `t` down forget their parents where nothing below is held outside the graph or is a
+  /// parameter's value: a gradient there can never be asked for.
+  static void forget_unreachable(const Tensor& t);
+  /// Say that `t` is a value of a parameter's cell: gradients may be asked for by that parameter as long as the cell lives.
+  static void set_parameter(const Tensor& t, std::weak_ptr<void> cell) {
+    t.impl().parameter = std::move(cell);
+  }
 };
 
 /// `outputs` rebuilt with the mapped values in place; nothing above a mapped value is visited. Values that are not mapped

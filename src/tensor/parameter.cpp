@@ -27,8 +27,17 @@ Parameter::Cell& checked(Parameter::Cell* cell) {
 }  // namespace
 
 Tensor Parameter::tensor() const {
-  checked(cell());
-  return active ? active->read(*this) : Tensor(cell_->storage.copied());
+  Cell& c = checked(cell());
+  if (active) return active->read(*this);
+  // Programs write into the storage: only a comparison tells whether its elements are those of the last read.
+  const std::lock_guard lock(c.mutex);
+  if (std::shared_ptr<TensorAccess::Impl> last = c.read.lock();
+      last && std::memcmp(last->data->data(), c.storage.data(), static_cast<size_t>(c.storage.bytes())) == 0)
+    return TensorAccess::wrap(std::move(last));
+  Tensor t(c.storage.copied());
+  TensorAccess::set_parameter(t, cell_);
+  c.read = TensorAccess::impl(t);
+  return t;
 }
 
 void Parameter::assign(const Tensor& value) const {
@@ -90,6 +99,7 @@ Tracing::Entry& Tracing::entry(const Parameter& p) {
     e.old = ir::new_input(e.input, p.type());
     e.now = Tensor::from(e.old, std::span<const Tensor>());
   }
+  TensorAccess::set_parameter(e.now, p.cell_);
   entries_.push_back(std::move(e));
   return entries_.back();
 }
@@ -101,7 +111,8 @@ void Tracing::assign(const Parameter& p, const Tensor& value) {
     throw UserError({"parameter " + p.name(), "assigned inside a function compiled with frozen parameters",
                      "", "freeze = false"});
   Entry& e = entry(p);
-  e.now = value;
+  e.now = Tensor::from(value.value(), {value});
+  TensorAccess::set_parameter(e.now, p.cell_);
   e.assigned = true;
 }
 

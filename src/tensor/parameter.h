@@ -15,7 +15,8 @@ class ESPALIER_API Parameter {
   explicit Parameter(Array initial, bool trainable = true, std::string name = "");
 
   explicit operator bool() const { return cell_ != nullptr; }
-  /// Its value here: inside a traced function the current value in the trace, else a copy of the elements.
+  /// Its value here: inside a traced function the current value in the trace, else a copy of the elements, which is one
+  /// tensor as long as they stay the same: gradients of what was computed from it can be asked for by the next read.
   Tensor tensor() const;
   operator Tensor() const { return tensor(); }  // NOLINT: a parameter reads as a tensor
   /// Give it a new value of the same type (UserError otherwise). Traced: a state output; else: computed and copied in now.
@@ -37,6 +38,7 @@ class ESPALIER_API Parameter {
   Cell* cell() const { return cell_.get(); }
 
  private:
+  friend class Tracing;
   std::shared_ptr<Cell> cell_;
 };
 

@@ -4,7 +4,6 @@
 #include <unordered_set>
 
 #include "base/text.h"
-#include "grad/grad.h"
 #include "op/activation.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
@@ -18,14 +17,13 @@ using ir::Value;
 
 Tensor::Impl::~Impl() {
   // A long chain of unevaluated operations must not be destroyed by recursion.
-  std::vector<std::shared_ptr<Impl>> pending = std::move(parents);
+  std::vector<Edge> pending = std::move(parents);
   while (!pending.empty()) {
-    const std::shared_ptr<Impl> p = std::move(pending.back());
+    const Edge p = std::move(pending.back());
     pending.pop_back();
-    if (p && p.use_count() == 1) {
-      for (auto& q : p->parents) pending.push_back(std::move(q));
-      p->parents.clear();
-    }
+    if (p.get().use_count() != 1) continue;
+    for (Edge& q : (*p).parents) pending.push_back(std::move(q));
+    (*p).parents.clear();
   }
 }
 
@@ -39,8 +37,12 @@ Tensor::Tensor(double value) : Tensor(Array::scalar(Dtype::f32, value)) {}
 Tensor Tensor::from(Value value, std::span<const Tensor> parents) {
   auto impl = std::make_shared<Impl>();
   impl->value = std::move(value);
-  for (const Tensor& t : parents)
-    if (t) impl->parents.push_back(t.impl_);
+  for (const Tensor& t : parents) {
+    if (!t) continue;
+    impl->parents.emplace_back(t.impl_);
+    impl->depth = std::max(impl->depth.load(), t.impl_->depth.load());
+    impl->searched = std::max(impl->searched.load(), t.impl_->searched.load());
+  }
   return Tensor(std::move(impl));
 }
 
@@ -260,16 +262,6 @@ Tensor softmax(const Tensor& x, int64_t axis) {
   return unary(x, [&](Value v) { return op::softmax(v, axis_of(axis, x.rank(), "softmax")); });
 }
 
-std::vector<Tensor> grad(const Tensor& loss, std::span<const Tensor> wrt) {
-  std::vector<Value> values;
-  for (const Tensor& t : wrt) values.push_back(t.value());
-  const std::vector<Value> grads = autodiff::gradient(loss.value(), values);
-  std::vector<Tensor> parents(wrt.begin(), wrt.end()), out;
-  parents.push_back(loss);
-  for (const Value& g : grads) out.push_back(Tensor::from(g, parents));
-  return out;
-}
-
 // ---- what is known below a tensor -----------------------------------------------------------------------------------
 
 std::unordered_map<Value, Array, ir::ValueHash> TensorAccess::known_below(std::span<const Tensor> roots) {
@@ -287,20 +279,22 @@ std::unordered_map<Value, Array, ir::ValueHash> TensorAccess::known_below(std::s
       known.emplace(i->value, *i->data);
       known.emplace(i->leaf, *i->data);
     } else {
-      stack.insert(stack.end(), i->parents.begin(), i->parents.end());
+      for (const Impl::Edge& p : i->parents) stack.push_back(p.get());
     }
   }
   return known;
 }
 
 void TensorAccess::set_data(const Tensor& t, Array data) {
-  std::vector<std::shared_ptr<Impl>> old;
-  Impl& i = t.impl();
-  const std::lock_guard lock(i.mutex);
-  if (i.data) return;
-  i.leaf = ir::new_input("leaf", data.type());
-  i.data = std::move(data);
-  old.swap(i.parents);
+  {
+    Impl& i = t.impl();
+    const std::lock_guard lock(i.mutex);
+    if (i.data) return;
+    i.leaf = ir::new_input("leaf", data.type());
+    i.data = std::move(data);
+    ++i.depth;
+  }
+  forget_unreachable(t);
 }
 
 std::vector<Value> rebuild_over(std::span<const Value> outputs, ir::ValueMap& map) {

@@ -152,8 +152,10 @@ ESPALIER_API std::string to_text(const Tensor& tensor);
 ESPALIER_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 
 /// The gradient of scalar `loss` (a float of rank 0) with respect to each tensor of `wrt`, as tensors of the same graph and
-/// of the types of `wrt`, by reverse mode; zeros where the loss does not depend on one. UserError for a loss that is no scalar,
-/// and where an op on the way has no gradient.
+/// of the types of `wrt`, by reverse mode; zeros where the loss does not depend on one. It goes through tensors that were
+/// looked at: they keep how they were computed as long as a tensor that they depend on is held or is a parameter's value
+/// (Tensor(t.array()) forgets it). UserError for a loss that is no scalar, where an op on the way has no gradient, and where
+/// the loss was computed with another value of a parameter than the one that is asked for.
 ESPALIER_API std::vector<Tensor> grad(const Tensor& loss, std::span<const Tensor> wrt);
 
 }  // namespace espalier

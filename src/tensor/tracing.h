@@ -2,6 +2,7 @@
 // The trace that is being recorded on this thread, for the files of tensor/ alone.
 #include <vector>
 
+#include "tensor/impl.h"
 #include "tensor/parameter.h"
 
 namespace espalier {
@@ -10,6 +11,9 @@ struct Parameter::Cell {
   std::string name;
   bool trainable = true;
   Array storage;
+  std::mutex mutex;  ///< of `read`
+  std::weak_ptr<TensorAccess::Impl>
+      read;  ///< the tensor of the last read outside a trace, as long as one holds it
 };
 
 /// Parameters read and assigned while a function is traced. One at a time per thread; a trace inside a trace is a UserError.

@@ -52,6 +52,131 @@ TEST(Tensor, ErrorsNameWhatCame) {
   EXPECT_THROW((void)Tensor().dims(), UserError);
 }
 
+TEST(TensorGrad, GoesThroughWhatWasLookedAt) {
+  const Tensor w = Tensor::of({1, 2, 3}), x = Tensor::of({2, 0, -1});
+  const Tensor h = w * x, y = (h * h).tanh(), loss = y.sum();
+  const std::vector<float> want = grad(loss, std::vector{w})[0].to_vector<float>();
+  EXPECT_NE(want[0], 0);
+  (void)h.array();
+  EXPECT_EQ(grad(loss, std::vector{w})[0].to_vector<float>(), want) << "an intermediate was looked at later";
+  const Tensor again = (h * h).tanh().sum();
+  EXPECT_EQ(grad(again, std::vector{w})[0].to_vector<float>(), want)
+      << "an intermediate was looked at before";
+  (void)loss.item();
+  (void)again.item();
+  EXPECT_EQ(grad(loss, std::vector{w})[0].to_vector<float>(), want) << "the loss was looked at";
+  EXPECT_EQ(grad(again, std::vector{w})[0].to_vector<float>(), want);
+  EXPECT_EQ(grad(loss, std::vector{h})[0].to_vector<float>(),
+            grad(again, std::vector{h})[0].to_vector<float>());
+  EXPECT_NE(grad(loss, std::vector{h})[0].to_vector<float>()[0], 0) << "with respect to what was looked at";
+  EXPECT_EQ(grad(loss, std::vector{Tensor::ones({2})})[0].to_vector<float>(), (std::vector<float>{0, 0}));
+}
+
+TEST(TensorGrad, GoesThroughDrawnTensorsThatWereLookedAt) {
+  const Tensor r = Tensor::randn({3}, 1), loss = (r * r).sum();
+  std::vector<float> twice = r.to_vector<float>();
+  for (float& v : twice) v *= 2;
+  EXPECT_EQ(grad(loss, std::vector{r})[0].to_vector<float>(), twice);
+}
+
+TEST(TensorGrad, OfAGradientThatWasLookedAt) {
+  const Tensor x = Tensor::of({2, 3}), cube = (x * x * x).sum();
+  (void)cube.item();
+  const Tensor slope = grad(cube, std::vector{x})[0];
+  EXPECT_EQ(slope.to_vector<float>(), (std::vector<float>{12, 27}));
+  EXPECT_EQ(grad(slope.sum(), std::vector{x})[0].to_vector<float>(), (std::vector<float>{12, 18}));
+}
+
+TEST(TensorGrad, OfALayerIsTheCompiledOne) {
+  nn::Init init(4);
+  nn::Linear layer(5, 3, init);
+  parameters_of(layer, "linear");
+  const Tensor x = Tensor::randn({4, 5}, 6), t = Tensor::randn({4, 3}, 7);
+  const auto gradients = [&](const std::vector<Tensor>& in) {
+    return grad(nn::mse(layer(in[0]), in[1]), std::vector<Tensor>{layer.weight, layer.bias});
+  };
+  const std::vector<Tensor> want = compile(gradients)({x, t}), got = gradients({x, t});
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(got[i].to_vector<float>(), want[i].to_vector<float>());
+    EXPECT_NE(got[i].to_vector<float>()[0], 0);
+  }
+}
+
+TEST(TensorGrad, OptimisersTrainOutsideACompiledStepToo) {
+  const auto train = [](bool compiled) {
+    nn::Init init(1);
+    nn::Linear layer(3, 2, init);
+    nn::Sgd sgd(parameters_of(layer, "linear"), {.rate = 0.1, .momentum = 0.9});
+    const Tensor x = Tensor::randn({8, 3}, 3), t = Tensor::randn({8, 2}, 4);
+    const auto step = [&](const std::vector<Tensor>& in) {
+      const Tensor loss = nn::mse(layer(in[0]), in[1]);
+      sgd.minimise(loss);
+      return std::vector<Tensor>{loss};
+    };
+    Compiled program = compile(step);
+    std::vector<double> losses;
+    for (int i = 0; i < 5; ++i) losses.push_back((compiled ? program({x, t}) : step({x, t}))[0].item());
+    return losses;
+  };
+  const std::vector<double> eager = train(false), compiled = train(true);
+  EXPECT_LT(eager[4], eager[0]);
+  for (size_t i = 0; i < eager.size(); ++i) EXPECT_NEAR(eager[i], compiled[i], 1e-5);
+}
+
+TEST(TensorGrad, RefusesAParameterThatChangedSinceTheLoss) {
+  const Parameter p(Array::of<float>({2}, {1, 2}), true, "scale");
+  const auto stale = [&](const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << "no error";
+    } catch (const UserError& e) {
+      EXPECT_NE(std::string(e.what()).find("scale"), std::string::npos) << e.what();
+    }
+  };
+  const Tensor loss = p.tensor().square().sum();
+  nn::Sgd sgd({p}, {.rate = 0.1});
+  sgd.minimise(loss);
+  EXPECT_NEAR(p.storage().at(1), 1.6, 1e-6);
+  stale([&] { sgd.minimise(loss); });
+  (void)loss.item();
+  stale([&] { sgd.minimise(loss); });
+  stale([&] {
+    compile([&](const std::vector<Tensor>&) {
+      const Tensor twice = p.tensor().square().sum();
+      sgd.minimise(twice);
+      sgd.minimise(twice);
+      return std::vector<Tensor>{twice};
+    })({});
+  });
+}
+
+TEST(Tensor, ForgetsHowItWasComputedOnceNobodyCanAsk) {
+  const Tensor x0 = Tensor::of({1, 2}), w = Tensor::of({0.5, 0.5});
+  const auto nodes_of = [](const std::function<void()>& call) {
+    const int64_t before = ir::live_nodes();
+    call();
+    return ir::live_nodes() - before;
+  };
+  Tensor x = Tensor::of({1, 2});
+  EXPECT_LT(nodes_of([&] {
+              for (int i = 0; i < 100; ++i) {
+                const Tensor y = x * 0.5 + 1;
+                (void)y.array();
+                x = y;
+              }
+            }),
+            20);
+  Tensor held = w;
+  EXPECT_GT(nodes_of([&] {
+              for (int i = 0; i < 300; ++i) {
+                held = held * 0.5 + w;
+                (void)held.array();
+              }
+            }),
+            300);
+  EXPECT_NEAR(grad(held.sum(), std::vector{w})[0].to_vector<float>()[0], 2, 1e-5);
+}
+
 TEST(Compile, TrainingStepUpdatesParametersInPlace) {
   nn::Init init(1);
   nn::Linear layer(10, 1, init);
