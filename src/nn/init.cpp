@@ -37,4 +37,6 @@ ir::Array Init::glorot_uniform(std::vector<int64_t> dims, int64_t fan_in, int64_
   return uniform(std::move(dims), std::sqrt(6.0 / static_cast<double>(fan_in + fan_out)));
 }
 
+int64_t Init::seed() { return static_cast<int64_t>(philox_stream_key(seed_, stream_++)); }
+
 }  // namespace espalier::nn

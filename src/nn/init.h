@@ -21,6 +21,9 @@ class ESPALIER_API Init {
   /// Glorot and Bengio 2010: uniform, sqrt(6 / (fan_in + fan_out)).
   ir::Array glorot_uniform(std::vector<int64_t> dims, int64_t fan_in, int64_t fan_out);
 
+  /// A seed of its own, for a layer that draws random numbers.
+  int64_t seed();
+
  private:
   uint64_t seed_;
   uint64_t stream_ = 0;

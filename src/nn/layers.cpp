@@ -159,11 +159,16 @@ void Embedding::each(const ParameterVisitor& visit, const std::string& prefix) {
   visit(join_path(prefix, "weight"), weight);
 }
 
+Dropout::Dropout(double r, Init& init) : Dropout(r, Generator(init.seed())) {}
+Dropout::Dropout(double r, Generator g) : rate(r), generator(std::move(g)) {
+  if (!(rate >= 0 && rate < 1))
+    throw UserError({"dropout", "rate out of range", std::to_string(rate), "0 <= rate < 1"});
+}
 Tensor Dropout::operator()(const Tensor& x, Mode mode) const {
   if (mode == Mode::eval || rate == 0) return x;
-  const Tensor key = generator.key(), counter = generator.counter();
-  return Tensor::from(op::dropout(x.value(), key.value(), counter.value(), rate, generator.next_stream()),
-                      {x, key, counter});
+  const Generator::Draw d = generator.draw();
+  return Tensor::from(op::dropout(x.value(), d.key.value(), d.counter.value(), rate, d.stream),
+                      {x, d.key, d.counter});
 }
 void Dropout::each(const ParameterVisitor& visit, const std::string& prefix) {
   generator.each(visit, prefix);

@@ -94,10 +94,15 @@ struct ESPALIER_API Embedding {
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
 
-/// Zeroes elements with probability `rate` in training (Srivastava et al. 2014), scaling the rest by 1/(1-rate).
+/// Zeroes elements with probability `rate` in training (Srivastava et al. 2014), scaling the rest by 1/(1-rate): others at each
+/// call and in each run of a compiled step.
 struct ESPALIER_API Dropout {
-  double rate = 0.5;
+  double rate = 0;
   Generator generator;
+  Dropout() = default;
+  /// 0 <= rate < 1. Layers of one Init draw apart, and the same numbers in each run of the same program.
+  Dropout(double rate, Init& init);
+  Dropout(double rate, Generator generator);
   Tensor operator()(const Tensor& x, Mode mode) const;
   /// The generator's cells: a checkpoint needs them to go on to the same bits.
   void each(const ParameterVisitor& visit, const std::string& prefix = "");

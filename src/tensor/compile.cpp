@@ -48,6 +48,7 @@ Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const Compi
   }
   std::vector<Tensor> results = fn(inputs);
   check_results(results, options.name);
+  tracing.advance_counters();
   for (size_t i = 0; i < results.size(); ++i)
     out.graph.outputs.push_back({name_or(options.result_names, i, "y"), results[i].value()});
   for (Tracing::Entry& e : tracing.entries()) {
@@ -139,17 +140,18 @@ std::vector<Tensor> Compiled::operator()(const std::vector<Tensor>& arguments) {
 
 Generator::Generator(int64_t seed)
     : key_(Array::of<int64_t>({}, {seed}), false, "rng.key"),
-      counter_(Array(Dtype::i64, {}), false, "rng.counter"),
-      stream_(std::make_shared<int64_t>(0)) {}
+      counter_(Array(Dtype::i64, {}), false, "rng.counter") {}
 
-int64_t Generator::next_stream() const { return (*stream_)++; }
+Generator::Draw Generator::draw() const {
+  if (!key_) throw UserError({"generator", "has no seed", "", "Generator(seed)"});
+  Draw d{key_.tensor(), counter_.tensor(), 0};
+  if (Tracing* tracing = Tracing::current()) d.stream = tracing->draw(counter_);
+  else ++static_cast<int64_t*>(counter_.data())[0];
+  return d;
+}
 void Generator::each(const ParameterVisitor& visit, const std::string& prefix) {
   visit(join_path(prefix, "rng.key"), key_);
   visit(join_path(prefix, "rng.counter"), counter_);
-}
-void Generator::advance() const {
-  *stream_ = 0;
-  counter_.assign(counter_.tensor() + Tensor(Array::of<int64_t>({}, {1})));
 }
 int64_t Generator::seed() const { return key_.storage().data<int64_t>()[0]; }
 void Generator::reseed(int64_t seed) const {

@@ -127,23 +127,26 @@ class ESPALIER_API Model {
   std::vector<std::string> argument_names_, result_names_;
 };
 
-/// Parameters for counter-based random numbers: a seed and a step counter that each compiled run advances.
+/// Counter-based random numbers: a seed and a counter, which are cells, so that a checkpoint goes on with the same numbers.
+/// Inside a traced function each draw of the trace has a stream of its own, by order, and the counter goes up by one with
+/// every run; outside, it goes up with every draw. Copies share the cells.
 class ESPALIER_API Generator {
  public:
-  explicit Generator(int64_t seed = 0);
-  Tensor key() const { return key_.tensor(); }
-  Tensor counter() const { return counter_.tensor(); }
-  /// A stream number of its own for each draw of one trace, by order.
-  int64_t next_stream() const;
+  Generator() = default;  ///< none: a draw is a UserError
+  explicit Generator(int64_t seed);
+  /// What a random op takes (op/random.h).
+  struct Draw {
+    Tensor key, counter;
+    int64_t stream;
+  };
+  /// The next draw. UserError inside a function that is compiled with frozen parameters: it could only repeat itself.
+  Draw draw() const;
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
-  /// Count one step: to be called once at the end of a training step that drew numbers.
-  void advance() const;
   int64_t seed() const;
-  void reseed(int64_t seed) const;
+  void reseed(int64_t seed) const;  ///< and count from 0
 
  private:
   Parameter key_, counter_;
-  std::shared_ptr<int64_t> stream_;
 };
 
 }  // namespace espalier

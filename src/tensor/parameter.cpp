@@ -116,4 +116,16 @@ void Tracing::assign(const Parameter& p, const Tensor& value) {
   e.assigned = true;
 }
 
+int64_t Tracing::draw(const Parameter& counter) {
+  if (freeze_)
+    throw UserError({"generator", "drawn from inside a function compiled with frozen parameters", "",
+                     "freeze = false, or evaluation mode"});
+  if (std::find(counters_.begin(), counters_.end(), counter) == counters_.end()) counters_.push_back(counter);
+  return draws_++;
+}
+
+void Tracing::advance_counters() {
+  for (const Parameter& c : counters_) assign(c, read(c) + Tensor(Array::of<int64_t>({}, {1})));
+}
+
 }  // namespace espalier

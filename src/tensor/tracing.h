@@ -27,6 +27,10 @@ class Tracing {
 
   Tensor read(const Parameter& p);
   void assign(const Parameter& p, const Tensor& value);
+  /// The stream of a draw with this counter: the number of draws before it.
+  int64_t draw(const Parameter& counter);
+  /// Let a run count one up every counter that was drawn with: the end of the trace.
+  void advance_counters();
 
   struct Entry {
     Parameter parameter;
@@ -42,6 +46,8 @@ class Tracing {
   Entry& entry(const Parameter& p);
   std::string unique_name(const Parameter& p) const;
   bool freeze_;
+  int64_t draws_ = 0;
+  std::vector<Parameter> counters_;
   std::vector<Entry> entries_;
   std::vector<std::pair<ir::Value, std::string>> frozen_;
 };

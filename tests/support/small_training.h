@@ -36,7 +36,7 @@ class SmallTraining {
       : first_(6, 8, init_),
         second_(8, 2, init_),
         norm_(8),
-        dropout_{.rate = 0.25, .generator = Generator(5)},
+        dropout_(0.25, Generator(5)),
         cells_(collect()),
         adam_(cells_, {.rate = 0.05}),
         loader_(samples(), {.batch_size = 8, .shuffle = true, .seed = 9}),
@@ -62,7 +62,6 @@ class SmallTraining {
   std::vector<Tensor> loss(const std::vector<Tensor>& batch) {
     const Tensor hidden = dropout_(nn::relu(norm_(first_(batch[0]), nn::Mode::train)), nn::Mode::train);
     const Tensor value = nn::cross_entropy(second_(hidden), batch[1]);
-    dropout_.generator.advance();
     return {value};
   }
   std::vector<Parameter> collect() {

@@ -203,37 +203,64 @@ TEST(GroupNorm, NormalisesEachGroupOfChannels) {
     }
 }
 
-TEST(Dropout, KeepsItsShareAndDrawsAnewEachStep) {
-  const auto draw = [](int64_t seed) {
-    const Dropout dropout{.rate = 0.3, .generator = Generator(seed)};
-    Compiled step = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-      const Tensor a = dropout(in[0], Mode::train), b = dropout(in[0], Mode::train);
-      dropout.generator.advance();
-      return {a, b};
-    });
-    std::vector<std::vector<float>> all;
-    for (int i = 0; i < 2; ++i)
-      for (const Tensor& t : step({Tensor::ones({100, 100})})) all.push_back(t.to_vector<float>());
-    return all;
+/// Two masks of a step, of layers made by `layer`, in two steps, compiled or not.
+std::vector<std::vector<float>> masks(const std::function<Dropout()>& layer, bool compiled) {
+  const Dropout first = layer(), second = layer();
+  const auto step = [&](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{first(in[0], Mode::train), second(in[0], Mode::train)};
   };
-  const auto draws = draw(11);
-  for (size_t i = 0; i < draws.size(); ++i) {
-    int64_t kept = 0;
-    for (const float v : draws[i]) {
-      EXPECT_TRUE(v == 0 || std::fabs(v - 1 / 0.7) < 1e-5);
-      kept += v != 0;
-    }
-    EXPECT_NEAR(static_cast<double>(kept) / 10000, 0.7, 0.02);
-    for (size_t k = 0; k < i; ++k) EXPECT_NE(draws[i], draws[k]) << "two draws, one mask";
+  Compiled program = compile(step);
+  std::vector<std::vector<float>> all;
+  for (int i = 0; i < 2; ++i) {
+    const std::vector<Tensor> x{Tensor::ones({100, 100})};
+    for (const Tensor& t : compiled ? program(x) : step(x)) all.push_back(t.to_vector<float>());
   }
-  EXPECT_EQ(draw(11), draws);
-  EXPECT_NE(draw(12), draws);
-  const Dropout off{.rate = 0.3, .generator = Generator(1)};
+  return all;
+}
+
+TEST(Dropout, KeepsItsShareAndDrawsAnewInEachStepAndLayer) {
+  for (const bool compiled : {true, false}) {
+    const auto draw = [&](uint64_t seed) {
+      Init init(seed);
+      return masks([&] { return Dropout(0.3, init); }, compiled);
+    };
+    const auto draws = draw(11);
+    for (size_t i = 0; i < draws.size(); ++i) {
+      int64_t kept = 0;
+      for (const float v : draws[i]) {
+        EXPECT_TRUE(v == 0 || std::fabs(v - 1 / 0.7) < 1e-5);
+        kept += v != 0;
+      }
+      EXPECT_NEAR(static_cast<double>(kept) / 10000, 0.7, 0.02);
+      for (size_t k = 0; k < i; ++k) EXPECT_NE(draws[i], draws[k]) << "two draws, one mask";
+    }
+    EXPECT_EQ(draw(11), draws);
+    EXPECT_NE(draw(12), draws);
+  }
+}
+
+TEST(Dropout, LayersOfOneGeneratorDrawApart) {
+  for (const bool compiled : {true, false}) {
+    const Generator generator(5);
+    const auto draws = masks([&] { return Dropout(0.3, generator); }, compiled);
+    for (size_t i = 0; i < draws.size(); ++i)
+      for (size_t k = 0; k < i; ++k) EXPECT_NE(draws[i], draws[k]) << compiled;
+  }
+}
+
+TEST(Dropout, RefusesWhatCannotDraw) {
+  EXPECT_THROW(Dropout(1, Generator(1)), UserError);
+  EXPECT_THROW(Dropout(-0.1, Generator(1)), UserError);
+  EXPECT_THROW(Dropout(0.5, Generator())(Tensor::ones({4}), Mode::train), UserError);
+  const Dropout off(0.3, Generator(1));
   EXPECT_EQ(off(Tensor::ones({4}), Mode::eval).to_vector<float>(), (std::vector<float>{1, 1, 1, 1}));
+  Compiled frozen = compile(
+      [&](const std::vector<Tensor>& in) { return std::vector{off(in[0], Mode::train)}; }, {.freeze = true});
+  EXPECT_THROW(frozen({Tensor::ones({4})}), UserError);
 }
 
 TEST(Dropout, ShowsItsGeneratorLikeAnyLayer) {
-  Dropout dropout{.rate = 0.5, .generator = Generator(3)};
+  Dropout dropout(0.5, Generator(3));
   std::vector<std::string> paths;
   dropout.each([&](const std::string& path, Parameter&) { paths.push_back(path); }, "encoder.dropout");
   EXPECT_EQ(paths, (std::vector<std::string>{"encoder.dropout.rng.key", "encoder.dropout.rng.counter"}));
