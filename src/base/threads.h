@@ -4,16 +4,18 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "base/export.h"
+
 namespace espalier {
 
 /// Processors this process may use: the affinity mask, cut by the cgroup's CPU quota; at least 1.
-int available_threads();
+ESPALIER_API int available_threads();
 
 /// Threads the pool uses now (available_threads() until set_threads()).
-int pool_threads();
+ESPALIER_API int pool_threads();
 
 /// Use `count` threads from now on (1 <= count <= 1024, else UserError).
-void set_threads(int count);
+ESPALIER_API void set_threads(int count);
 
 /// From now on this thread takes no signals that are sent to the process (those of its own faults it takes): every thread that
 /// Espalier starts, or whose work in the pool it is, says so. A handler may then rely on running on a thread of the program's own.
@@ -25,7 +27,7 @@ using ChunkFn = void (*)(void* context, int64_t chunk);
 /// Run `fn(context, i)` for every i in [0, chunks). The chunks are fixed by the caller (by shape), never by the number of
 /// threads, so results cannot depend on it. One chunk, or one thread, runs inline with no synchronisation.
 /// An exception leaves after all chunks have ended (the first one by chunk order).
-void parallel_chunks(int64_t chunks, ChunkFn fn, void* context);
+ESPALIER_API void parallel_chunks(int64_t chunks, ChunkFn fn, void* context);
 
 /// While it lives, this thread runs work in the pool, or alone.
 ///   parallel      libraries that open OpenMP regions of their own on this thread use pool_threads() threads, as we do

@@ -1,5 +1,6 @@
 #pragma once
 // Composite activations: their meaning is .expand; a target may claim them whole.
+#include "base/export.h"
 #include "op/indexed.h"
 #include "op/random.h"
 #include "op/reduction.h"
@@ -20,16 +21,16 @@ struct DropoutAttrs {
   }
 };
 
-extern const ir::OpDef softmax_op, log_softmax_op, gelu_op, silu_op, dropout_op, embedding_op;
+ESPALIER_API extern const ir::OpDef softmax_op, log_softmax_op, gelu_op, silu_op, dropout_op, embedding_op;
 
-Value softmax(Value x, int64_t axis);
-Value log_softmax(Value x, int64_t axis);
-Value gelu(Value x, bool tanh_form = false);
+ESPALIER_API Value softmax(Value x, int64_t axis);
+ESPALIER_API Value log_softmax(Value x, int64_t axis);
+ESPALIER_API Value gelu(Value x, bool tanh_form = false);
 /// x times sigmoid(x).
-Value silu(Value x);
+ESPALIER_API Value silu(Value x);
 /// Zeroes elements with probability `rate` and scales the rest by 1/(1-rate); key and counter as in random_uniform.
-Value dropout(Value x, Value key, Value counter, double rate, int64_t stream);
+ESPALIER_API Value dropout(Value x, Value key, Value counter, double rate, int64_t stream);
 /// Rows of `table` [V, D] at `ids` (i32 or i64, any dims): ids.dims + [D].
-Value embedding(Value table, Value ids);
+ESPALIER_API Value embedding(Value table, Value ids);
 
 }  // namespace espalier::op

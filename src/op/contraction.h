@@ -1,5 +1,6 @@
 #pragma once
 // dot with any contraction, and the three convolutions, which are closed under differentiation.
+#include "base/export.h"
 #include "ir/op_def.h"
 
 namespace espalier::op {
@@ -38,21 +39,21 @@ struct ConvAttrs {
   }
 };
 
-extern const ir::OpDef dot_op, conv_op, conv_data_grad_op, conv_weight_grad_op;
+ESPALIER_API extern const ir::OpDef dot_op, conv_op, conv_data_grad_op, conv_weight_grad_op;
 
 /// The axes of a dot's operand that are neither batch nor contracted, rising.
-std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
-                               const std::vector<int64_t>& contract);
+ESPALIER_API std::vector<int64_t> free_axes(int rank, const std::vector<int64_t>& batch,
+                                            const std::vector<int64_t>& contract);
 /// Result axes: batch, then a's free axes, then b's. Accumulates in f32 (f64 for f64, i32 wrapping for i8/u8, i64 else).
-Value dot(Value a, Value b, DotAttrs attrs);
+ESPALIER_API Value dot(Value a, Value b, DotAttrs attrs);
 /// a [..., M, K] times b [K, N], or [..., K, N] with equal leading dims (NumPy's matmul on ranks >= 2, without stretching).
-Value matmul(Value a, Value b);
-Value conv(Value x, Value w, ConvAttrs attrs);
+ESPALIER_API Value matmul(Value a, Value b);
+ESPALIER_API Value conv(Value x, Value w, ConvAttrs attrs);
 /// The gradient of conv with respect to x: (dy, w) -> dx; also the transposed convolution.
-Value conv_data_grad(Value dy, Value w, ConvAttrs attrs);
+ESPALIER_API Value conv_data_grad(Value dy, Value w, ConvAttrs attrs);
 /// The gradient of conv with respect to w: (x, dy) -> dw.
-Value conv_weight_grad(Value x, Value dy, ConvAttrs attrs);
+ESPALIER_API Value conv_weight_grad(Value x, Value dy, ConvAttrs attrs);
 /// Stride 1, no padding, dilation 1, one group, result dtype = x's.
-ConvAttrs plain_conv(int spatial_axes, ir::Dtype out);
+ESPALIER_API ConvAttrs plain_conv(int spatial_axes, ir::Dtype out);
 
 }  // namespace espalier::op

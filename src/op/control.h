@@ -2,6 +2,7 @@
 // Control flow: nodes that hold closed body graphs; what a body needs from outside is an explicit operand.
 #include <functional>
 
+#include "base/export.h"
 #include "ir/graph.h"
 
 namespace espalier::op {
@@ -39,20 +40,21 @@ struct WhileAttrs {
   }
 };
 
-extern const ir::OpDef cond_op, scan_op, while_loop_op;
+ESPALIER_API extern const ir::OpDef cond_op, scan_op, while_loop_op;
 
 /// A closed body graph: `build` maps new inputs of the given types ("in0", "in1", ...) to the outputs ("out0", ...). It must
 /// use no other input: what it needs from outside is an operand of the node.
-ir::GraphRef body_graph(std::string name, std::span<const ir::Type> inputs,
-                        const std::function<std::vector<Value>(const std::vector<Value>&)>& build);
+ESPALIER_API ir::GraphRef body_graph(
+    std::string name, std::span<const ir::Type> inputs,
+    const std::function<std::vector<Value>(const std::vector<Value>&)>& build);
 
 /// `condition` is a bool scalar; both branches take `operands` and give results of equal types.
-std::vector<Value> cond(Value condition, ir::GraphRef if_true, ir::GraphRef if_false,
-                        std::vector<Value> operands);
+ESPALIER_API std::vector<Value> cond(Value condition, ir::GraphRef if_true, ir::GraphRef if_false,
+                                     std::vector<Value> operands);
 /// The loop of ScanAttrs, `length` steps; with `reverse` from the last slice to the first, each result stacked where its
 /// slice stood. Its gradient keeps the carries of every step that the body's gradient reads.
-std::vector<Value> scan(ScanAttrs attrs, std::vector<Value> operands);
+ESPALIER_API std::vector<Value> scan(ScanAttrs attrs, std::vector<Value> operands);
 /// Not differentiable (no bound on what reverse mode would have to keep): use scan.
-std::vector<Value> while_loop(WhileAttrs attrs, std::vector<Value> operands);
+ESPALIER_API std::vector<Value> while_loop(WhileAttrs attrs, std::vector<Value> operands);
 
 }  // namespace espalier::op

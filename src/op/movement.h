@@ -1,5 +1,6 @@
 #pragma once
 // Ops that move elements and compute nothing.
+#include "base/export.h"
 #include "ir/op_def.h"
 
 namespace espalier::op {
@@ -54,28 +55,28 @@ struct AxesAttrs {
   static constexpr auto fields() { return std::tuple{ir::field("axes", &AxesAttrs::axes)}; }
 };
 
-extern const ir::OpDef reshape_op, transpose_op, broadcast_to_op, slice_op, pad_op, concat_op, reverse_op,
-    dim_size_op;
+ESPALIER_API extern const ir::OpDef reshape_op, transpose_op, broadcast_to_op, slice_op, pad_op, concat_op,
+    reverse_op, dim_size_op;
 
 /// Same elements in row-major order, other dims; the counts must agree.
-Value reshape(Value x, ir::Dims dims);
-Value transpose(Value x, std::vector<int64_t> perm);
+ESPALIER_API Value reshape(Value x, ir::Dims dims);
+ESPALIER_API Value transpose(Value x, std::vector<int64_t> perm);
 /// Place operand axis i at result axis axes[i] and repeat along the others.
-Value broadcast_in(Value x, ir::Dims dims, std::vector<int64_t> axes);
+ESPALIER_API Value broadcast_in(Value x, ir::Dims dims, std::vector<int64_t> axes);
 /// NumPy's rule: trailing axes align, dims of 1 stretch. UserError where it does not apply.
-Value broadcast_to(Value x, const ir::Dims& dims);
+ESPALIER_API Value broadcast_to(Value x, const ir::Dims& dims);
 /// The dims two operands broadcast to by NumPy's rule.
-ir::Dims broadcast_dims(const ir::Dims& a, const ir::Dims& b);
-Value slice(Value x, std::vector<int64_t> start, ir::Dims size, std::vector<int64_t> step = {});
+ESPALIER_API ir::Dims broadcast_dims(const ir::Dims& a, const ir::Dims& b);
+ESPALIER_API Value slice(Value x, std::vector<int64_t> start, ir::Dims size, std::vector<int64_t> step = {});
 /// Indices [from, from+size) of one axis.
-Value slice_axis(Value x, int64_t axis, int64_t from, ir::Dim size);
+ESPALIER_API Value slice_axis(Value x, int64_t axis, int64_t from, ir::Dim size);
 /// `fill` is a scalar (rank 0) of x's dtype.
-Value pad(Value x, Value fill, std::vector<int64_t> low, std::vector<int64_t> high,
-          std::vector<int64_t> interior = {});
-Value concat(std::vector<Value> parts, int64_t axis);
-Value reverse(Value x, std::vector<int64_t> axes);
+ESPALIER_API Value pad(Value x, Value fill, std::vector<int64_t> low, std::vector<int64_t> high,
+                       std::vector<int64_t> interior = {});
+ESPALIER_API Value concat(std::vector<Value> parts, int64_t axis);
+ESPALIER_API Value reverse(Value x, std::vector<int64_t> axes);
 /// The product of x's dims at `axes` as a scalar of `dtype`: a constant once symbols are bound.
-Value dim_size(Value x, std::vector<int64_t> axes, ir::Dtype dtype);
+ESPALIER_API Value dim_size(Value x, std::vector<int64_t> axes, ir::Dtype dtype);
 struct DimSizeAttrs {
   std::vector<int64_t> axes;
   ir::Dtype dtype = ir::Dtype::f32;

@@ -1,6 +1,7 @@
 #pragma once
 // Normalisations (composites). Statistics are computed in at least f32, whatever x's dtype; scale, bias, mean and var have
 // dtype f32 for bf16 and f16 inputs, x's otherwise. The last axis of x is the channel axis.
+#include "base/export.h"
 #include "op/movement.h"
 
 namespace espalier::op {
@@ -24,15 +25,16 @@ struct BatchNormAttrs {
   }
 };
 
-extern const ir::OpDef batch_norm_train_op, batch_norm_grad_op, batch_norm_op, layer_norm_op, group_norm_op;
+ESPALIER_API extern const ir::OpDef batch_norm_train_op, batch_norm_grad_op, batch_norm_op, layer_norm_op,
+    group_norm_op;
 
 /// (x, scale, bias) -> y, batch mean, batch variance (biased). Variance by the two-pass-safe shifted sums in f32.
-std::vector<Value> batch_norm_train(Value x, Value scale, Value bias, double eps);
+ESPALIER_API std::vector<Value> batch_norm_train(Value x, Value scale, Value bias, double eps);
 /// (x, scale, bias, mean, var) -> y with given statistics.
-Value batch_norm(Value x, Value scale, Value bias, Value mean, Value var, double eps);
+ESPALIER_API Value batch_norm(Value x, Value scale, Value bias, Value mean, Value var, double eps);
 /// Over the last axis: (x, scale, bias) -> y.
-Value layer_norm(Value x, Value scale, Value bias, double eps);
+ESPALIER_API Value layer_norm(Value x, Value scale, Value bias, double eps);
 /// Over the spatial axes and channels of each of `groups` groups: (x, scale, bias) -> y.
-Value group_norm(Value x, Value scale, Value bias, int64_t groups, double eps);
+ESPALIER_API Value group_norm(Value x, Value scale, Value bias, int64_t groups, double eps);
 
 }  // namespace espalier::op

@@ -1,5 +1,6 @@
 #pragma once
 // Pooling and resizing over the spatial axes of N, spatial..., C (1 to 3 spatial axes).
+#include "base/export.h"
 #include "ir/op_def.h"
 
 namespace espalier::op {
@@ -32,21 +33,21 @@ struct ResizeAttrs {
   }
 };
 
-extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad_op, resize_op,
+ESPALIER_API extern const ir::OpDef max_pool_op, max_pool_grad_op, avg_pool_op, avg_pool_grad_op, resize_op,
     resize_grad_op;
 
 /// Results: the maxima, and where each was found: row-major index within its window, u8 (i32 for windows over 256).
 /// Padding never wins; NaN does; the first of equals wins.
-std::vector<Value> max_pool(Value x, PoolAttrs attrs);
+ESPALIER_API std::vector<Value> max_pool(Value x, PoolAttrs attrs);
 /// (dy, index) -> dx; attrs.spatial holds the input's spatial dims.
-Value max_pool_grad(Value dy, Value index, PoolAttrs attrs);
+ESPALIER_API Value max_pool_grad(Value dy, Value index, PoolAttrs attrs);
 /// Average over the window's elements inside the input, or over the whole window (count_pad); 0 where there is none.
-Value avg_pool(Value x, PoolAttrs attrs);
+ESPALIER_API Value avg_pool(Value x, PoolAttrs attrs);
 /// dy -> dx; attrs.spatial holds the input's spatial dims.
-Value avg_pool_grad(Value dy, PoolAttrs attrs);
-Value resize(Value x, ResizeAttrs attrs);
+ESPALIER_API Value avg_pool_grad(Value dy, PoolAttrs attrs);
+ESPALIER_API Value resize(Value x, ResizeAttrs attrs);
 /// dy [N, out, C] -> dx [N, attrs.spatial, C], the transpose of resize.
-Value resize_grad(Value dy, ResizeAttrs attrs);
+ESPALIER_API Value resize_grad(Value dy, ResizeAttrs attrs);
 
 /// Where one result position of a resized axis reads: (1 - weight) * x[low] + weight * x[high].
 struct ResizeTap {

@@ -102,5 +102,15 @@ TEST(Examples, FashionMnistLearns) {
   EXPECT_GT(accuracy[0], 0.3) << "after 30 steps; chance is 0.1";
 }
 
+TEST(Examples, FashionMnistReaches91PercentHeavy) {
+  if (!std::filesystem::exists("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz"))
+    GTEST_SKIP() << "dataset-fashion-mnist is not installed (apt install dataset-fashion-mnist)";
+  const Outcome o = test::run_command(example("fashion_mnist"));
+  EXPECT_EQ(o.code, 0) << o.output;
+  const std::vector<double> accuracy = numbers_after(o.output, "test accuracy");
+  ASSERT_EQ(accuracy.size(), 1u) << o.output;
+  EXPECT_GE(accuracy[0], 0.91);
+}
+
 }  // namespace
 }  // namespace espalier

@@ -97,6 +97,7 @@ TEST_F(CommandLine, JsonIsOneObjectOnStandardOutput) {
   for (const char* key : {"median_ms", "p10_ms", "p90_ms", "first_ms", "peak_bytes", "planned_bytes", "gflop",
                           "fraction_of_ceiling"})
     EXPECT_TRUE(bench.contains(key)) << key;
+  EXPECT_LT(bench["peak_bytes"].get<int64_t>(), 90 << 20) << "of a process that runs Linear(10, 1)";
   EXPECT_TRUE(json("profile --net linear --runs 1").contains("steps"));
   EXPECT_EQ(json("train --net linear --data fake --fake-size 32 --batch 8")["steps"], 4);
 }
