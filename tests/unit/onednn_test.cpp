@@ -326,15 +326,18 @@ Data conv_data(const ConvSpec& s, std::mt19937& rng) {
   return data;
 }
 
+/// A result of `s` in the order of Data::want.
+std::vector<double> plain_result(const ConvSpec& s, const std::vector<double>& v) {
+  if (s.kind == ConvKind::weight_grad) return v;
+  return s.kind == ConvKind::forward
+             ? laid_out(v, s.y_layout, s.block, s.batch, product(s.out), s.features, true)
+             : laid_out(v, s.x_layout, s.block, s.batch, product(s.in), s.channels, true);
+}
+
 bool check_conv(const ConvSpec& s, std::mt19937& rng) {
   Data data = conv_data(s, rng);
-  const auto to_plain = [&](const std::vector<double>& v) {
-    if (s.kind == ConvKind::weight_grad) return v;
-    return s.kind == ConvKind::forward
-               ? laid_out(v, s.y_layout, s.block, s.batch, product(s.out), s.features, true)
-               : laid_out(v, s.x_layout, s.block, s.batch, product(s.in), s.channels, true);
-  };
-  return check([&] { return prepare_conv(s); }, data, text(s), to_plain);
+  return check([&] { return prepare_conv(s); }, data, text(s),
+               [&](const std::vector<double>& v) { return plain_result(s, v); });
 }
 
 int64_t native_block() { return cpu_features().lanes(); }
@@ -426,6 +429,34 @@ TEST(OnednnConv, WinogradServesEveryDirection) {
       s.winograd = method;
       s.posts = posts;
       EXPECT_TRUE(check_conv(s, rng)) << text(s);
+    }
+}
+
+/// The layers of ResNet-18 and the U-Net that the advice gives to Winograd: the longest sums there are.
+TEST(OnednnConv, WinogradOfTheNetworksIsWithin1e5OfTheLargestValueHeavy) {
+  if (!cpu_features().avx512) GTEST_SKIP() << "Winograd needs AVX-512";
+  std::mt19937 rng(8);
+  for (const ConvKind kind : kinds)
+    for (const auto& [nco, size] : {std::pair{Ints{1, 64, 64}, 56},
+                                    {Ints{1, 128, 128}, 28},
+                                    {Ints{2, 256, 256}, 14},
+                                    {Ints{4, 512, 512}, 7},
+                                    {Ints{2, 768, 256}, 8}}) {
+      ConvSpec s = conv_2d(kind, nco, size, 3, 1, 1);
+      s.winograd = Winograd::f4;
+      Data data = conv_data(s, rng);
+      const PreparedCall prepared = prepare_conv(s);
+      ASSERT_TRUE(std::holds_alternative<std::unique_ptr<Call>>(prepared)) << text(s);
+      const std::vector<std::byte> result = run(*std::get<std::unique_ptr<Call>>(prepared), data);
+      Bytes bytes(static_cast<int64_t>(result.size()));
+      std::copy(result.begin(), result.end(), static_cast<std::byte*>(bytes.get()));
+      const std::vector<double> got = plain_result(s, loaded(bytes, data.want.size(), data.result_dtype));
+      double off = 0, largest = 0;
+      for (size_t i = 0; i < got.size(); ++i) {
+        off = std::max(off, std::abs(got[i] - data.want[i]));
+        largest = std::max(largest, std::abs(data.want[i]));
+      }
+      EXPECT_LE(off, 1e-5 * largest) << text(s);
     }
 }
 
