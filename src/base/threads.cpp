@@ -97,6 +97,8 @@ int pool_threads() {
   return n > 0 ? n : available_threads();
 }
 
+int team_threads() { return inside_pool ? 1 : pool_threads(); }
+
 void set_threads(int count) {
   if (count < 1 || count > 1024)
     throw UserError({"number of threads", "out of range", std::to_string(count), "1 to 1024"});

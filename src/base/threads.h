@@ -14,6 +14,9 @@ ESPALIER_API int available_threads();
 /// Threads the pool uses now (available_threads() until set_threads()).
 ESPALIER_API int pool_threads();
 
+/// Threads that a library may use on this thread: 1 in the pool and where a PoolScope keeps it alone, else pool_threads().
+int team_threads();
+
 /// Use `count` threads from now on (1 <= count <= 1024, else UserError).
 ESPALIER_API void set_threads(int count);
 

@@ -147,8 +147,16 @@ bool NestBuilder::alias(const Request& r, const std::vector<Affine>& index) {
       const Affine::Term &mine = a.terms[k], &theirs = known.terms[k];
       const bool same = mine.coef == theirs.coef && nest_.extent(mine.var) == nest_.extent(theirs.var);
       if (!same || !alias_candidates_.count(mine.var)) return false;
-      found[mine.var] = Affine::var(theirs.var);
+      const Affine image = Affine::var(theirs.var);
+      if (!found.emplace(mine.var, image).second && !(found.at(mine.var) == image)) return false;
     }
+  }
+  // Two loops of one target that became one would leave all but the diagonal of its result unwritten.
+  for (const auto& [var, image] : found) {
+    const auto taken = [&, v = var, &to = image](const auto& other) {
+      return other.first != v && other.second == to && alias_candidates_.count(other.first) != 0;
+    };
+    if (std::ranges::any_of(found, taken) || std::ranges::any_of(aliases_, taken)) return false;
   }
   aliases_.insert(found.begin(), found.end());
   return true;

@@ -1,5 +1,7 @@
 // Which elements of its operands an element of each op's result needs.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -100,8 +102,33 @@ int NestBuilder::add(StageDraft& d, Instr in) {
 int NestBuilder::constant(StageDraft& d, Dtype dtype, double value) {
   Instr in;
   in.dtype = dtype;
-  if (ir::is_float(dtype)) in.value = value;
+  if (ir::is_float(dtype)) in.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
   else in.integer = dtype == Dtype::boolean ? value != 0 : static_cast<int64_t>(value);
+  return add(d, in);
+}
+
+/// The one value of all elements.
+int NestBuilder::constant(StageDraft& d, const ir::Array& a) {
+  const auto several = [] {
+    throw CannotLower{"a constant of several values inside a body; it should be an input"};
+  };
+  if (a.size() == 0) return constant(d, a.dtype(), 0.0);
+  if (ir::is_float(a.dtype())) {
+    const double first = a.at(0);
+    for (int64_t i = 1; i < a.size(); ++i) {
+      const double x = a.at(i);
+      if (!(x == first && std::signbit(x) == std::signbit(first)) && !(std::isnan(x) && std::isnan(first)))
+        several();
+    }
+    return constant(d, a.dtype(), first);
+  }
+  const ir::Array wide = a.cast(Dtype::i64);  // a double has not every i64
+  const auto* numbers = wide.data<int64_t>();
+  for (int64_t i = 1; i < a.size(); ++i)
+    if (numbers[i] != numbers[0]) several();
+  Instr in;
+  in.dtype = a.dtype();
+  in.integer = numbers[0];
   return add(d, in);
 }
 
@@ -191,12 +218,7 @@ int NestBuilder::eval_new(StageDraft& d, const Value& v, const Index& index, con
     return load(d, *buffer, nest_.buffers[static_cast<size_t>(*buffer)].dtype, dims_of(v), index, guards);
   }
   const ir::Node& n = v.node();
-  if (const ir::Array* a = ir::constant_value(v)) {
-    for (int64_t i = 1; i < a->size(); ++i)
-      if (a->at(i) != a->at(0) && !(a->at(i) != a->at(i) && a->at(0) != a->at(0)))
-        throw CannotLower{"a constant of several values inside a body; it should be an input"};
-    return constant(d, v.dtype(), a->size() ? a->at(0) : 0.0);
-  }
+  if (const ir::Array* a = ir::constant_value(v)) return constant(d, *a);
   if (fold_of(v)) {
     int folded = request(d, v, index, guards);
     if (&n.op() == &op::avg_pool_op) {

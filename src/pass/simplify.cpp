@@ -27,13 +27,19 @@ bool widens(ir::Dtype from, ir::Dtype via) {
 
 bool is_cast(const Value& v) { return &v->op() == &op::cast_op; }
 
+/// Does a cast from float to integer `to` saturate where one from integer `from` wraps?
+bool saturates(ir::Dtype from, ir::Dtype via, ir::Dtype to) {
+  return !ir::is_float(from) && ir::is_float(via) && !ir::is_float(to) && to != ir::Dtype::boolean &&
+         !widens(from, to);
+}
+
 /// cast(cast(x)) where the inner one only widens.
 Value merge_casts(const Value& outer) {
   const Value inner = outer->input(0);
   if (!is_cast(inner)) return {};
   const Value x = inner->input(0);
-  return widens(x.dtype(), inner.dtype()) && x.dtype() != ir::Dtype::boolean ? op::cast(x, outer.dtype())
-                                                                             : Value();
+  const bool same = widens(x.dtype(), inner.dtype()) && !saturates(x.dtype(), inner.dtype(), outer.dtype());
+  return same && x.dtype() != ir::Dtype::boolean ? op::cast(x, outer.dtype()) : Value();
 }
 
 Value merge_transposes(const Value& outer) {

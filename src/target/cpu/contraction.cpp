@@ -233,6 +233,8 @@ class Matcher {
     if (in_blocks && &from->op() == &op::reshape_op) from = from->input(0);
     const bool vector = from.rank() == 1 || (in_blocks && from.rank() == 2);  // [C/b, b] lies as [C] does
     if (!ir::is_input(from) || !vector || from.dtype() != Dtype::f32) return -1;
+    const auto* dot = std::get_if<DotSpec>(&call_.spec);  // its columns are all free axes of b, maybe none
+    if (dot && ir::count(std::span<const int64_t>(ir::static_dims(from.dims()))) != dot->n) return -1;
     return input_number(from);
   }
 

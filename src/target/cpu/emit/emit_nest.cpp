@@ -32,16 +32,7 @@ class NestEmitter {
   bool is_passed(size_t buffer) const { return s_.nest.buffers[buffer].role != Role::local; }
 
   /// May another buffer be the same memory? Then nothing is promised about this one.
-  bool may_be_shared(size_t buffer) const {
-    const LoopNest& n = s_.nest;
-    for (size_t other = 0; other < n.buffers.size(); ++other) {
-      const bool in = n.buffers[buffer].role == Role::input, out = n.buffers[other].role == Role::output;
-      if (in && out && can_share(n, static_cast<int>(other), static_cast<int>(buffer))) return true;
-      const bool reverse = n.buffers[buffer].role == Role::output && n.buffers[other].role == Role::input;
-      if (reverse && can_share(n, static_cast<int>(buffer), static_cast<int>(other))) return true;
-    }
-    return false;
-  }
+  bool may_be_shared(size_t buffer) const { return s_.shared[buffer] != 0; }
 
   /// The C entry: buffer addresses out of the array, the chunk's range of units.
   void emit_entry() {

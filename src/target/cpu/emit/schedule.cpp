@@ -239,6 +239,12 @@ int64_t Schedule::blocks() const {
 
 Schedule schedule(const LoopNest& nest, int lanes) {
   Schedule s;
+  s.shared.assign(nest.buffers.size(), 0);
+  for (size_t out = 0; out < nest.buffers.size(); ++out)
+    for (size_t in = 0; in < nest.buffers.size(); ++in)
+      if (nest.buffers[out].role == kernel::Role::output && nest.buffers[in].role == kernel::Role::input &&
+          can_share(nest, static_cast<int>(out), static_cast<int>(in)))
+        s.shared[out] = s.shared[in] = 1;
   s.nest = nest;
   s.lanes = lanes;
   merge_loops(s.nest);

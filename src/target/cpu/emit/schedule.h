@@ -22,6 +22,8 @@ struct Schedule {
       parallel;  ///< outer variables whose product (times blocks of vector_var) numbers the units
   std::vector<int> sequential;  ///< the other outer variables, loops inside a unit
   int64_t units = 1, units_per_chunk = 1, chunks = 1;
+  /// Buffers whose memory may be another's too: as the nest was lowered, before loops were merged, which is what the planner sees.
+  std::vector<char> shared;
   double cost_ns = 0;  ///< of everything on one thread, roughly
 
   /// Loop trips of an outer variable: tiles of tile_var, else its extent.

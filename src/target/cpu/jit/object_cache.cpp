@@ -172,7 +172,7 @@ void ObjectCache::store(std::string_view key, std::string_view object) {
   Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   const bool written = file.get() >= 0 && write_whole(file.get(), entry_bytes(key, object)) && file.close();
   if (written && rename(temporary.c_str(), path.c_str()) == 0) return count(counts_.stored);
-  unlink(temporary.c_str());
+  if (file.get() >= 0) unlink(temporary.c_str());
   count(counts_.failed);
 }
 

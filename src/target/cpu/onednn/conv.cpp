@@ -120,7 +120,7 @@ class ConvCall final : public Call {
   }
 
   void pack(const void* b, void* packed) const override {
-    const TeamScope scope(pool_threads());
+    const TeamScope scope(team_threads());
     const std::vector<std::byte> between(static_cast<size_t>(between_bytes)),
         scratch(static_cast<size_t>(std::max(pack_first.scratch_bytes(), pack_second.scratch_bytes())));
     void* const work = at(scratch.data(), 0);
@@ -138,7 +138,7 @@ class ConvCall final : public Call {
     const void* weights = constant ? args.packed : args.b;
     if (args.residual && args.residual != args.result) copy_residual(args);
     if (!constant && pack_first) {
-      const TeamScope scope(pool_threads());
+      const TeamScope scope(team_threads());
       pack_first.run(std::initializer_list<const void*>{args.b, args.scratch},
                      at(args.scratch, packed_here()));
       weights = args.scratch;
@@ -149,7 +149,7 @@ class ConvCall final : public Call {
         run_range(args, weights, i);
       });
     } else {
-      const TeamScope scope(pool_threads());
+      const TeamScope scope(team_threads());
       run_range(args, weights, 0);
     }
   }

@@ -95,7 +95,7 @@ class WeightGradCall final : public Call {
     parallel_for(split.cut.count, [&](int64_t i) { run_part(args, partial, i); });
     if (!split.features) add_partials(reinterpret_cast<float*>(partial), unpacked ? args.result : partial);
     if (unpacked) return;
-    const TeamScope scope(pool_threads());
+    const TeamScope scope(team_threads());
     unpack.run(std::initializer_list<const void*>{partial, args.result}, at(args.scratch, own_scratch()));
   }
 

@@ -90,8 +90,9 @@ class DotCall final : public Call {
 
   std::string packing() const override {
     if (packed_bytes() == 0) return {};
-    return fmt::format("{} {} {}", static_cast<int>(split.axis),
-                       split.axis == Axis::columns ? split.cut.size : 0, layout_name(whole.weights));
+    return fmt::format("{} {} of {} {} {}", static_cast<int>(split.axis),
+                       split.axis == Axis::columns ? split.cut.size : 0, spec.b_strides[1], spec.b_strides[2],
+                       layout_name(whole.weights));
   }
 
   void pack(const void* b, void* packed) const override {
