@@ -7,6 +7,7 @@
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/norm.h"
+#include "op/reduction.h"
 #include "op/window.h"
 
 namespace espalier::nn {
@@ -17,6 +18,23 @@ namespace {
 
 Array filled(int64_t n, double value) { return Array::full(Dtype::f32, {n}, value); }
 double bound(int64_t fan) { return 1.0 / std::sqrt(static_cast<double>(fan)); }
+
+/// `value`, the `what` of a layer, which is `least` or more.
+int64_t at_least(int64_t least, const char* layer, const char* what, int64_t value) {
+  if (value < least)
+    throw UserError({std::string(layer) + ": " + what, "is out of range", std::to_string(value),
+                     ">= " + std::to_string(least)});
+  return value;
+}
+
+/// `channels`, which `groups` divides.
+int64_t in_groups(const char* layer, const char* what, int64_t channels, int64_t groups) {
+  at_least(1, layer, "groups", groups);
+  if (at_least(1, layer, what, channels) % groups != 0)
+    throw UserError({std::string(layer) + ": " + what, "do not fall into groups", std::to_string(channels),
+                     "multiples of " + std::to_string(groups)});
+  return channels;
+}
 
 /// x + bias along the last axis.
 Value biased(Value y, const Tensor& bias) {
@@ -57,7 +75,7 @@ op::PoolAttrs pool_attrs(int64_t kernel, int64_t stride, int64_t padding) {
 }  // namespace
 
 Linear::Linear(int64_t in, int64_t out, Init& init, bool with_bias)
-    : weight(init.uniform({in, out}, bound(in))) {
+    : weight(init.uniform({at_least(1, "Linear", "in", in), at_least(1, "Linear", "out", out)}, bound(in))) {
   if (with_bias) bias = Parameter(init.uniform({out}, bound(in)));
 }
 Tensor Linear::operator()(const Tensor& x) const {
@@ -68,10 +86,16 @@ void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
   each_of(weight, bias, visit, prefix);
 }
 
-Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
-    : weight(init.uniform({out, kernel, kernel, in / o.groups}, bound(in / o.groups * kernel * kernel))),
-      options(o) {
-  if (o.bias) bias = Parameter(init.uniform({out}, bound(in / o.groups * kernel * kernel)));
+Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init) : options(o) {
+  in_groups("Conv2d", "in", in, o.groups);
+  in_groups("Conv2d", "out", out, o.groups);
+  at_least(1, "Conv2d", "kernel", kernel);
+  at_least(1, "Conv2d", "stride", o.stride);
+  at_least(0, "Conv2d", "padding", o.padding);
+  at_least(1, "Conv2d", "dilation", o.dilation);
+  const int64_t fan = in / o.groups * kernel * kernel;
+  weight = Parameter(init.uniform({out, kernel, kernel, in / o.groups}, bound(fan)));
+  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan)));
 }
 Tensor Conv2d::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
@@ -83,8 +107,14 @@ void Conv2d::each(const ParameterVisitor& visit, const std::string& prefix) {
 
 ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init,
                                  bool with_bias)
-    : weight(init.uniform({in, kernel, kernel, out}, bound(out * kernel * kernel))), stride(s), padding(p) {
-  if (with_bias) bias = Parameter(init.uniform({out}, bound(out * kernel * kernel)));
+    : stride(at_least(1, "ConvTranspose2d", "stride", s)),
+      padding(at_least(0, "ConvTranspose2d", "padding", p)) {
+  at_least(1, "ConvTranspose2d", "in", in);
+  at_least(1, "ConvTranspose2d", "out", out);
+  at_least(1, "ConvTranspose2d", "kernel", kernel);
+  const int64_t fan = out * kernel * kernel;
+  weight = Parameter(init.uniform({in, kernel, kernel, out}, bound(fan)));
+  if (with_bias) bias = Parameter(init.uniform({out}, bound(fan)));
 }
 Tensor ConvTranspose2d::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
@@ -98,7 +128,7 @@ void ConvTranspose2d::each(const ParameterVisitor& visit, const std::string& pre
 }
 
 BatchNorm::BatchNorm(int64_t channels, double m, double e)
-    : weight(filled(channels, 1)),
+    : weight(filled(at_least(1, "BatchNorm", "channels", channels), 1)),
       bias(filled(channels, 0)),
       running_mean(filled(channels, 0), false),
       running_var(filled(channels, 1), false),
@@ -130,7 +160,7 @@ void BatchNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
 }
 
 LayerNorm::LayerNorm(int64_t features, double e)
-    : weight(filled(features, 1)), bias(filled(features, 0)), eps(e) {}
+    : weight(filled(at_least(1, "LayerNorm", "features", features), 1)), bias(filled(features, 0)), eps(e) {}
 Tensor LayerNorm::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor(), b = bias.tensor();
   return Tensor::from(op::layer_norm(x.value(), w.value(), b.value(), eps), {x, w, b});
@@ -140,7 +170,10 @@ void LayerNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
 }
 
 GroupNorm::GroupNorm(int64_t g, int64_t channels, double e)
-    : weight(filled(channels, 1)), bias(filled(channels, 0)), groups(g), eps(e) {}
+    : weight(filled(in_groups("GroupNorm", "channels", channels, g), 1)),
+      bias(filled(channels, 0)),
+      groups(g),
+      eps(e) {}
 Tensor GroupNorm::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor(), b = bias.tensor();
   return Tensor::from(op::group_norm(x.value(), w.value(), b.value(), groups, eps), {x, w, b});
@@ -150,7 +183,8 @@ void GroupNorm::each(const ParameterVisitor& visit, const std::string& prefix) {
 }
 
 Embedding::Embedding(int64_t count, int64_t features, Init& init)
-    : weight(init.normal({count, features}, 1)) {}
+    : weight(init.normal(
+          {at_least(1, "Embedding", "count", count), at_least(1, "Embedding", "features", features)}, 1)) {}
 Tensor Embedding::operator()(const Tensor& ids) const {
   const Tensor w = weight.tensor();
   return Tensor::from(op::embedding(w.value(), ids.value()), {w, ids});
@@ -187,7 +221,12 @@ Tensor max_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t paddi
 Tensor avg_pool2d(const Tensor& x, int64_t kernel, int64_t stride, int64_t padding) {
   return Tensor::from(op::avg_pool(x.value(), pool_attrs(kernel, stride, padding)), {x});
 }
-Tensor global_avg_pool(const Tensor& x) { return x.mean(op::axes_without(x.rank(), {0, x.rank() - 1})); }
+Tensor global_avg_pool(const Tensor& x) {
+  if (x.rank() < 2)
+    throw UserError(
+        {"global_avg_pool", "has no examples and channels", ir::dims_text(x.dims()), "[N, ..., C]"});
+  return Tensor::from(op::reduce_mean(x.value(), op::axes_without(x.rank(), {0, x.rank() - 1})), {x});
+}
 Tensor resize2d(const Tensor& x, int64_t height, int64_t width, bool linear) {
   return Tensor::from(
       op::resize(x.value(), {.spatial = {height, width},

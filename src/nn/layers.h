@@ -1,6 +1,7 @@
 #pragma once
 // Layers: small structs that hold parameters and build graph. Images are channels-last: [N, H, W, C]. Calling a layer on
-// other ranks, channels or dtypes is a UserError. each() visits its parameters by their paths.
+// other ranks, channels or dtypes is a UserError, as is making one of sizes below 1 (padding: 0) or channels that groups do
+// not divide. each() visits its parameters by their paths.
 #include <optional>
 
 #include "nn/init.h"

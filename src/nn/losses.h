@@ -12,9 +12,9 @@ ESPALIER_API Tensor bce_with_logits(const Tensor& logits, const Tensor& targets)
 /// Mean of (a - b)^2, of equal dims.
 ESPALIER_API Tensor mse(const Tensor& a, const Tensor& b);
 /// 1 - mean over the last axis of (2 sum p t + 1) / (sum p + sum t + 1), p = sigmoid(logits), sums over all other axes
-/// (Milletari et al. 2016, with a smoothing of 1).
+/// (Milletari et al. 2016, with a smoothing of 1). Targets of the logits' type.
 ESPALIER_API Tensor dice_loss(const Tensor& logits, const Tensor& targets);
-/// logits [..., classes], labels [...]: the fraction of rows whose (first) largest logit is at the label.
+/// logits [..., classes], labels [...] (i32 or i64): the fraction of rows whose (first) largest logit is at the label.
 ESPALIER_API Tensor accuracy(const Tensor& logits, const Tensor& labels);
 
 }  // namespace espalier::nn

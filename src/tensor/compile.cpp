@@ -1,5 +1,6 @@
 #include "tensor/compile.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "run/executor.h"
@@ -29,6 +30,19 @@ void capture_constants(ir::Graph& graph, std::span<const Tensor> roots) {
   for (size_t i = 0; i < outputs.size(); ++i) graph.outputs[i].value = outputs[i];
 }
 
+/// `given`, then defaults, for `count` arguments or results of function `of`. UserError where two are equal.
+std::vector<std::string> names_of(const std::vector<std::string>& given, const char* prefix, size_t count,
+                                  const std::string& of) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) {
+    names.push_back(name_or(given, i, prefix));
+    if (std::find(names.begin(), names.end() - 1, names.back()) != names.end() - 1)
+      throw UserError(
+          {"function " + of, "two arguments or two results have one name", names.back(), "a name for each"});
+  }
+  return names;
+}
+
 void check_results(const std::vector<Tensor>& results, const std::string& name) {
   for (size_t i = 0; i < results.size(); ++i)
     if (!results[i])
@@ -38,19 +52,23 @@ void check_results(const std::vector<Tensor>& results, const std::string& name) 
 }  // namespace
 
 Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const CompileOptions& options) {
-  Tracing tracing(options.freeze);
+  const std::vector<std::string> argument_names =
+      names_of(options.argument_names, "x", arguments.size(), options.name);
+  Tracing tracing(options.freeze, argument_names, options.result_names);
   Trace out;
   out.graph.name = options.name;
   std::vector<Tensor> inputs;
   for (size_t i = 0; i < arguments.size(); ++i) {
-    out.graph.inputs.push_back(ir::new_input(name_or(options.argument_names, i, "x"), arguments[i]));
+    out.graph.inputs.push_back(ir::new_input(argument_names[i], arguments[i]));
     inputs.push_back(Tensor::from(out.graph.inputs.back(), std::span<const Tensor>()));
   }
   std::vector<Tensor> results = fn(inputs);
   check_results(results, options.name);
   tracing.advance_counters();
+  const std::vector<std::string> result_names =
+      names_of(options.result_names, "y", results.size(), options.name);
   for (size_t i = 0; i < results.size(); ++i)
-    out.graph.outputs.push_back({name_or(options.result_names, i, "y"), results[i].value()});
+    out.graph.outputs.push_back({result_names[i], results[i].value()});
   for (Tracing::Entry& e : tracing.entries()) {
     if (!options.freeze) {
       out.graph.inputs.push_back(e.old);
@@ -58,8 +76,8 @@ Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const Compi
       out.parameters.push_back(e.parameter);
     }
     if (!e.assigned) continue;
-    out.graph.outputs.push_back({e.input + ".next", e.now.value()});
-    out.graph.state.push_back({e.input, e.input + ".next"});
+    out.graph.outputs.push_back({next_name(e.input), e.now.value()});
+    out.graph.state.push_back({e.input, next_name(e.input)});
     results.push_back(e.now);
   }
   capture_constants(out.graph, results);

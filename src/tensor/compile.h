@@ -26,7 +26,7 @@ struct CompileOptions {
   std::set<std::string, std::less<>> disabled_passes{};
   /// Allowed range [low, high) of integer arguments, by position: checked on every call.
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};
-  std::vector<std::string> argument_names{}, result_names{};  ///< defaults "x0".., "y0"..
+  std::vector<std::string> argument_names{}, result_names{};  ///< defaults "x0".., "y0"..; all differ
   std::string name = "function";
   /// Called with every pass that changed the graph and its text.
   std::function<void(std::string_view pass, const std::string& text)> print_changed{};

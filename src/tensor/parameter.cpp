@@ -66,7 +66,8 @@ std::string join_path(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-Tracing::Tracing(bool freeze) : freeze_(freeze) {
+Tracing::Tracing(bool freeze, std::vector<std::string> arguments, std::vector<std::string> results)
+    : freeze_(freeze), arguments_(std::move(arguments)), results_(std::move(results)) {
   if (active)
     throw UserError(
         {"trace", "a function is being traced already on this thread", "", "one trace at a time"});
@@ -77,8 +78,12 @@ Tracing* Tracing::current() { return active; }
 
 std::string Tracing::unique_name(const Parameter& p) const {
   std::string base = p.name().empty() ? "parameter" : p.name();
+  const auto among = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   const auto used = [&](const std::string& name) {
-    return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.input == name; });
+    return among(arguments_, name) || among(results_, next_name(name)) ||
+           std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.input == name; });
   };
   if (!used(base)) return base;
   for (int i = 1;; ++i)

@@ -161,6 +161,20 @@ Tensor Tensor::operator-() const { return unary(*this, op::neg); }
 Tensor Tensor::cast(Dtype dtype) const {
   return dtype == this->dtype() ? *this : unary(*this, [&](Value v) { return op::cast(v, dtype); });
 }
+namespace {
+
+/// The dim for -1 in a reshape of `from` to `wanted`: what its other dims, `rest`, leave.
+Dim left_over(const Dims& from, Dim rest, const Dims& wanted) {
+  try {
+    return ir::count(from) / rest;
+  } catch (const UserError&) {
+    throw UserError({"reshape", "no number in the place of -1 keeps the elements", ir::dims_text(wanted),
+                     "the elements of " + ir::dims_text(from)});
+  }
+}
+
+}  // namespace
+
 Tensor Tensor::reshape(Dims wanted) const {
   int unknown = -1;
   Dim rest = 1;
@@ -172,7 +186,7 @@ Tensor Tensor::reshape(Dims wanted) const {
       rest = rest * wanted[i];
     }
   }
-  if (unknown >= 0) wanted[static_cast<size_t>(unknown)] = ir::count(dims()) / rest;
+  if (unknown >= 0) wanted[static_cast<size_t>(unknown)] = left_over(dims(), rest, wanted);
   return unary(*this, [&](Value v) { return op::reshape(v, wanted); });
 }
 Tensor Tensor::transpose(std::vector<int64_t> perm) const {

@@ -16,10 +16,14 @@ struct Parameter::Cell {
       read;  ///< the tensor of the last read outside a trace, as long as one holds it
 };
 
+/// The output that holds the next value of the state input of this name.
+inline std::string next_name(const std::string& input) { return input + ".next"; }
+
 /// Parameters read and assigned while a function is traced. One at a time per thread; a trace inside a trace is a UserError.
 class Tracing {
  public:
-  explicit Tracing(bool freeze);
+  /// Parameters' inputs get names that neither `arguments` have nor, for their next values, `results`.
+  Tracing(bool freeze, std::vector<std::string> arguments, std::vector<std::string> results);
   ~Tracing();
   Tracing(const Tracing&) = delete;
   Tracing& operator=(const Tracing&) = delete;
@@ -46,6 +50,7 @@ class Tracing {
   Entry& entry(const Parameter& p);
   std::string unique_name(const Parameter& p) const;
   bool freeze_;
+  std::vector<std::string> arguments_, results_;
   int64_t draws_ = 0;
   std::vector<Parameter> counters_;
   std::vector<Entry> entries_;

@@ -40,10 +40,6 @@ void expect_errors(const std::vector<Case>& cases) {
 }
 
 TEST(BadInput, ShapesAndRanks) {
-  nn::Init init(1);
-  const nn::Linear linear(4, 2, init);
-  const nn::Conv2d conv(3, 8, 3, {}, init);
-  const nn::BatchNorm norm(8);
   expect_errors({
       {"add",
        [] {
@@ -56,16 +52,6 @@ TEST(BadInput, ShapesAndRanks) {
        },
        {"[2,3]", "[4,5]"}},
       {"matmul rank", [] { matmul(ones({3}), Tensor(1.0)); }, {}},
-      {"reshape",
-       [] {
-         ones({2, 3}).reshape({4, 2});
-       },
-       {"[2,3]", "[4,2]"}},
-      {"reshape two unknown",
-       [] {
-         ones({2, 3}).reshape({-1, -1});
-       },
-       {"-1"}},
       {"broadcast_to",
        [] {
          ones({2, 3}).broadcast_to({4, 3});
@@ -77,6 +63,44 @@ TEST(BadInput, ShapesAndRanks) {
        },
        {"[2,3]", "[2,4]"}},
       {"concat of nothing", [] { concat(std::vector<Tensor>{}, 0); }, {}},
+      {"item", [] { ones({2}).item(); }, {"2"}},
+      {"ragged rows",
+       [] {
+         Tensor::of({{1, 2}, {3, 4, 5}});
+       },
+       {}},
+      {"gradient of no scalar",
+       [] {
+         const Tensor x = ones({2});
+         grad(x * x, std::vector<Tensor>{x});
+       },
+       {"f32[2]"}},
+      {"empty tensor", [] { (void)(Tensor() + ones({2})); }, {}},
+      {"negative dim",
+       [] {
+         ones({2, -3});
+       },
+       {"-3"}},
+  });
+}
+
+TEST(BadInput, Reshapes) {
+  const auto to = [](Dims dims) { return [dims] { ones({2, 3}).reshape(dims); }; };
+  expect_errors({
+      {"other count", to({4, 2}), {"reshape", "[2,3]", "[4,2]"}},
+      {"two unknown", to({-1, -1}), {"reshape", "-1"}},
+      {"unknown that does not divide", to({-1, 4}), {"reshape", "[2,3]", "[-1,4]"}},
+      {"unknown beside zero", to({-1, 0}), {"reshape", "[2,3]", "[-1,0]"}},
+      {"negative", to({-2, -3}), {"[-2,-3]"}},
+  });
+}
+
+TEST(BadInput, ShapesOfLayers) {
+  nn::Init init(1);
+  const nn::Linear linear(4, 2, init);
+  const nn::Conv2d conv(3, 8, 3, {}, init);
+  const nn::BatchNorm norm(8);
+  expect_errors({
       {"linear",
        [&] {
          linear(ones({5, 3}));
@@ -102,44 +126,88 @@ TEST(BadInput, ShapesAndRanks) {
          nn::max_pool2d(ones({1, 2, 2, 3}), 3);
        },
        {"max_pool"}},
+      {"pool of nothing",
+       [] {
+         nn::max_pool2d(ones({1, 2, 2, 3}), 0);
+       },
+       {"max_pool"}},
+      {"global pool", [] { nn::global_avg_pool(ones({3})); }, {"global_avg_pool", "[3]"}},
       {"batch norm",
        [&] {
          norm(ones({2, 4, 4, 3}), nn::Mode::eval);
        },
        {"batch_norm"}},
+  });
+}
+
+TEST(BadInput, SizesOfLayers) {
+  nn::Init init(1);
+  const auto conv = [&](nn::ConvOptions o, int64_t in = 4, int64_t out = 8, int64_t kernel = 3) {
+    return [&init, o, in, out, kernel] { nn::Conv2d(in, out, kernel, o, init); };
+  };
+  const auto up = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding) {
+    return [&init, in, out, kernel, stride, padding] {
+      nn::ConvTranspose2d(in, out, kernel, stride, padding, init);
+    };
+  };
+  expect_errors({
+      {"linear in", [&] { nn::Linear(0, 2, init); }, {"Linear", "in", "0"}},
+      {"linear out", [&] { nn::Linear(2, -1, init); }, {"Linear", "out", "-1"}},
+      {"conv groups", conv({.groups = 0}), {"Conv2d", "groups", "0"}},
+      {"conv groups of inputs", conv({.groups = 2}, 3), {"Conv2d", "in", "3", "2"}},
+      {"conv groups of outputs", conv({.groups = 2}, 4, 7), {"Conv2d", "out", "7", "2"}},
+      {"conv in", conv({}, 0), {"Conv2d", "in", "0"}},
+      {"conv out", conv({}, 4, 0), {"Conv2d", "out", "0"}},
+      {"conv kernel", conv({}, 4, 8, 0), {"Conv2d", "kernel", "0"}},
+      {"conv stride", conv({.stride = 0}), {"Conv2d", "stride", "0"}},
+      {"conv padding", conv({.padding = -1}), {"Conv2d", "padding", "-1"}},
+      {"conv dilation", conv({.dilation = 0}), {"Conv2d", "dilation", "0"}},
+      {"transposed in", up(0, 2, 2, 2, 0), {"ConvTranspose2d", "in"}},
+      {"transposed out", up(2, 0, 2, 2, 0), {"ConvTranspose2d", "out"}},
+      {"transposed kernel", up(2, 2, 0, 2, 0), {"ConvTranspose2d", "kernel"}},
+      {"transposed stride", up(2, 2, 2, 0, 0), {"ConvTranspose2d", "stride"}},
+      {"transposed padding", up(2, 2, 2, 2, -1), {"ConvTranspose2d", "padding"}},
+      {"batch norm", [] { nn::BatchNorm(0); }, {"BatchNorm", "0"}},
+      {"layer norm", [] { nn::LayerNorm(0); }, {"LayerNorm", "0"}},
+      {"group norm groups", [] { nn::GroupNorm(0, 4); }, {"GroupNorm", "groups", "0"}},
+      {"group norm channels", [] { nn::GroupNorm(3, 4); }, {"GroupNorm", "channels", "4", "3"}},
+      {"embedding", [&] { nn::Embedding(0, 4, init); }, {"Embedding", "count", "0"}},
+      {"dropout", [&] { nn::Dropout(1, init); }, {"dropout", "1"}},
+  });
+}
+
+TEST(BadInput, Losses) {
+  const Tensor logits = ones({4, 3}), labels = ones({4}, Dtype::i32);
+  expect_errors({
       {"cross entropy",
-       [] {
-         nn::cross_entropy(ones({4, 3}), ones({5}, Dtype::i32));
-       },
+       [&] { nn::cross_entropy(logits, ones({5}, Dtype::i32)); },
        {"cross_entropy", "[5]", "[4]"}},
-      {"mse",
-       [] {
-         nn::mse(ones({4, 3}), ones({5}));
+      {"mse", [&] { nn::mse(logits, ones({5})); }, {"[4,3]", "[5]"}},
+      {"bce", [&] { nn::bce_with_logits(logits, ones({4})); }, {"[4,3]", "[4]"}},
+      {"dice",
+       [&] {
+         nn::dice_loss(logits, ones({4, 1}));
        },
-       {"[4,3]", "[5]"}},
-      {"bce",
-       [] {
-         nn::bce_with_logits(ones({4, 3}), ones({4}));
+       {"dice_loss", "[4,3]", "[4,1]"}},
+      {"dice dtypes",
+       [&] {
+         nn::dice_loss(logits, ones({4, 3}, Dtype::i32));
        },
-       {"[4,3]", "[4]"}},
-      {"item", [] { ones({2}).item(); }, {"2"}},
-      {"ragged rows",
-       [] {
-         Tensor::of({{1, 2}, {3, 4, 5}});
+       {"dice_loss", "f32", "i32"}},
+      {"dice of a scalar", [] { nn::dice_loss(Tensor(1.0), Tensor(1.0)); }, {"dice_loss", "f32[]"}},
+      {"accuracy",
+       [&] {
+         nn::accuracy(logits, ones({4, 1}, Dtype::i32));
        },
-       {}},
-      {"gradient of no scalar",
-       [] {
-         const Tensor x = ones({2});
-         grad(x * x, std::vector<Tensor>{x});
+       {"accuracy", "[4,1]", "[4]"}},
+      {"accuracy of one label", [&] { nn::accuracy(logits, ones({1}, Dtype::i64)); }, {"accuracy", "[1]"}},
+      {"accuracy of float labels", [&] { nn::accuracy(logits, ones({4})); }, {"accuracy", "f32[4]", "i32"}},
+      {"accuracy of integers",
+       [&] {
+         nn::accuracy(ones({4, 3}, Dtype::i32), labels);
        },
-       {"f32[2]"}},
-      {"empty tensor", [] { (void)(Tensor() + ones({2})); }, {}},
-      {"negative dim",
-       [] {
-         ones({2, -3});
-       },
-       {"-3"}},
+       {"accuracy", "i32"}},
+      {"accuracy of a scalar", [&] { nn::accuracy(Tensor(1.0), labels); }, {"accuracy", "f32[]"}},
   });
 }
 
@@ -231,6 +299,21 @@ TEST(BadInput, CompiledFunctions) {
       {"empty result",
        [&] { compile([](const std::vector<Tensor>&) { return std::vector<Tensor>(1); })({x}); },
        {"result 0"}},
+      {"argument names",
+       [&] {
+         compile(same, {.argument_names = {"image", "image"}})({x, x});
+       },
+       {"image"}},
+      {"argument name and default",
+       [&] {
+         compile(same, {.argument_names = {"x1"}})({x, x});
+       },
+       {"x1"}},
+      {"result names",
+       [&] {
+         compile(same, {.result_names = {"y", "y"}})({x, x});
+       },
+       {"two", "y"}},
       {"threads", [] { set_threads(0); }, {"0"}},
   });
 }

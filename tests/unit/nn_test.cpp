@@ -318,6 +318,27 @@ TEST(Embedding, GivesRowsOfItsTable) {
       EXPECT_EQ(got[3 * r + i], table.weight.storage().at(static_cast<int64_t>((r == 1 ? 0 : 4) * 3 + i)));
 }
 
+TEST(GlobalAvgPool, IsTheMeanOverSpatialAxesAlone) {
+  const Tensor x = Tensor::of({{1, 2}, {3, 5}});
+  EXPECT_EQ(global_avg_pool(x).to_vector<float>(), x.to_vector<float>());
+  const Tensor y = global_avg_pool(x.reshape({1, 2, 1, 2}));
+  EXPECT_EQ(y.dims(), (Dims{1, 2}));
+  EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{2, 3.5}));
+}
+
+TEST(Losses, DiceWithoutExamplesAxesAndInHalfPrecision) {
+  const Tensor x = Tensor::of({0.5, -2}), t = Tensor::of({1, 0});
+  double want = 1;
+  for (const auto& [logit, target] : {std::pair{0.5, 1.0}, {-2.0, 0.0}}) {
+    const double p = 1 / (1 + std::exp(-logit));
+    want -= (2 * p * target + 1) / (p + target + 1) / 2;
+  }
+  EXPECT_NEAR(dice_loss(x, t).item(), want, 1e-6);
+  const Tensor half = dice_loss(x.cast(Dtype::bf16), t.cast(Dtype::bf16));
+  EXPECT_EQ(half.dtype(), Dtype::f32);
+  EXPECT_NEAR(half.item(), want, 1e-6);
+}
+
 TEST(Losses, FollowTheirFormulas) {
   const Tensor logits = Tensor::of({{1, 2, 0.5}, {-1, 0, 3}}), labels = Tensor::of({1, 2}, Dtype::i32);
   const double a = std::log(std::exp(1) + std::exp(2) + std::exp(0.5)) - 2,

@@ -219,6 +219,21 @@ TEST(Compile, AdamFollowsItsFormula) {
   }
 }
 
+TEST(Compile, AParameterMayHaveAnArgumentsName) {
+  const Parameter weight(Array::of<float>({2}, {3, 4}), true, "weight"),
+      other(Array::of<float>({2}, {1, 1}), true, "other");
+  Compiled step = compile(
+      [&](const std::vector<Tensor>& in) {
+        const Tensor y = in[0] * weight.tensor() + other.tensor();
+        weight.assign(weight.tensor() + 1);
+        other.assign(other.tensor() + 1);
+        return std::vector{y};
+      },
+      {.argument_names = {"weight"}, .result_names = {"other.next"}});
+  EXPECT_EQ(step({Tensor::of({1, 2})})[0].to_vector<float>(), (std::vector<float>{4, 9}));
+  EXPECT_EQ(step({Tensor::of({1, 2})})[0].to_vector<float>(), (std::vector<float>{6, 12}));
+}
+
 TEST(Model, FrozenGraphGivesTheSameResults) {
   nn::Init init(2);
   nn::LeNet net(init);
