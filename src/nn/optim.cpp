@@ -1,6 +1,7 @@
 #include "nn/optim.h"
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace espalier::nn {
@@ -24,14 +25,79 @@ Schedule cosine_rate(double rate, int64_t total, int64_t warmup) {
   };
 }
 
+Schedule with_warmup(Schedule schedule, int64_t steps) {
+  if (!schedule) throw UserError({"with_warmup", "the schedule is empty", "", "a schedule"});
+  if (steps < 0) throw UserError({"with_warmup", "steps out of range", std::to_string(steps), ">= 0"});
+  return [schedule = std::move(schedule), steps](int64_t step) {
+    const double full = schedule(step);
+    return step < steps ? full * static_cast<double>(step + 1) / static_cast<double>(steps) : full;
+  };
+}
+
+namespace {
+
+constexpr double largest_scale = 1 << 24;
+
+/// What sums of a dtype are computed in.
+Dtype wide(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+/// Are all elements of all tensors finite? A bool scalar.
+Tensor all_finite(std::span<const Tensor> tensors) {
+  Tensor all(1.0);
+  for (const Tensor& t : tensors) {
+    const Tensor largest = t.abs().max();  // NaN where there is one
+    all = minimum(
+        all,
+        (largest < Tensor::full({}, std::numeric_limits<double>::infinity(), t.dtype())).cast(Dtype::f32));
+  }
+  return all > 0.5;
+}
+
+}  // namespace
+
 std::vector<Tensor> clip_by_norm(std::span<const Tensor> gradients, double limit) {
-  Tensor sum;
-  for (const Tensor& g : gradients) sum = sum ? sum + g.square().sum() : g.square().sum();
-  const Tensor norm = sum.sqrt();
-  const Tensor scale = minimum(limit / (norm + 1e-6), norm * 0 + 1);
+  if (gradients.empty()) return {};
+  Dtype dtype = Dtype::f32;
+  for (const Tensor& g : gradients)
+    if (g.dtype() == Dtype::f64) dtype = Dtype::f64;
+  Tensor sum = Tensor::zeros({}, dtype);
+  for (const Tensor& g : gradients) sum = sum + g.cast(wide(g.dtype())).square().sum().cast(dtype);
+  const Tensor scale = minimum(limit / (sum.sqrt() + 1e-6), Tensor::ones({}, dtype));
   std::vector<Tensor> out;
-  for (const Tensor& g : gradients) out.push_back(g * scale);
+  for (const Tensor& g : gradients)
+    out.push_back((g.cast(wide(g.dtype())) * scale.cast(wide(g.dtype()))).cast(g.dtype()));
   return out;
+}
+
+LossScale::LossScale(double initial, int64_t grow_after)
+    : grow_after_(static_cast<double>(grow_after)),
+      scale_(Array::scalar(Dtype::f32, initial), false, "loss_scale.value"),
+      good_(Array(Dtype::f32, {}), false, "loss_scale.good"),
+      skipped_(Array(Dtype::f32, {}), false, "loss_scale.skipped") {
+  int exponent = 0;
+  if (!(initial >= 1 && initial <= largest_scale) || std::frexp(initial, &exponent) != 0.5)
+    throw UserError({"loss scale", "out of range", std::to_string(initial), "a power of two in 1..2^24"});
+  if (grow_after < 1)
+    throw UserError({"loss scale: grow_after", "out of range", std::to_string(grow_after), ">= 1"});
+}
+
+double LossScale::value() const { return static_cast<double>(scale_.storage().data<float>()[0]); }
+int64_t LossScale::skipped() const { return static_cast<int64_t>(skipped_.storage().data<float>()[0]); }
+
+void LossScale::follow(const Tensor& finite) const {
+  const Tensor scale = scale_.tensor(), good = good_.tensor() + 1, zero(0.0);
+  const Tensor grow = good > grow_after_ - 0.5;
+  const Tensor larger = minimum(scale * 2, Tensor(largest_scale)),
+               smaller = maximum(scale * 0.5, Tensor(1.0));
+  scale_.assign(where(finite, where(grow, larger, scale), smaller));
+  good_.assign(where(finite, where(grow, zero, good), zero));
+  skipped_.assign(where(finite, skipped_.tensor(), skipped_.tensor() + 1));
+}
+
+void LossScale::each_state(const ParameterVisitor& visit, const std::string& prefix) {
+  visit(join_path(prefix, "value"), scale_);
+  visit(join_path(prefix, "good"), good_);
+  visit(join_path(prefix, "skipped"), skipped_);
 }
 
 Optimiser::Optimiser(std::vector<Parameter> parameters, double rate)
@@ -44,16 +110,63 @@ Optimiser::Optimiser(std::vector<Parameter> parameters, double rate)
 std::vector<Parameter> Optimiser::moments(const char* name) {
   std::vector<Parameter> out;
   for (const Parameter& p : parameters_) {
-    out.emplace_back(Array(p.type().dtype, p.dims()), false, p.name() + "." + name);
+    out.emplace_back(Array(wide(p.type().dtype), p.dims()), false, p.name() + "." + name);
     state_.emplace_back(p.name() + "." + name, out.back());
   }
   return out;
 }
 
-void Optimiser::minimise(const Tensor& loss) {
+std::vector<Parameter> Optimiser::cells() const {
+  std::vector<Parameter> all = parameters_;
+  for (const auto& [name, p] : state_) all.push_back(p);
+  return all;
+}
+
+void Optimiser::set(size_t i, const Tensor& value) {
+  parameters_[i].assign(value.cast(parameters_[i].type().dtype));
+}
+
+void Optimiser::update(std::span<const Tensor> gradients) {
+  if (gradients.size() != parameters_.size())
+    throw UserError({"optimiser", "wrong number of gradients", std::to_string(gradients.size()),
+                     std::to_string(parameters_.size()) + ", one for each trainable parameter"});
+  std::vector<Tensor> values, wide_gradients;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const Tensor value = parameters_[i].tensor();
+    if (gradients[i].dims() != value.dims())
+      throw UserError({"optimiser, parameter " + parameters_[i].name(), "the gradient has other dims",
+                       ir::dims_text(gradients[i].dims()), ir::dims_text(value.dims())});
+    values.push_back(value.cast(wide(value.dtype())));
+    wide_gradients.push_back(gradients[i].cast(wide(value.dtype())));
+  }
+  apply(values, wide_gradients);
+}
+
+void Optimiser::minimise(const Tensor& loss, const MinimiseOptions& options) {
+  if (!(options.clip_norm >= 0))
+    throw UserError({"optimiser: clip_norm", "out of range", std::to_string(options.clip_norm), ">= 0"});
   std::vector<Tensor> wrt;
   for (const Parameter& p : parameters_) wrt.push_back(p.tensor());
-  update(grad(loss, wrt));
+  const auto clipped = [&](std::vector<Tensor> g) {
+    return options.clip_norm > 0 ? clip_by_norm(g, options.clip_norm) : std::move(g);
+  };
+  if (!options.loss_scale) {
+    update(clipped(grad(loss, wrt)));
+    return;
+  }
+  const Tensor scale = options.loss_scale->tensor();
+  std::vector<Tensor> gradients = grad(loss * scale.cast(loss.dtype()), wrt);
+  for (Tensor& g : gradients) g = g.cast(wide(g.dtype())) * (1 / scale).cast(wide(g.dtype()));
+  const Tensor finite = all_finite(gradients);
+  std::vector<Tensor> old;
+  for (const Parameter& p : cells()) old.push_back(p.tensor());
+  update(clipped(std::move(gradients)));
+  for (size_t i = 0; const Parameter& p : cells()) {
+    const Tensor now = p.tensor();
+    if (now.value() != old[i].value()) p.assign(where(finite, now, old[i]));
+    ++i;
+  }
+  options.loss_scale->follow(finite);
 }
 
 void Optimiser::set_rate(double rate) { static_cast<float*>(rate_.data())[0] = static_cast<float>(rate); }
@@ -68,17 +181,17 @@ Sgd::Sgd(std::vector<Parameter> parameters, SgdOptions options)
   if (options_.momentum != 0) velocity_ = moments("velocity");
 }
 
-void Sgd::update(std::span<const Tensor> gradients) {
+void Sgd::apply(std::span<const Tensor> values, std::span<const Tensor> gradients) {
   const Tensor rate = rate_.tensor();
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const Tensor p = parameters_[i].tensor();
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Tensor& p = values[i];
     Tensor g = options_.weight_decay == 0 ? gradients[i] : gradients[i] + p * options_.weight_decay;
     if (options_.momentum != 0) {
       const Tensor v = velocity_[i].tensor() * options_.momentum + g;
       velocity_[i].assign(v);
       g = options_.nesterov ? g + v * options_.momentum : v;
     }
-    parameters_[i].assign(p - g * rate);
+    set(i, p - g * rate.cast(p.dtype()));
   }
 }
 
@@ -91,14 +204,16 @@ Adam::Adam(std::vector<Parameter> parameters, AdamOptions options)
   state_.emplace_back("count", count_);
 }
 
-void Adam::update(std::span<const Tensor> gradients) {
+void Adam::apply(std::span<const Tensor> values, std::span<const Tensor> gradients) {
   const AdamOptions& o = options_;
-  const Tensor rate = rate_.tensor(), count = count_.tensor() + 1;
-  count_.assign(count);
-  const Tensor step = rate / (1 - pow(Tensor(o.beta1), count));      // rate over the bias of the first moment
-  const Tensor root = 1 / (1 - pow(Tensor(o.beta2), count)).sqrt();  // of the second
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const Tensor p = parameters_[i].tensor();
+  const Tensor now = count_.tensor() + 1;
+  count_.assign(now);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Tensor& p = values[i];
+    const Tensor rate = rate_.tensor().cast(p.dtype()), count = now.cast(p.dtype());
+    const auto power = [&](double base) { return pow(Tensor::full({}, base, p.dtype()), count); };
+    const Tensor step = rate / (1 - power(o.beta1));      // rate over the bias of the first moment
+    const Tensor root = 1 / (1 - power(o.beta2)).sqrt();  // of the second
     Tensor g = gradients[i];
     if (o.weight_decay != 0 && !o.decoupled) g = g + p * o.weight_decay;
     const Tensor m = first_[i].tensor() * o.beta1 + g * (1 - o.beta1);
@@ -106,7 +221,7 @@ void Adam::update(std::span<const Tensor> gradients) {
     first_[i].assign(m);
     second_[i].assign(v);
     const Tensor kept = o.weight_decay != 0 && o.decoupled ? p - p * (rate * o.weight_decay) : p;
-    parameters_[i].assign(kept - m / (v.sqrt() * root + o.eps) * step);
+    set(i, kept - m / (v.sqrt() * root + o.eps) * step);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "tensor/compile.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "run/executor.h"
@@ -129,11 +130,15 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   for (const ir::Type& t : arguments) key += t.text() + ";";
   std::unique_ptr<Step>& slot = steps_[key];
   if (slot) return *slot;
+  if (!(options_.loss_scale > 0) || !std::isfinite(options_.loss_scale))
+    throw UserError({"function " + options_.name + ": loss_scale", "out of range",
+                     std::to_string(options_.loss_scale), "a finite number > 0"});
   Trace t = trace(fn_, arguments, options_);
   run::CompileOptions o;
   o.target = options_.target.empty() ? &run::default_target() : &run::find_target(options_.target);
   o.precision = pass::precision_of_name(options_.precision);
   o.exact = options_.exact;
+  o.loss_scale = options_.loss_scale;
   o.disabled = options_.disabled_passes;
   o.print_changed = options_.print_changed;
   for (const auto& [i, range] : options_.argument_ranges)

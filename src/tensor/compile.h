@@ -21,6 +21,8 @@ using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 struct CompileOptions {
   std::string target{};           ///< "cpu", "reference", "null"; empty: the best of this build
   std::string precision = "f32";  ///< of matrix work and activations: "f32", "bf16", "f16"
+  double loss_scale =
+      1;  ///< f16: gradients are computed this many times as large, and divided where they are asked for
   bool exact = false;   ///< no kernel or rewrite that rounds otherwise than the reference order class
   bool freeze = false;  ///< parameters become constants (inference): weights are folded and packed
   std::set<std::string, std::less<>> disabled_passes{};

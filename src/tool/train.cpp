@@ -20,7 +20,7 @@ namespace {
 struct Options {
   std::string net = "lenet", data = "fashion-mnist", folder, output, checkpoint, log, precision = "f32";
   int64_t epochs = 1, batch = 64, fake_size = 256;
-  double rate = 1e-3;
+  double rate = 1e-3, clip = 0, loss_scale = 0;
   uint64_t seed = 0;
   int threads = 0;
   bool json = false;
@@ -97,6 +97,8 @@ void run_train(const Options& o, int& exit_code) {
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
+  t.clip_norm = o.clip;
+  t.loss_scale = o.loss_scale;
   t.checkpoint = o.checkpoint;
   if (net.classes) t.argument_ranges[1] = {0, net.classes};
   const int64_t steps = o.epochs * loader.batches_per_epoch();
@@ -117,6 +119,7 @@ void run_train(const Options& o, int& exit_code) {
     return;
   }
   nlohmann::json out{{"net", net.name}, {"steps", trainer.steps_done()}};
+  if (o.precision == "f16") out["steps_skipped"] = trainer.steps_skipped();
   if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch);
   if (!o.output.empty()) {
     save_model(o, net);
@@ -150,7 +153,12 @@ void add_train(CLI::App& app, int& exit_code) {
   c->add_option("--rate", o->rate, "highest learning rate")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  c->add_option("--clip", o->clip, "limit of the norm of all gradients together (0: none)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   add_precision_option(*c, o->precision, "of matrix work and activations");
+  c->add_option("--loss-scale", o->loss_scale, "of f16 training (default: found while it trains, from 65536)")
+      ->check(CLI::PositiveNumber);
   c->add_option("--seed", o->seed, "of the initial weights and the order")->capture_default_str();
   add_threads_option(*c, o->threads);
   c->add_option("--checkpoint", o->checkpoint,

@@ -54,6 +54,7 @@ CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Fie
   c.target = o.target;
   c.name = "training_step";
   c.argument_ranges = o.argument_ranges;
+  if (o.loss_scale > 0) c.loss_scale = o.loss_scale;
   c.result_names = o.value_names;
   for (const data::Field& f : fields) c.argument_names.push_back(f.name);
   return c;
@@ -101,19 +102,35 @@ Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optim
       optimiser_(optimiser),
       loader_(loader),
       options_(std::move(options)),
+      scale_(options_.precision == "f16" && options_.loss_scale == 0
+                 ? std::optional<nn::LossScale>(std::in_place)
+                 : std::nullopt),
       compiled_(
           [this](const std::vector<Tensor>& batch) {
             std::vector<Tensor> values = loss_(batch);
             if (values.empty()) throw UserError({"trainer", "the loss function gives nothing", "", "a loss"});
-            optimiser_.minimise(values[0]);
+            optimiser_.minimise(values[0],
+                                {.clip_norm = options_.clip_norm, .loss_scale = scale_ ? &*scale_ : nullptr});
             return values;
           },
           step_options(options_, loader_.fields())) {
+  check_options();
+  if (!options_.checkpoint.empty()) check_names();
+}
+
+void Trainer::check_options() const {
   if (options_.epochs < 0)
     throw UserError({"trainer: epochs", "out of range", std::to_string(options_.epochs), ">= 0"});
   if (options_.steps < 0)
     throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
-  if (!options_.checkpoint.empty()) check_names();
+  if (!(options_.clip_norm >= 0))
+    throw UserError({"trainer: clip_norm", "out of range", std::to_string(options_.clip_norm), ">= 0"});
+  const double scale = options_.loss_scale;
+  if (!(scale >= 0) || !std::isfinite(scale))
+    throw UserError({"trainer: loss_scale", "out of range", std::to_string(scale), "> 0, or 0 to find it"});
+  if (scale != 0 && options_.precision != "f16")
+    throw UserError(
+        {"trainer: loss_scale", "is of f16 training alone", "precision " + options_.precision, "f16"});
 }
 
 void Trainer::check_names() {
@@ -146,6 +163,7 @@ std::vector<NamedParameter> Trainer::checkpoint_cells() {
   std::vector<NamedParameter> all;
   for (const Parameter& p : cells_) all.push_back({"model." + p.name(), p});
   optimiser_.each_state([&](const std::string& path, Parameter& p) { all.push_back({path, p}); });
+  if (scale_) scale_->each_state([&](const std::string& path, Parameter& p) { all.push_back({path, p}); });
   return all;
 }
 
@@ -196,6 +214,8 @@ Progress Trainer::one_step() {
                      std::to_string(loader_.options().batch_size) + " (set drop_last in the loader)"});
   for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
   if (options_.rate) optimiser_.set_rate(options_.rate(done_));
+  const double scale = scale_ ? scale_->value() : std::max(options_.loss_scale, 1.0);
+  const int64_t skipped = steps_skipped();
   try {
     s.run();
   } catch (const UserError& e) {  // of the batch: a label out of range
@@ -211,6 +231,8 @@ Progress Trainer::one_step() {
              .batches = loader_.batches_per_epoch(),
              .values = {},
              .rate = optimiser_.rate(),
+             .loss_scale = scale,
+             .skipped = steps_skipped() > skipped,
              .seconds = 0,
              .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
   for (size_t i = 0; i < s.results(); ++i) {
@@ -224,11 +246,16 @@ Progress Trainer::one_step() {
 }
 
 void Trainer::check_finite(const Progress& p) const {
-  if (std::isfinite(p.values[0])) return;
+  const bool loss = std::isfinite(p.values[0]), gradients = !p.skipped || p.loss_scale > 1;
+  if (loss && gradients) return;
   std::string kept =
       options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
-  throw UserError({place(p.step, p.epoch, p.batch), "the loss is not finite" + kept, number_text(p.values[0]),
-                   "a finite loss: try a lower learning rate or f32 precision"});
+  const std::string place_now = place(p.step, p.epoch, p.batch);
+  if (!loss)
+    throw UserError({place_now, "the loss is not finite" + kept, number_text(p.values[0]),
+                     "a finite loss: try a lower learning rate or f32 precision"});
+  throw UserError({place_now, "the gradients are not finite" + kept, "loss scale 1",
+                   "finite gradients: try a lower learning rate, bf16 or f32 precision"});
 }
 
 Ending Trainer::fit() {

@@ -19,7 +19,9 @@ struct Progress {
   int64_t epoch = 0, batch = 0, batches = 0;  ///< epoch and its batch, counted from 0, of `batches` per epoch
   std::vector<double> values;                 ///< the loss, then the metrics
   double rate = 0;                            ///< learning rate of this step
-  double seconds = 0;  ///< since training began, earlier parts of a resumed run not counted
+  double loss_scale = 1;                      ///< of this step
+  bool skipped = false;  ///< its gradients overflowed f16: no parameter changed, and the loss scale is halved
+  double seconds = 0;    ///< since training began, earlier parts of a resumed run not counted
   bool end_of_epoch = false;
 };
 
@@ -44,6 +46,9 @@ struct TrainerOptions {
   int64_t epochs = 1;
   int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32", target{};
+  double clip_norm = 0;  ///< limit of the norm of all gradients together (nn::clip_by_norm); 0: none
+  /// f16 alone: gradients are computed this many times as large. 0: the largest that fits, found while it trains (nn::LossScale).
+  double loss_scale = 0;
   nn::Schedule rate{};  ///< by step; empty: the optimiser's own rate
   std::filesystem::path
       checkpoint{};  ///< empty: none; else written every `checkpoint_every` epochs and at the end
@@ -61,14 +66,16 @@ using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 class ESPALIER_API Trainer {
  public:
   /// `cells` are all parameters of the model, running statistics included; optimiser and loader must outlive the trainer.
-  /// UserError for negative epochs or steps, and, where there is a checkpoint, for cells without a name or of equal names.
+  /// UserError for negative epochs, steps or clip_norm, a loss scale in other precisions than f16, and, where there is a checkpoint,
+  /// for cells without a name or of equal names.
   Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optimiser, data::DataLoader& loader,
           TrainerOptions options);
   Trainer(const Trainer&) = delete;  // its step refers to it
   Trainer& operator=(const Trainer&) = delete;
   /// Callbacks are called in the order in which they were added.
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
-  /// Train. UserError when the loss is not finite (names the step; the last checkpoint stays), and whatever the loader throws.
+  /// Train. UserError when the loss, or the gradients at the smallest loss scale, are not finite (names the step; the last checkpoint
+  /// stays), and whatever the loader throws.
   /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint. A training that is over
   /// (all its steps done, or ended by a callback that still says so) stays as it is; one that was interrupted goes on.
   Ending fit();
@@ -77,9 +84,12 @@ class ESPALIER_API Trainer {
   /// Of the whole training, resumed parts included.
   int64_t total_steps() const;
   int64_t steps_done() const { return done_; }
+  /// Steps whose gradients overflowed f16, which changed nothing.
+  int64_t steps_skipped() const { return scale_ ? scale_->skipped() : 0; }
 
  private:
   std::vector<NamedParameter> checkpoint_cells();
+  void check_options() const;
   void check_names();
   /// Each callback with the name of its state in a checkpoint.
   std::vector<std::pair<std::string, Callback*>> named_callbacks() const;
@@ -94,6 +104,7 @@ class ESPALIER_API Trainer {
   nn::Optimiser& optimiser_;
   data::DataLoader& loader_;
   TrainerOptions options_;
+  std::optional<nn::LossScale> scale_;  ///< where the step finds it itself
   Compiled compiled_;
   std::vector<std::shared_ptr<Callback>> callbacks_;
   int64_t done_ = 0;

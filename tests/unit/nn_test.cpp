@@ -27,6 +27,18 @@ TEST(Schedule, FollowsItsFormula) {
   EXPECT_NEAR(cosine(500), 0, 1e-12);
 }
 
+TEST(Schedule, WarmupBeginsAnyScheduleGently) {
+  const Schedule s = with_warmup(step_decay(0.4, 0.5, 10), 4);
+  EXPECT_DOUBLE_EQ(s(0), 0.1);
+  EXPECT_DOUBLE_EQ(s(3), 0.4);
+  EXPECT_DOUBLE_EQ(s(9), 0.4);
+  EXPECT_DOUBLE_EQ(s(10), 0.2);
+  EXPECT_DOUBLE_EQ(with_warmup(step_decay(0.4, 0.5, 2), 4)(2), 0.15);
+  EXPECT_DOUBLE_EQ(with_warmup(constant_rate(3), 0)(0), 3);
+  EXPECT_THROW(with_warmup(constant_rate(3), -1), UserError);
+  EXPECT_THROW(with_warmup({}, 1), UserError);
+}
+
 TEST(Schedule, RefusesImpossibleCounts) {
   EXPECT_THROW(step_decay(1, 0.5, 0), UserError);
   EXPECT_THROW(cosine_rate(1, 0), UserError);
@@ -127,6 +139,130 @@ TEST(Optimiser, SetRateActsFromTheNextRun) {
   });
 }
 
+TEST(Optimiser, RefusesAnotherNumberOfGradientsAndOtherDims) {
+  Sgd sgd({three()});
+  const auto update = [&](std::vector<Tensor> gradients) {
+    compile([&](const std::vector<Tensor>&) -> std::vector<Tensor> {
+      sgd.update(gradients);
+      return {Tensor(1.0)};
+    })({});
+  };
+  EXPECT_THROW(update({}), UserError);
+  EXPECT_THROW(update({Tensor::zeros({3}), Tensor::zeros({3})}), UserError);
+  EXPECT_THROW(update({Tensor::zeros({1})}), UserError);
+  EXPECT_NO_THROW(update({Tensor::zeros({3})}));
+}
+
+/// Parameters of each dtype follow the formula: Adam's moments are kept in f32 at least.
+TEST(Optimiser, UpdatesParametersOfOtherDtypes) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair{Dtype::f64, 1e-7}, {Dtype::bf16, 4e-2}, {Dtype::f16, 5e-3}}) {
+    for (const bool use_adam : {false, true}) {
+      const Parameter p(Tensor::of({1, -2, 0.5}).cast(dtype).array(), true, "p");
+      Sgd sgd({p}, {.rate = 0.05, .momentum = 0.9, .weight_decay = 0.1});
+      Adam adam({p}, {.rate = 0.1, .weight_decay = 0.2, .decoupled = true});
+      Compiled step = compile([&](const std::vector<Tensor>&) -> std::vector<Tensor> {
+        const Tensor loss = (p.tensor().square() * Tensor::of({1, 0.5, 3}).cast(dtype)).sum();
+        (use_adam ? static_cast<Optimiser&>(adam) : sgd).minimise(loss, {.clip_norm = 1e9});
+        return {loss};
+      });
+      Vector want{1, -2, 0.5}, v(3);
+      const Vector a{1, 0.5, 3};
+      auto follow = adam_formula(0.1, 0.2, true);
+      for (int t = 1; t <= 4; ++t) {
+        step({});
+        Vector g;
+        for (size_t i = 0; i < 3; ++i) g.push_back(2 * a[i] * want[i]);
+        if (use_adam) {
+          follow(want, g, t);
+        } else {
+          for (size_t i = 0; i < 3; ++i) v[i] = 0.9 * v[i] + g[i] + 0.1 * want[i], want[i] -= 0.05 * v[i];
+        }
+        for (size_t i = 0; i < 3; ++i)
+          EXPECT_NEAR(p.storage().at(static_cast<int64_t>(i)), want[i], tolerance)
+              << ir::dtype_name(dtype) << (use_adam ? " Adam" : " SGD") << " step " << t;
+      }
+    }
+  }
+}
+
+TEST(Optimiser, MinimiseClipsTheGradients) {
+  const Parameter p(Array::of<float>({2}, {0, 0}), true, "p"), q(Array::of<float>({}, {0}), true, "q");
+  Sgd sgd({p, q}, {.rate = 1});
+  compile([&](const std::vector<Tensor>&) -> std::vector<Tensor> {
+    const Tensor loss = (p.tensor() * Tensor::of({3, 0})).sum() + q.tensor() * 4;  // the gradients' norm is 5
+    sgd.minimise(loss, {.clip_norm = 0.5});
+    return {loss};
+  })({});
+  EXPECT_NEAR(p.storage().at(0), -0.3, 1e-5);
+  EXPECT_NEAR(q.storage().at(0), -0.4, 1e-5);
+  EXPECT_THROW(sgd.minimise(Tensor(1.0), {.clip_norm = -1}), UserError);
+  EXPECT_THROW(sgd.minimise(Tensor(1.0), {.clip_norm = std::nan("")}), UserError);
+}
+
+/// A layer in f16 whose gradient is `size` before any scale: one step of Adam moves what has a gradient by 0.1.
+struct TinyGradients {
+  explicit TinyGradients(double size, double fixed, const LossScale* found)
+      : step(compile(
+            [=, this](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+              const Tensor loss = matmul(in[0], weight.tensor()).sum() * size;
+              adam.minimise(loss, {.loss_scale = found});
+              return {loss};
+            },
+            {.precision = "f16", .loss_scale = fixed})) {}
+  /// How far the last step moved the weights, and Adam's count.
+  double move() {
+    const double before = weight.storage().at(0);
+    step({Tensor::ones({1, 4})});
+    return before - weight.storage().at(0);
+  }
+  Parameter weight{Array(Dtype::f32, {4, 3}), true, "weight"};
+  Adam adam{{weight}, {.rate = 0.1, .eps = 1e-20}};
+  Compiled step;
+};
+
+TEST(LossScale, KeepsSmallGradientsOfF16AboveZero) {
+  EXPECT_EQ(TinyGradients(1e-9, 1, nullptr).move(), 0) << "no underflow: the test shows nothing";
+  EXPECT_NEAR(TinyGradients(1e-9, 65536, nullptr).move(), 0.1, 1e-3);
+  const LossScale scale;
+  TinyGradients found(1e-9, 1, &scale);
+  EXPECT_NEAR(found.move(), 0.1, 1e-3);
+  EXPECT_EQ(scale.value(), 65536);
+  EXPECT_EQ(scale.skipped(), 0);
+  EXPECT_THROW(TinyGradients(1, 0, nullptr).move(), UserError);
+}
+
+TEST(LossScale, AStepThatOverflowsChangesNothingAndHalvesIt) {
+  const LossScale scale(65536, 2);
+  TinyGradients run(4, 1, &scale);  // 4 * 2^14 is beyond f16's 65504
+  for (const double before : {65536, 32768, 16384}) {
+    EXPECT_EQ(scale.value(), before);
+    EXPECT_EQ(run.move(), 0) << before;
+    run.adam.each_state([](const std::string& path, Parameter& p) {
+      if (path != "optimiser.rate") EXPECT_EQ(p.storage().at(0), 0) << path;
+    });
+  }
+  EXPECT_EQ(scale.skipped(), 3);
+  for (const double before : {8192, 8192, 16384, 8192}) {  // doubled after two good steps, which is too much
+    EXPECT_EQ(scale.value(), before);
+    if (before > 10000) EXPECT_EQ(run.move(), 0);
+    else EXPECT_NEAR(run.move(), 0.1, 1e-3);
+  }
+  EXPECT_EQ(scale.skipped(), 4);
+}
+
+TEST(LossScale, StaysInItsRange) {
+  const LossScale low(2), high(1 << 23, 1);
+  TinyGradients nan(std::nan(""), 1, &low), small(1e-12, 1, &high);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(nan.move(), 0);
+  EXPECT_EQ(low.value(), 1);
+  for (int i = 0; i < 3; ++i) small.move();
+  EXPECT_EQ(high.value(), 1 << 24);
+  EXPECT_THROW(LossScale(3), UserError);
+  EXPECT_THROW(LossScale(0.5), UserError);
+  EXPECT_THROW(LossScale(65536, 0), UserError);
+}
+
 TEST(ClipByNorm, ScalesOnlyWhatIsTooLong) {
   const std::vector<Tensor> g{Tensor::of({3, 0}), Tensor::of({0, 4}).reshape({2, 1})};  // global norm 5
   const std::vector<Tensor> cut = clip_by_norm(g, 1);
@@ -137,6 +273,11 @@ TEST(ClipByNorm, ScalesOnlyWhatIsTooLong) {
   EXPECT_EQ(kept[1].to_vector<float>(), g[1].to_vector<float>());
   const std::vector<Tensor> none{Tensor::zeros({3})};
   EXPECT_EQ(clip_by_norm(none, 1)[0].to_vector<float>(), (std::vector<float>{0, 0, 0}));
+  EXPECT_TRUE(clip_by_norm({}, 1).empty());
+  const std::vector<Tensor> mixed{Tensor::of({3, 0}, Dtype::f64), Tensor::of({0, 4}, Dtype::bf16)};
+  const std::vector<Tensor> mixed_cut = clip_by_norm(mixed, 1);
+  EXPECT_NEAR(mixed_cut[0].to_vector<double>()[0], 0.6, 1e-6);
+  EXPECT_EQ(mixed_cut[1].dtype(), Dtype::bf16);
 }
 
 TEST(BatchNorm, NormalisesAndTracksTheUnbiasedVariance) {

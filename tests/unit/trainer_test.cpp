@@ -167,6 +167,77 @@ TEST(Callbacks, RefuseAStateThatIsNotTheirs) {
   EXPECT_EQ(log.state(), "step,epoch,rate,loss\n");
 }
 
+/// A regression whose loss is `size` times as large, by Adam; the last loss, undone.
+double last_loss_of(double size, TrainerOptions options, Record* record = nullptr) {
+  const auto data = std::make_shared<data::Mapped>(
+      std::make_shared<data::FakeData>(
+          16, std::vector<data::FakeField>{{"x", {Dtype::f32, {4}}, -1, 1}, {"y", {Dtype::f32, {1}}, 0, 1}}),
+      [](data::Sample s, data::Rng&) {
+        s[1].value.write<float>()[0] = s[0].value.data<float>()[0];
+        return s;
+      });
+  data::DataLoader loader(data, {.batch_size = 16});
+  nn::Init init(1);
+  nn::Linear layer(4, 1, init);
+  nn::Adam adam(parameters_of(layer), {.rate = 0.05, .eps = 1e-20});
+  options.epochs = 60;
+  Trainer trainer(
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{nn::mse(layer(in[0]), in[1]) * size}; },
+      parameters_of(layer), adam, loader, options);
+  const auto seen = std::make_shared<Record>();
+  trainer.add(seen);
+  trainer.fit();
+  if (record) *record = *seen;
+  return seen->steps.back().values[0] / size;
+}
+
+TEST(Trainer, F16FindsALossScaleSoThatSmallGradientsTrain) {
+  const double f32 = last_loss_of(1e-9, {});
+  EXPECT_LT(f32, 0.02);
+  EXPECT_NEAR(last_loss_of(1e-9, {.precision = "f16"}), f32, 0.01);
+  EXPECT_NEAR(last_loss_of(1e-9, {.precision = "f16", .loss_scale = 65536}), f32, 0.01);
+  EXPECT_GT(last_loss_of(1e-9, {.precision = "f16", .loss_scale = 1}), 0.05)
+      << "no underflow: the test shows nothing";
+  Record record;
+  EXPECT_NEAR(last_loss_of(1e3, {.precision = "f16"}, &record), f32, 0.02);
+  EXPECT_EQ(record.steps[0].loss_scale, 65536);
+  EXPECT_TRUE(record.steps[0].skipped);
+  EXPECT_FALSE(record.steps.back().skipped);
+  EXPECT_LT(record.steps.back().loss_scale, 65536);
+}
+
+TEST(Trainer, SaysWhenNoLossScaleKeepsTheGradientsFinite) {
+  try {
+    last_loss_of(1e7, {.precision = "f16"});
+    FAIL() << "trained on without a single update";
+  } catch (const UserError& e) {
+    EXPECT_THAT(e.what(), testing::HasSubstr("the gradients are not finite"));
+  }
+}
+
+TEST(Trainer, ChecksClipAndLossScale) {
+  EXPECT_THROW(last_loss_of(1, {.clip_norm = -1}), UserError);
+  EXPECT_THROW(last_loss_of(1, {.precision = "f16", .loss_scale = -1}), UserError);
+  EXPECT_THROW(last_loss_of(1, {.precision = "bf16", .loss_scale = 2}), UserError);
+  EXPECT_THROW(last_loss_of(1, {.loss_scale = 2}), UserError);
+}
+
+TEST(Trainer, ClipsTheNormOfAllGradients) {
+  Parameter w(Array::of<float>({2}, {0, 0}), true, "w");
+  nn::Sgd sgd({w}, {.rate = 1});
+  data::DataLoader loader(
+      std::make_shared<data::FakeData>(2, std::vector<data::FakeField>{{"x", {Dtype::f32, {2}}, 1, 1}}),
+      {.batch_size = 2});
+  Trainer trainer(
+      [&](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{(w.tensor() * in[0] * Tensor::of({3, 4})).sum()};
+      },
+      {w}, sgd, loader, {.clip_norm = 0.5});
+  trainer.fit();
+  EXPECT_NEAR(w.storage().at(0), -0.3, 1e-4);
+  EXPECT_NEAR(w.storage().at(1), -0.4, 1e-4);
+}
+
 TEST(Trainer, CsvHasARowForEachStep) {
   const TemporaryFolder folder;
   SmallTraining run;
