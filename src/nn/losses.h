@@ -5,7 +5,9 @@
 
 namespace espalier::nn {
 
-/// logits [..., classes], labels [...] (i32 or i64) in 0..classes-1: mean of -log softmax(logits)[label].
+/// logits [..., classes], labels [...] (i32 or i64) in 0..classes-1: mean of -log softmax(logits)[label]. Labels that are an
+/// argument of a compiled function are checked on every call (UserError names the element), unless its argument_ranges allow
+/// others, which then are of no class.
 ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
 /// Binary cross-entropy on logits, targets in [0, 1] of equal dims.
 ESPALIER_API Tensor bce_with_logits(const Tensor& logits, const Tensor& targets);

@@ -8,6 +8,7 @@
 #include "run/program.h"
 #include "run/targets.h"
 #include "tensor/impl.h"
+#include "tensor/index_ranges.h"
 #include "tensor/tracing.h"
 
 namespace espalier {
@@ -143,6 +144,9 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   o.print_changed = options_.print_changed;
   for (const auto& [i, range] : options_.argument_ranges)
     o.ranges.push_back({name_or(options_.argument_names, i, "x"), range.first, range.second});
+  for (run::InputRange& r : index_ranges(t.graph, arguments.size()))
+    if (std::none_of(o.ranges.begin(), o.ranges.end(), [&](const auto& x) { return x.input == r.input; }))
+      o.ranges.push_back(std::move(r));
   const size_t results = t.graph.outputs.size() - t.graph.state.size();
   slot = std::make_unique<Step>(run::Program::compile(t.graph, o), std::move(t.parameters),
                                 std::move(t.inputs), arguments.size(), results);

@@ -221,6 +221,41 @@ struct TinyGradients {
   Compiled step;
 };
 
+TEST(Losses, LabelsAndIdsOfACompiledFunctionAreChecked) {
+  Init init(1);
+  const Embedding table(5, 3, init);
+  Compiled loss = compile(
+      [&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        const Tensor labels = in[1].cast(Dtype::i64).reshape({4});
+        return {cross_entropy(table(in[0]), labels), accuracy(table(in[0]), labels)};
+      },
+      {.argument_names = {"ids", "labels"}});
+  const auto call = [&](double id, double label) {
+    try {
+      loss({Tensor::of({0, 1, id, 2}, Dtype::i64), Tensor::of({{0, 2}, {1, label}}, Dtype::i32)});
+    } catch (const UserError& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(call(4, 2), "");
+  EXPECT_NE(call(5, 2).find("input ids, element 2"), std::string::npos) << call(5, 2);
+  EXPECT_NE(call(-1, 2).find("0 to 4"), std::string::npos) << call(-1, 2);
+  EXPECT_NE(call(4, 3).find("input labels, element 3"), std::string::npos) << call(4, 3);
+  EXPECT_NE(call(4, -1).find("0 to 2"), std::string::npos) << call(4, -1);
+  Compiled trained = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+    const Tensor value = cross_entropy(in[0], in[1]);
+    return {value, grad(value, std::vector{in[0]})[0]};
+  });
+  const Tensor logits = Tensor::ones({2, 3});
+  EXPECT_THROW(trained({logits, Tensor::of({0, 3}, Dtype::i32)}), UserError);
+  Compiled wider = compile(
+      [&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {cross_entropy(in[0], in[1])}; },
+      {.argument_ranges = {{1, {-1, 3}}}});
+  EXPECT_NO_THROW(wider({logits, Tensor::of({0, -1}, Dtype::i32)}));
+  EXPECT_THROW(wider({logits, Tensor::of({0, 3}, Dtype::i32)}), UserError);
+}
+
 TEST(LossScale, KeepsSmallGradientsOfF16AboveZero) {
   EXPECT_EQ(TinyGradients(1e-9, 1, nullptr).move(), 0) << "no underflow: the test shows nothing";
   EXPECT_NEAR(TinyGradients(1e-9, 65536, nullptr).move(), 0.1, 1e-3);
