@@ -103,8 +103,9 @@ ESPALIER_API Compiled compile(TensorFn fn, CompileOptions options = {});
 class ESPALIER_API Model {
  public:
   Model() = default;
-  /// Constants of `graph` of floating dtype and more than one element that carry a name become parameters of that name.
-  explicit Model(ir::Graph graph);
+  /// Named constants of `graph` become parameters: those that `metadata` (of metadata(), of the file) lists, trainable as it says;
+  /// without a list all of floating dtype and more than one element, trainable. UserError for a list that metadata() does not give.
+  explicit Model(ir::Graph graph, const std::map<std::string, std::string>& metadata = {});
   /// Trace an inference function of a layer; its parameters stay shared with the layer.
   static Model traced(const TensorFn& fn, std::span<const ir::Type> arguments,
                       const CompileOptions& options = {});
@@ -121,6 +122,9 @@ class ESPALIER_API Model {
   /// The graph with the parameters' present values as named constants: what is saved. Parameters of equal values are one constant
   /// with the first one's name, and one parameter of a Model made from it: to train on, keep a checkpoint.
   ir::Graph frozen() const;
+  /// What a file must hold beside frozen() so that the same parameters come back: key "espalier.parameters", a line for each, "+name"
+  /// where it is trainable, "-name" where it is not.
+  std::map<std::string, std::string> metadata() const;
   /// The graph over arguments, then parameters.
   const ir::Graph& graph() const { return graph_; }
 

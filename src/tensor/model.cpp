@@ -1,4 +1,6 @@
 #include <cstring>
+#include <optional>
+#include <sstream>
 
 #include "tensor/compile.h"
 #include "tensor/tracing.h"
@@ -7,17 +9,44 @@ namespace espalier {
 
 using ir::Value;
 
-Model::Model(ir::Graph graph) {
+namespace {
+
+constexpr const char* parameters_key = "espalier.parameters";
+
+/// Is each parameter that the metadata lists trainable? By name; nullopt without a list.
+std::optional<std::map<std::string, bool>> listed(const std::map<std::string, std::string>& metadata) {
+  const auto it = metadata.find(parameters_key);
+  if (it == metadata.end()) return std::nullopt;
+  std::map<std::string, bool> out;
+  std::istringstream in(it->second);
+  for (std::string line; std::getline(in, line);) {
+    if (line.size() < 2 || (line[0] != '+' && line[0] != '-'))
+      throw UserError({"metadata " + std::string(parameters_key), "cannot be read", line, "+name or -name"});
+    out[line.substr(1)] = line[0] == '+';
+  }
+  return out;
+}
+
+}  // namespace
+
+Model::Model(ir::Graph graph, const std::map<std::string, std::string>& metadata) {
+  const auto list = listed(metadata);
   ir::Graph out{.name = graph.name, .inputs = graph.inputs, .outputs = {}, .state = {}, .info = graph.info};
   for (size_t i = 0; i < graph.inputs.size(); ++i) argument_names_.push_back(graph.input_name(i));
   ir::ValueMap cells;
   for (const ir::Node* n : graph.nodes()) {
     const Array* a = ir::constant_value(n->value());
     const auto info = graph.info.find(n->id());
-    if (!a || a->size() < 2 || !ir::is_float(a->dtype()) || info == graph.info.end() ||
-        info->second.name.empty())
+    if (!a || info == graph.info.end() || info->second.name.empty()) continue;
+    bool trainable = true;
+    if (list) {
+      const auto it = list->find(info->second.name);
+      if (it == list->end()) continue;
+      trainable = it->second;
+    } else if (a->size() < 2 || !ir::is_float(a->dtype())) {
       continue;
-    parameters_.emplace_back(*a, true, info->second.name);
+    }
+    parameters_.emplace_back(*a, trainable, info->second.name);
     out.inputs.push_back(ir::new_input(info->second.name, a->type()));
     cells.set(n->value(), out.inputs.back());
   }
@@ -71,6 +100,13 @@ std::vector<Tensor> Model::operator()(const std::vector<Tensor>& arguments) cons
 
 void Model::each(const ParameterVisitor& visit, const std::string& prefix) {
   for (Parameter& p : parameters_) visit(join_path(prefix, p.name()), p);
+}
+
+std::map<std::string, std::string> Model::metadata() const {
+  std::string list;
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    list += (parameters_[i].trainable() ? "+" : "-") + graph_.input_name(argument_names_.size() + i) + "\n";
+  return {{parameters_key, list}};
 }
 
 ir::Graph Model::frozen() const {

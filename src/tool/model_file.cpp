@@ -7,7 +7,8 @@ namespace espalier::tool {
 ModelFile load_model(const std::string& path, const std::map<std::string, std::vector<int64_t>>& dims) {
   format::OnnxLoadOptions options;
   options.dims = dims;
-  return {Model(format::load_onnx(path, options)), format::onnx_metadata(path)};
+  std::map<std::string, std::string> metadata = format::onnx_metadata(path);
+  return {Model(format::load_onnx(path, options), metadata), std::move(metadata)};
 }
 
 std::vector<ir::Type> model_types(const Model& model, int64_t batch) {

@@ -55,6 +55,7 @@ void run_optimise(const Options& o) {
   for (const run::Step& s : program->steps()) ++kernels[std::string(s.kernel->name())];
   file.metadata["espalier.precision"] = o.precision;
   format::OnnxSaveOptions save;
+  file.metadata.erase("espalier.parameters");  // folded, they are others
   save.metadata = file.metadata;
   format::save_onnx(o.output, graph, save);
   const size_t before = file.model.graph().nodes().size(), after = graph.nodes().size();

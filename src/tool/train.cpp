@@ -85,7 +85,7 @@ void save_model(const Options& o, const Network& net) {
   const Model model = Model::traced(
       [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{net.forward(in[0], nn::Mode::eval)}; },
       std::vector{input}, names);
-  format::save_onnx(o.output, model.frozen(), {});
+  format::save_onnx(o.output, model.frozen(), {.metadata = model.metadata()});
 }
 
 void run_train(const Options& o, int& exit_code) {

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
+#include "format/onnx.h"
 #include "nn/layers.h"
 #include "nn/losses.h"
 #include "nn/optim.h"
@@ -254,6 +256,34 @@ TEST(Losses, LabelsAndIdsOfACompiledFunctionAreChecked) {
       {.argument_ranges = {{1, {-1, 3}}}});
   EXPECT_NO_THROW(wider({logits, Tensor::of({0, -1}, Dtype::i32)}));
   EXPECT_THROW(wider({logits, Tensor::of({0, 3}, Dtype::i32)}), UserError);
+}
+
+TEST(Model, AFileKeepsWhatIsAParameterAndWhatIsTrainable) {
+  Init init(1);
+  const Linear layer(10, 1, init);
+  BatchNorm norm(10);
+  Linear named = layer;
+  std::vector<Parameter> all = parameters_of(named, "layer");
+  for (const Parameter& p : parameters_of(norm, "norm")) all.push_back(p);
+  for (size_t i = 0; i < all.size(); ++i)
+    std::memcpy(all[i].data(), Tensor::randn(all[i].dims(), i + 1).square().array().data(),
+                static_cast<size_t>(all[i].storage().bytes()));
+  const Model model = Model::traced(
+      [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{layer(norm(in[0], Mode::eval))}; },
+      std::vector{ir::Type{Dtype::f32, {4, 10}}});
+  const ir::Graph read = format::parse_onnx(format::onnx_bytes(model.frozen(), model.metadata()), "model");
+  const Model again(read, model.metadata());
+  const auto table = [](const Model& m) {
+    std::map<std::string, std::pair<bool, std::string>> out;
+    for (const Parameter& p : m.parameters()) out[p.name()] = {p.trainable(), p.type().text()};
+    return out;
+  };
+  EXPECT_EQ(table(model).size(), 6u);
+  EXPECT_EQ(table(again), table(model));
+  const Tensor x = Tensor::randn({4, 10}, 9);
+  EXPECT_EQ(again({x})[0].to_vector<float>(), model({x})[0].to_vector<float>());
+  EXPECT_EQ(Model(read).parameters().size(), 5u) << "without the list: all of more than one element";
+  EXPECT_THROW(Model(read, {{"espalier.parameters", "layer.weight"}}), UserError);
 }
 
 TEST(LossScale, KeepsSmallGradientsOfF16AboveZero) {
