@@ -135,7 +135,7 @@ UNet::Up::Up(int64_t in, int64_t skip, int64_t out, Init& init)
       second(out, out, 3, 1, true, init, false) {}
 Tensor UNet::Up::operator()(const Tensor& x, const Tensor& skip, Mode mode) const {
   Tensor y = up(x);
-  if (skip) y = concat(std::vector<Tensor>{y, skip}, 3);
+  if (skip.defined()) y = concat(std::vector<Tensor>{y, skip}, 3);
   return second(first(y, mode), mode);
 }
 void UNet::Up::each(const ParameterVisitor& visit, const std::string& prefix) {

@@ -47,7 +47,7 @@ std::vector<std::string> names_of(const std::vector<std::string>& given, const c
 
 void check_results(const std::vector<Tensor>& results, const std::string& name) {
   for (size_t i = 0; i < results.size(); ++i)
-    if (!results[i])
+    if (!results[i].defined())
       throw UserError({"function " + name, "result " + std::to_string(i) + " is empty", "", "a tensor"});
 }
 

@@ -1,5 +1,8 @@
 #include "tensor/tensor.h"
 
+#include <fmt/core.h>
+
+#include <cmath>
 #include <ostream>
 #include <unordered_set>
 
@@ -38,7 +41,7 @@ Tensor Tensor::from(Value value, std::span<const Tensor> parents) {
   auto impl = std::make_shared<Impl>();
   impl->value = std::move(value);
   for (const Tensor& t : parents) {
-    if (!t) continue;
+    if (!t.defined()) continue;
     impl->parents.emplace_back(t.impl_);
     impl->depth = std::max(impl->depth.load(), t.impl_->depth.load());
     impl->searched = std::max(impl->searched.load(), t.impl_->searched.load());
@@ -96,6 +99,10 @@ Tensor binary(const char* name, Binary build, const Tensor& a, const Tensor& b) 
 }
 
 Tensor number_like(const Tensor& like, double value) {
+  if (!ir::is_float(like.dtype()) && value != std::trunc(value))
+    throw UserError({"number beside a tensor", "has a fraction that the tensor's dtype has not",
+                     fmt::format("{} and {}", value, ir::dtype_name(like.dtype())),
+                     "a whole number (use cast for the tensor)"});
   return Tensor::from(ir::constant(like.dtype(), value), std::span<const Tensor>());
 }
 
@@ -248,11 +255,23 @@ Tensor operator-(double a, const Tensor& b) { return number_like(b, a) - b; }
 Tensor operator*(double a, const Tensor& b) { return number_like(b, a) * b; }
 Tensor operator/(double a, const Tensor& b) { return number_like(b, a) / b; }
 Tensor operator==(const Tensor& a, const Tensor& b) { return binary("==", op::eq, a, b); }
+Tensor operator!=(const Tensor& a, const Tensor& b) { return binary("!=", op::ne, a, b); }
 Tensor operator<(const Tensor& a, const Tensor& b) { return binary("<", op::lt, a, b); }
+Tensor operator<=(const Tensor& a, const Tensor& b) { return binary("<=", op::le, a, b); }
 Tensor operator>(const Tensor& a, const Tensor& b) { return binary(">", op::gt, a, b); }
+Tensor operator>=(const Tensor& a, const Tensor& b) { return binary(">=", op::ge, a, b); }
+Tensor operator==(const Tensor& a, double b) { return a == number_like(a, b); }
+Tensor operator!=(const Tensor& a, double b) { return a != number_like(a, b); }
+Tensor operator<(const Tensor& a, double b) { return a < number_like(a, b); }
+Tensor operator<=(const Tensor& a, double b) { return a <= number_like(a, b); }
+Tensor operator>(const Tensor& a, double b) { return a > number_like(a, b); }
+Tensor operator>=(const Tensor& a, double b) { return a >= number_like(a, b); }
 Tensor maximum(const Tensor& a, const Tensor& b) { return binary("maximum", op::max, a, b); }
+Tensor maximum(const Tensor& a, double b) { return maximum(a, number_like(a, b)); }
 Tensor minimum(const Tensor& a, const Tensor& b) { return binary("minimum", op::min, a, b); }
+Tensor minimum(const Tensor& a, double b) { return minimum(a, number_like(a, b)); }
 Tensor pow(const Tensor& a, const Tensor& b) { return binary("pow", op::pow, a, b); }
+Tensor pow(const Tensor& a, double b) { return pow(a, number_like(a, b)); }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   const Dims dims = op::broadcast_dims(condition.dims(), op::broadcast_dims(a.dims(), b.dims()));
@@ -260,6 +279,14 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
                                  op::broadcast_to(b.value(), dims)),
                       {condition, a, b});
 }
+
+Tensor where(const Tensor& condition, const Tensor& a, double b) {
+  return where(condition, a, number_like(a, b));
+}
+Tensor where(const Tensor& condition, double a, const Tensor& b) {
+  return where(condition, number_like(b, a), b);
+}
+Tensor where(const Tensor& condition, double a, double b) { return where(condition, Tensor(a), b); }
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   return Tensor::from(op::matmul(a.value(), b.value()), {a, b});
@@ -283,7 +310,7 @@ std::unordered_map<Value, Array, ir::ValueHash> TensorAccess::known_below(std::s
   std::unordered_set<const Impl*> seen;
   std::vector<std::shared_ptr<Impl>> stack;
   for (const Tensor& t : roots)
-    if (t) stack.push_back(t.impl_);
+    if (t.defined()) stack.push_back(t.impl_);
   while (!stack.empty()) {
     const std::shared_ptr<Impl> i = std::move(stack.back());
     stack.pop_back();

@@ -3,7 +3,8 @@
 // looking at a value (item(), array(), printing) compiles what is needed, runs it and keeps the result; compiled programs
 // are cached by structure, so the second look at the same computation on other data costs no compilation.
 //
-// Operators broadcast as NumPy does; C++ numbers take the tensor's dtype; tensors of different dtypes are a UserError.
+// Operators broadcast as NumPy does; C++ numbers take the dtype of the tensor before them (UserError where that
+// has no such fraction); tensors of different dtypes are a UserError.
 // Threads: a Tensor may be copied and read from any thread; building on one tensor from several threads is safe.
 #include <initializer_list>
 #include <iosfwd>
@@ -24,7 +25,7 @@ using ir::Dtype;
 
 class ESPALIER_API Tensor {
  public:
-  /// An empty tensor: stands for "none"; any use but assignment and bool() is a UserError.
+  /// An empty tensor: stands for "none"; any use but assignment and defined() is a UserError.
   Tensor() = default;
   /// A scalar (rank 0) of dtype f32.
   Tensor(double value);  // NOLINT: numbers are tensors
@@ -55,7 +56,7 @@ class ESPALIER_API Tensor {
   /// Rows of numbers: [rows, columns]; UserError when they differ in length.
   static Tensor of(std::initializer_list<std::initializer_list<double>> rows, Dtype dtype = Dtype::f32);
 
-  explicit operator bool() const { return impl_ != nullptr; }
+  bool defined() const { return impl_ != nullptr; }  ///< is it not empty?
   const Dims& dims() const;
   Dim dim(int64_t axis) const;  ///< negative axes count from the end
   int rank() const;
@@ -127,16 +128,32 @@ ESPALIER_API Tensor operator+(double a, const Tensor& b);
 ESPALIER_API Tensor operator-(double a, const Tensor& b);
 ESPALIER_API Tensor operator*(double a, const Tensor& b);
 ESPALIER_API Tensor operator/(double a, const Tensor& b);
+// Comparisons, element by element: a bool tensor.
 ESPALIER_API Tensor operator==(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator!=(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor operator<(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator<=(const Tensor& a, const Tensor& b);
 ESPALIER_API Tensor operator>(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator>=(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor operator==(const Tensor& a, double b);
+ESPALIER_API Tensor operator!=(const Tensor& a, double b);
+ESPALIER_API Tensor operator<(const Tensor& a, double b);
+ESPALIER_API Tensor operator<=(const Tensor& a, double b);
+ESPALIER_API Tensor operator>(const Tensor& a, double b);
+ESPALIER_API Tensor operator>=(const Tensor& a, double b);
 
 /// Element by element after broadcasting; maximum and minimum give NaN where one of the two is.
 ESPALIER_API Tensor maximum(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor maximum(const Tensor& a, double b);
 ESPALIER_API Tensor minimum(const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor minimum(const Tensor& a, double b);
 ESPALIER_API Tensor pow(const Tensor& a, const Tensor& b);
-/// `condition` (bool) chooses, element by element, after broadcasting.
+ESPALIER_API Tensor pow(const Tensor& a, double b);
+/// `condition` (bool) chooses, element by element, after broadcasting; two numbers give f32.
 ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
+ESPALIER_API Tensor where(const Tensor& condition, const Tensor& a, double b);
+ESPALIER_API Tensor where(const Tensor& condition, double a, const Tensor& b);
+ESPALIER_API Tensor where(const Tensor& condition, double a, double b);
 /// [..., M, K] times [K, N] or [..., K, N] (equal leading dims). Accumulates in f32 (f64 for f64); UserError for other ranks
 /// and dims.
 ESPALIER_API Tensor matmul(const Tensor& a, const Tensor& b);

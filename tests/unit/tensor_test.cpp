@@ -40,6 +40,49 @@ TEST(Tensor, NumbersAndRowsAreToldApart) {
   EXPECT_EQ(Tensor::of({1, 2.5, n}).to_vector<float>(), (std::vector<float>{1, 2.5, 7}));
 }
 
+TEST(Tensor, ComparesElementByElement) {
+  static_assert(!std::is_constructible_v<bool, Tensor>, "if (a == b) would be true for any a and b");
+  EXPECT_FALSE(Tensor().defined());
+  const Tensor a = Tensor::of({1, 2, 3}), b = Tensor::of({3, 2, 1});
+  const auto bits = [](const Tensor& t) {
+    EXPECT_EQ(t.dtype(), Dtype::boolean);
+    return t.cast(Dtype::i32).to_vector<int32_t>();
+  };
+  using Bits = std::vector<int32_t>;
+  EXPECT_EQ(bits(a == b), (Bits{0, 1, 0}));
+  EXPECT_EQ(bits(a != b), (Bits{1, 0, 1}));
+  EXPECT_EQ(bits(a < b), (Bits{1, 0, 0}));
+  EXPECT_EQ(bits(a <= b), (Bits{1, 1, 0}));
+  EXPECT_EQ(bits(a > b), (Bits{0, 0, 1}));
+  EXPECT_EQ(bits(a >= b), (Bits{0, 1, 1}));
+}
+
+TEST(Tensor, NumbersTakeTheTensorsDtype) {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::i32}) {
+    const Tensor x = Tensor::of({1, 2, 3}, dtype);
+    const auto numbers = [&](const Tensor& t) {
+      EXPECT_EQ(t.dtype(), dtype);
+      return t.cast(Dtype::f32).to_vector<float>();
+    };
+    const auto bits = [](const Tensor& t) { return t.cast(Dtype::i32).to_vector<int32_t>(); };
+    using Bits = std::vector<int32_t>;
+    EXPECT_EQ(bits(x == 2), (Bits{0, 1, 0}));
+    EXPECT_EQ(bits(x != 2), (Bits{1, 0, 1}));
+    EXPECT_EQ(bits(x < 2), (Bits{1, 0, 0}));
+    EXPECT_EQ(bits(x <= 2), (Bits{1, 1, 0}));
+    EXPECT_EQ(bits(x > 2), (Bits{0, 0, 1}));
+    EXPECT_EQ(bits(x >= 2), (Bits{0, 1, 1}));
+    EXPECT_EQ(numbers(maximum(x, 2)), (std::vector<float>{2, 2, 3}));
+    EXPECT_EQ(numbers(minimum(x, 2)), (std::vector<float>{1, 2, 2}));
+    EXPECT_EQ(numbers(pow(x, 2)), (std::vector<float>{1, 4, 9}));
+    EXPECT_EQ(numbers(where(x > 1, x, 7)), (std::vector<float>{7, 2, 3}));
+    EXPECT_EQ(numbers(where(x > 1, 7, x)), (std::vector<float>{1, 7, 7}));
+    EXPECT_EQ(where(x > 1, 1, 0).to_vector<float>(), (std::vector<float>{0, 1, 1}));
+  }
+  EXPECT_THROW((void)(Tensor::of({1, 2}, Dtype::i32) > 0.5), UserError);
+  EXPECT_THROW((void)(Tensor::of({1, 2}, Dtype::i32) * 0.5), UserError);
+}
+
 TEST(Tensor, ErrorsNameWhatCame) {
   const Tensor f = Tensor::of({1, 2}), i = Tensor::of({1, 2}, Dtype::i32);
   try {
