@@ -97,7 +97,9 @@ TEST_F(CommandLine, JsonIsOneObjectOnStandardOutput) {
   for (const char* key : {"median_ms", "p10_ms", "p90_ms", "first_ms", "peak_bytes", "planned_bytes", "gflop",
                           "fraction_of_ceiling"})
     EXPECT_TRUE(bench.contains(key)) << key;
+#if !defined(__SANITIZE_ADDRESS__)  // which has memory of its own
   EXPECT_LT(bench["peak_bytes"].get<int64_t>(), 90 << 20) << "of a process that runs Linear(10, 1)";
+#endif
   EXPECT_TRUE(json("profile --net linear --runs 1").contains("steps"));
   EXPECT_EQ(json("train --net linear --data fake --fake-size 32 --batch 8")["steps"], 4);
 }
@@ -153,10 +155,9 @@ TEST_F(CommandLine, PassesAreNamedDisabledAndStoppedAfter) {
   EXPECT_THAT(table.out, AllOf(HasSubstr("all passes"), HasSubstr("disabled")));
   const ToolCall plain = call_tool(run_arguments("--input x=" + in_quotes(x_)));
   const std::string y = read_file(folder_ / "results/y.npy");
-  EXPECT_EQ(call_tool(run_arguments("--exact --disable fuse_loops --disable fuse_contractions --input x=" +
-                                    in_quotes(x_)))
-                .code,
-            0);
+  const ToolCall exact = call_tool(
+      run_arguments("--exact --disable fuse_loops --disable fuse_contractions --input x=" + in_quotes(x_)));
+  EXPECT_EQ(exact.code, 0) << exact.err;
   EXPECT_EQ(read_file(folder_ / "results/y.npy").size(), y.size());
 }
 
