@@ -17,9 +17,11 @@ set(test_environment GTEST_COLOR=no ESPALIER_CACHE_DIR=${CMAKE_BINARY_DIR}/kerne
     "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/races.supp:halt_on_error=1"
     UBSAN_OPTIONS=print_stacktrace=1)
 set(address OFF)
+set(launcher)
 set(thread OFF)
 if(ESPALIER_SANITIZE MATCHES address)
   set(address ON)
+  set(launcher ${BASH} ${CMAKE_SOURCE_DIR}/tools/second_try.sh)
 elseif(ESPALIER_SANITIZE MATCHES thread)
   set(thread ON)
 endif()
@@ -31,7 +33,7 @@ add_compile_options(-Wno-dangling-else) # EXPECT_EQ under an if
 # One ctest test of a GoogleTest program, which counts its own cases in results/NAME.xml.
 function(espalier_gtest name target)
   cmake_parse_arguments(arg "" "FILTER" "LABELS;ENVIRONMENT;ARGS" ${ARGN})
-  add_test(NAME ${name} COMMAND ${target} --gtest_filter=${arg_FILTER} --gtest_output=xml:${results}/${name}.xml
+  add_test(NAME ${name} COMMAND ${launcher} $<TARGET_FILE:${target}> --gtest_filter=${arg_FILTER} --gtest_output=xml:${results}/${name}.xml
            ${arg_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 1500
                        ENVIRONMENT "${test_environment};${arg_ENVIRONMENT}")
