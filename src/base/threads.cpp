@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 
+#include "base/align.h"
 #include "base/error.h"
 
 #if ESPALIER_OPENMP
@@ -156,7 +157,7 @@ class Job {
 
  private:
   static constexpr int64_t max_ranges = 64;
-  struct alignas(64) Range {
+  struct alignas(cache_line) Range {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
   };
@@ -167,8 +168,9 @@ class Job {
   ChunkFn fn_;
   void* context_;
   int ranges_;
-  Range range_[max_ranges];
+  static Range range_[max_ranges];  // of the one job there is at a time (pool_mutex)
 };
+Job::Range Job::range_[max_ranges];
 
 #if ESPALIER_OPENMP
 

@@ -3,6 +3,7 @@
 #include "op/axes.h"
 #include "op/loss.h"
 #include "op/reduction.h"
+#include "op/widen.h"
 
 namespace espalier::nn {
 
@@ -34,7 +35,7 @@ Tensor dice_loss(const Tensor& logits, const Tensor& targets) {
   check_logits("dice_loss", logits);
   if (targets.dims() != logits.dims() || targets.dtype() != logits.dtype())
     throw UserError({"dice_loss", "targets do not fit the logits", type_text(targets), type_text(logits)});
-  const Dtype wide = logits.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Dtype wide = op::wide_dtype(logits.dtype());
   const std::vector<int64_t> axes = op::axes_without(logits.rank(), {logits.rank() - 1});
   const Tensor p = logits.cast(wide).sigmoid(), t = targets.cast(wide);
   const Tensor both = summed(p * t, axes), all = summed(p, axes) + summed(t, axes);

@@ -4,6 +4,8 @@
 #include <limits>
 #include <numbers>
 
+#include "op/widen.h"
+
 namespace espalier::nn {
 
 Schedule constant_rate(double rate) {
@@ -38,9 +40,6 @@ namespace {
 
 constexpr double largest_scale = 1 << 24;
 
-/// What sums of a dtype are computed in.
-Dtype wide(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
 /// Are all elements of all tensors finite? A bool scalar.
 Tensor all_finite(std::span<const Tensor> tensors) {
   Tensor all(1.0);
@@ -61,11 +60,12 @@ std::vector<Tensor> clip_by_norm(std::span<const Tensor> gradients, double limit
   for (const Tensor& g : gradients)
     if (g.dtype() == Dtype::f64) dtype = Dtype::f64;
   Tensor sum = Tensor::zeros({}, dtype);
-  for (const Tensor& g : gradients) sum = sum + g.cast(wide(g.dtype())).square().sum().cast(dtype);
+  for (const Tensor& g : gradients) sum = sum + g.cast(op::wide_dtype(g.dtype())).square().sum().cast(dtype);
   const Tensor scale = minimum(limit / (sum.sqrt() + 1e-6), Tensor::ones({}, dtype));
   std::vector<Tensor> out;
   for (const Tensor& g : gradients)
-    out.push_back((g.cast(wide(g.dtype())) * scale.cast(wide(g.dtype()))).cast(g.dtype()));
+    out.push_back(
+        (g.cast(op::wide_dtype(g.dtype())) * scale.cast(op::wide_dtype(g.dtype()))).cast(g.dtype()));
   return out;
 }
 
@@ -110,7 +110,7 @@ Optimiser::Optimiser(std::vector<Parameter> parameters, double rate)
 std::vector<Parameter> Optimiser::moments(const char* name) {
   std::vector<Parameter> out;
   for (const Parameter& p : parameters_) {
-    out.emplace_back(Array(wide(p.type().dtype), p.dims()), false, p.name() + "." + name);
+    out.emplace_back(Array(op::wide_dtype(p.type().dtype), p.dims()), false, p.name() + "." + name);
     state_.emplace_back(p.name() + "." + name, out.back());
   }
   return out;
@@ -136,8 +136,8 @@ void Optimiser::update(std::span<const Tensor> gradients) {
     if (gradients[i].dims() != value.dims())
       throw UserError({"optimiser, parameter " + parameters_[i].name(), "the gradient has other dims",
                        ir::dims_text(gradients[i].dims()), ir::dims_text(value.dims())});
-    values.push_back(value.cast(wide(value.dtype())));
-    wide_gradients.push_back(gradients[i].cast(wide(value.dtype())));
+    values.push_back(value.cast(op::wide_dtype(value.dtype())));
+    wide_gradients.push_back(gradients[i].cast(op::wide_dtype(value.dtype())));
   }
   apply(values, wide_gradients);
 }
@@ -156,7 +156,8 @@ void Optimiser::minimise(const Tensor& loss, const MinimiseOptions& options) {
   }
   const Tensor scale = options.loss_scale->tensor();
   std::vector<Tensor> gradients = grad(loss * scale.cast(loss.dtype()), wrt);
-  for (Tensor& g : gradients) g = g.cast(wide(g.dtype())) * (1 / scale).cast(wide(g.dtype()));
+  for (Tensor& g : gradients)
+    g = g.cast(op::wide_dtype(g.dtype())) * (1 / scale).cast(op::wide_dtype(g.dtype()));
   const Tensor finite = all_finite(gradients);
   std::vector<Tensor> old;
   for (const Parameter& p : cells()) old.push_back(p.tensor());

@@ -520,6 +520,17 @@ Value conv_weight_grad(Value x, Value dy, ConvAttrs attrs) {
   return make(conv_weight_grad_op, {std::move(x), std::move(dy)}, std::move(attrs));
 }
 
+ir::Attrs with_result_dtype(const ir::Node& n, Dtype out) {
+  if (&n.op() == &dot_op) {
+    DotAttrs a = n.attrs<DotAttrs>();
+    a.out = out;
+    return a;
+  }
+  ConvAttrs a = n.attrs<ConvAttrs>();
+  a.out = out;
+  return a;
+}
+
 ConvAttrs plain_conv(int spatial_axes, Dtype out) {
   const auto n = static_cast<size_t>(spatial_axes);
   return {.stride = std::vector<int64_t>(n, 1),

@@ -53,6 +53,8 @@ ESPALIER_API Value conv(Value x, Value w, ConvAttrs attrs);
 ESPALIER_API Value conv_data_grad(Value dy, Value w, ConvAttrs attrs);
 /// The gradient of conv with respect to w: (x, dy) -> dw.
 ESPALIER_API Value conv_weight_grad(Value x, Value dy, ConvAttrs attrs);
+/// The attributes of contraction `n` with results of dtype `out`.
+ir::Attrs with_result_dtype(const ir::Node& n, ir::Dtype out);
 /// Stride 1, no padding, dilation 1, one group, result dtype = x's.
 ESPALIER_API ConvAttrs plain_conv(int spatial_axes, ir::Dtype out);
 

@@ -115,18 +115,7 @@ class Mixer {
     const bool bias = only && adds_bias(*only, n.value());
     if (bias) biased_.insert(only);
     const Dtype out = bias || !wanted_low(n.value()) ? Dtype::f32 : low_;
-    return ir::make(n.op(), std::move(operands), with_out(n, out));
-  }
-
-  static ir::Attrs with_out(const Node& n, Dtype out) {
-    if (&n.op() == &op::dot_op) {
-      op::DotAttrs a = n.attrs<op::DotAttrs>();
-      a.out = out;
-      return a;
-    }
-    op::ConvAttrs a = n.attrs<op::ConvAttrs>();
-    a.out = out;
-    return a;
+    return ir::make(n.op(), std::move(operands), op::with_result_dtype(n, out));
   }
 
   const ir::Graph& graph_;

@@ -214,7 +214,7 @@ Progress Trainer::one_step() {
                      std::to_string(loader_.options().batch_size) + " (set drop_last in the loader)"});
   for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
   if (options_.rate) optimiser_.set_rate(options_.rate(done_));
-  const double scale = scale_ ? scale_->value() : std::max(options_.loss_scale, 1.0);
+  const double scale = scale_ ? scale_->value() : options_.loss_scale > 0 ? options_.loss_scale : 1;
   const int64_t skipped = steps_skipped();
   try {
     s.run();

@@ -7,11 +7,13 @@
 #include "pass/pass.h"
 #include "run/program.h"
 #include "run/targets.h"
+#include "support/errors.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier::pass {
 namespace {
 
+using test::error_of;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -93,16 +95,6 @@ TEST(PassRunner, VerifiesAfterEveryPass) {
   RunnerOptions o;
   o.verify = false;
   EXPECT_NO_THROW(run_passes(negated(0), std::vector{broken_pass}, context(), o));
-}
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 TEST(PassRunner, AnUnknownNameIsAnErrorThatListsThePasses) {

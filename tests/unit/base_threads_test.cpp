@@ -57,5 +57,21 @@ TEST(PoolThreads, TakeNoSignalsOfTheProcess) {
   set_threads(before);
 }
 
+TEST(PoolThreads, AScopeKeepsLibrariesOnItsThread) {
+  EXPECT_EQ(team_threads(), pool_threads());
+  {
+    const PoolScope alone(false);
+    EXPECT_EQ(team_threads(), 1);
+    const PoolScope inner(true);
+    EXPECT_EQ(team_threads(), 1);
+  }
+  EXPECT_EQ(team_threads(), pool_threads());
+  std::atomic<int> most{0};
+  parallel_for(4, [&](int64_t) {
+    if (team_threads() > 1) ++most;
+  });
+  EXPECT_EQ(most.load(), 0);
+}
+
 }  // namespace
 }  // namespace espalier

@@ -40,7 +40,7 @@ class CpuSpec : public kernel::TargetSpec {
     choice.block = s.block = cpu_features().avx512 ? 16 : 8;
     const bool float_work = s.compute == ir::Dtype::f32 || s.compute == ir::Dtype::bf16;
     if (!float_work || s.groups != 1) return choice;
-    const onednn::ConvAdvice advice = onednn::advise_conv(s, false);
+    const onednn::ConvAdvice advice = onednn::advise_layouts(s);
     choice.x = layout_of(advice.x_layout);
     choice.y = layout_of(advice.y_layout);
     return choice;

@@ -40,7 +40,6 @@ ConvAdvice advise_conv(const ConvSpec& s, bool exact) {
   if (advice.blocked) advice.x_layout = Layout::blocked;
   else if (y && s.channels <= 3 && s.kind != ConvKind::data_grad) advice.x_layout = Layout::channels_first;
   if (advice.x_layout != Layout::channels_last) advice.y_layout = Layout::blocked;
-  if (advice.y_layout == Layout::blocked && is_doubtful(s) && !has_direct_kernel(s, advice)) return {};
   const bool shape = s.in.size() == 2 && all_equal(s.kernel, 3) && all_equal(s.stride, 1) &&
                      all_equal(s.dilation, 1) && s.groups == 1 && std::ranges::max(s.pad_low) <= 1 &&
                      std::ranges::max(s.pad_high) <= 1;
@@ -57,6 +56,12 @@ ConvAdvice advise_conv(const ConvSpec& s, bool exact) {
     advice.winograd = Winograd::f4;
   }
   return advice;
+}
+
+ConvAdvice advise_layouts(const ConvSpec& s) {
+  const ConvAdvice advice = advise_conv(s, false);
+  const bool blocked = advice.y_layout == Layout::blocked;
+  return blocked && is_doubtful(s) && !has_direct_kernel(s, advice) ? ConvAdvice{} : advice;
 }
 
 }  // namespace espalier::target::cpu::onednn

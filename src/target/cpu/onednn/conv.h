@@ -49,9 +49,13 @@ struct ConvAdvice {
 PreparedCall prepare_conv(const ConvSpec& spec);
 /// How a convolution of this shape should be computed for speed. `exact` forbids Winograd.
 ConvAdvice advise_conv(const ConvSpec& spec, bool exact);
+/// advise_conv, but channels-last where the library turns out to have no direct kernel for the blocked layouts; where that is in
+/// doubt a primitive is made to find out.
+ConvAdvice advise_layouts(const ConvSpec& spec);
 #else
 inline PreparedCall prepare_conv(const ConvSpec&) { return Declined{"built without oneDNN"}; }
 inline ConvAdvice advise_conv(const ConvSpec&, bool) { return {}; }
+inline ConvAdvice advise_layouts(const ConvSpec&) { return {}; }
 #endif
 
 }  // namespace espalier::target::cpu::onednn
