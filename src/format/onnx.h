@@ -32,8 +32,8 @@ struct OnnxLoadOptions {
   std::map<std::string, ir::Array> constants = {};
 };
 
-/// Write a graph of the tensor level, atomically. Constants that have a name in graph.info become initializers of that
-/// name. UserError when it cannot be written.
+/// Write a graph of the tensor level, atomically. Constants that have a name, of their own or in graph.info, become
+/// initializers of that name. UserError when it cannot be written.
 ESPALIER_API void save_onnx(const std::filesystem::path& path, const ir::Graph& graph,
                             const OnnxSaveOptions& options = {});
 
@@ -41,8 +41,7 @@ ESPALIER_API void save_onnx(const std::filesystem::path& path, const ir::Graph& 
 ESPALIER_API std::string onnx_bytes(const ir::Graph& graph,
                                     const std::map<std::string, std::string>& metadata = {});
 
-/// The graph in an ONNX file, ours or another tool's. Initializers become constants named in graph.info; symbolic dims become
-/// symbols. UserError names file, node, op, opset and what is allowed, for malformed files and for what is not supported.
+/// The graph in an ONNX file, ours or another tool's. Initializers become named constants; symbolic dims become symbols. UserError names file, node, op, opset and what is allowed, for malformed files and for what is not supported.
 ESPALIER_API ir::Graph load_onnx(const std::filesystem::path& path, const OnnxLoadOptions& options = {});
 
 /// The same from bytes in memory; `name` is what errors call them. External data is refused.

@@ -85,8 +85,8 @@ std::string Writer::name_of(const Value& v, bool channels_first) {
   if (!channels_first)
     if (const auto it = outputs_.find(v); it != outputs_.end()) return it->second;
   const auto info = graph_.info.find(v->id());
-  const std::string base = info != graph_.info.end() && v.result() == 0 ? info->second.name : "";
-  return fresh(base);
+  const bool known = info != graph_.info.end() && v.result() == 0 && !info->second.name.empty();
+  return fresh(known ? info->second.name : ir::constant_name(v));
 }
 
 bool Writer::only_first(const Value& v) const {
@@ -108,7 +108,7 @@ std::string Writer::plain(const Value& v) {
 
 std::string Writer::first(const Value& v) {
   if (std::string known = forms_[v].first; !known.empty()) return known;
-  if (ir::constant_value(v)) write_constant(v, true);
+  if (ir::constant_value(v) && forms_[v].plain.empty()) write_constant(v, true);
   else attr(node("Transpose", {plain(v)}, v, true), "perm", to_first_perm(v.rank()));
   return forms_[v].first;
 }
@@ -164,7 +164,8 @@ std::string Writer::operand(const Value& v, bool channels_first) {
   const std::string key = fmt::format("unsqueeze {} {} {}", x->id(), x.result(), join(missing));
   std::string& name = shared_[key];
   if (!name.empty()) return name;
-  if (const Array* a = ir::constant_value(x)) {
+  if (const Array* a = ir::constant_value(x);
+      a && uses(x) == 1 && uses(v) == 1) {  // else its one copy is moved
     Ints dims = a->dims();
     for (const int64_t m : missing) dims.insert(dims.begin() + m, 1);
     name = name_of(x, true);

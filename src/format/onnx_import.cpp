@@ -241,7 +241,7 @@ class Reader {
     for (const onnx::ValueInfoProto& o : g.output()) read_output(o);
     if (out_.outputs.empty()) fail("the graph has no output");
     read_state();
-    name_constants();
+    settle_parameters();
     ir::verify(out_);
     return std::move(out_);
   }
@@ -269,10 +269,10 @@ class Reader {
 
   void read_initializer(const onnx::TensorProto& t) {
     if (t.name().empty()) fail("an initializer has no name");
-    const Value v =
-        ir::constant(array_of(t, folder_, fmt::format("{}, initializer {}", file_, quote(t.name()))));
-    define(t.name(), held(v));
-    if (t.name()[0] != '#') constants_.emplace_back(t.name(), v);
+    if (t.name().find(move_mark) != std::string::npos)
+      fail("the name of an initializer has a control character", quote(t.name()));
+    Array value = array_of(t, folder_, fmt::format("{}, initializer {}", file_, quote(t.name())));
+    define(t.name(), held(ir::constant(std::move(value), t.name()[0] == '#' ? "" : t.name())));
   }
 
   /// What the dims given for an input say of its symbols.
@@ -408,20 +408,20 @@ class Reader {
     }
   }
 
-  /// Constants keep their initializers' names, in whatever layout they ended up.
-  void name_constants() {
-    std::unordered_map<Value, std::string, ir::ValueHash> names;
-    for (const auto& [name, v] : constants_) {
-      names.emplace(v, name);
-      for (int rank : {v.rank()})
-        if (rank >= 3) names.emplace(transposed(v, to_last_perm(rank)), name);
-      int64_t largest = 1;
-      for (const Dim& d : v.dims()) largest = std::max(largest, d.value());
-      if (largest == v.type().elements()) names.emplace(reshaped(v, {largest}), name);
-    }
+  /// The parameters of the graph are the initializers by their names. One that stands in a single form is held in that form; one
+  /// that stands in several is held as the file has it, and moved in the graph, so that it stays one parameter.
+  void settle_parameters() {
+    std::map<std::string, int> forms;
     for (const ir::Node* n : out_.nodes())
-      if (ir::constant_value(n->value()))
-        if (const auto it = names.find(n->value()); it != names.end()) out_.info[n->id()].name = it->second;
+      if (const std::string& name = ir::constant_name(n->value()); !name.empty())
+        ++forms[moved_name(name).first];
+    out_ = ir::transform(out_, [&](const ir::Node& n, const std::vector<Value>&) -> std::vector<Value> {
+      if (ir::constant_name(n.value()).empty()) return {};
+      const auto [name, moves] = moved_name(ir::constant_name(n.value()));
+      if (forms[name] == 1) return {ir::constant(*ir::constant_value(n.value()), name)};
+      return {moved(names_.at(name).value, moves)};
+    });
+    out_.note_constant_names();
   }
 
   const onnx::ModelProto& model_;
@@ -431,7 +431,6 @@ class Reader {
   int64_t opset_ = 0;
   std::map<std::string, int64_t> symbols_;
   std::map<std::string, Held> names_;
-  std::vector<std::pair<std::string, Value>> constants_;
   Folder folder_of_constants_;
   ir::Graph out_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <sstream>
 
 #include "op/axes.h"
 #include "op/movement.h"
@@ -29,8 +30,19 @@ bool moves_only_ones(const Dims& dims, const Ints& perm) {
   return true;
 }
 
+/// The name of what `move`, a reshape or transpose, makes of a constant: the constant's, and the move; "" for a nameless one.
+std::string name_after(const ir::Node& move) {
+  const std::string& name = ir::constant_name(move.input(0));
+  if (name.empty()) return "";
+  const bool transpose = &move.op() == &op::transpose_op;
+  const Ints numbers =
+      transpose ? move.attrs<op::TransposeAttrs>().perm : ir::static_dims(move.types()[0].dims);
+  return name + move_mark + (transpose ? "t" : "r") + join(numbers, " ");
+}
+
 Value moved_constant(const Value& v) {
-  return ir::constant(evaluate_node(v.node(), std::array{*ir::constant_value(v->input(0))})[0]);
+  return ir::constant(evaluate_node(v.node(), std::array{*ir::constant_value(v->input(0))})[0],
+                      name_after(v.node()));
 }
 
 std::vector<Array> run_graph(const ir::Graph& graph, std::span<const Array> arguments) {
@@ -100,7 +112,7 @@ Value stored_last(const Held& held) {
 Value reshaped(const Value& x, const Dims& dims) {
   if (x.dims() == dims) return x;
   if (const Array* a = ir::constant_value(x); a && ir::Type{x.dtype(), dims}.is_static())
-    return ir::constant(a->reshaped(ir::static_dims(dims)));
+    return ir::constant(a->reshaped(ir::static_dims(dims)), name_after(op::reshape(x, dims).node()));
   const Value& from = x->op().name == op::reshape_op.name ? x->input(0) : x;
   return op::reshape(from, dims);
 }
@@ -113,6 +125,25 @@ Value transposed(const Value& x, const Ints& perm) {
   if (x->op().name != op::transpose_op.name) return made;
   const Ints& first = x->attrs<op::TransposeAttrs>().perm;
   return op::transpose(x->input(0), op::pick(first, perm));
+}
+
+std::pair<std::string, std::string> moved_name(const std::string& name) {
+  const size_t mark = name.find(move_mark);
+  return {name.substr(0, mark), mark == std::string::npos ? "" : name.substr(mark)};
+}
+
+Value moved(const Value& constant, const std::string& moves) {
+  ir::Graph body{
+      .name = "", .inputs = {ir::new_input("x", constant.type())}, .outputs = {}, .state = {}, .info = {}};
+  Value x = body.inputs[0];  // no constant: its moves are not carried out but composed
+  std::istringstream in(moves);
+  for (char mark = 0, kind = 0; in >> mark >> kind;) {
+    Ints numbers;
+    for (int64_t n = 0; in.peek() != move_mark && in >> n;) numbers.push_back(n);
+    x = kind == 't' ? transposed(x, numbers) : reshaped(x, ir::to_dims(numbers));
+  }
+  body.outputs.push_back({"", x});
+  return ir::inline_graph(body, std::array{constant})[0];
 }
 
 Value last_moved_to(const Value& x, int64_t axis) {
@@ -184,7 +215,9 @@ Value Folder::fold(const Value& v) {
     for (int i = 0; i < v->results(); ++i) made.push_back(v->value(i));
   if (arrays.size() == operands.size() && may_fold(made[0].node())) {
     std::vector<Array> results = evaluate_node(made[0].node(), arrays);
-    for (size_t i = 0; i < made.size(); ++i) made[i] = ir::constant(std::move(results[i]));
+    const bool moves = &v->op() == &op::transpose_op || &v->op() == &op::reshape_op;
+    const std::string name = moves ? name_after(made[0].node()) : "";
+    for (size_t i = 0; i < made.size(); ++i) made[i] = ir::constant(std::move(results[i]), name);
   }
   for (size_t i = 0; i < made.size(); ++i) {
     memo_.set(v.sibling(static_cast<int>(i)), made[i]);

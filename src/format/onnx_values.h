@@ -45,6 +45,13 @@ ir::Value stored_last(const Held& held);
 /// and a transpose that moves only dims of 1 is a reshape.
 ir::Value reshaped(const ir::Value& x, const ir::Dims& dims);
 ir::Value transposed(const ir::Value& x, const Ints& perm);
+/// While a model is read, a named constant that was moved is named after it and its moves: NAME, then for each move this
+/// mark, "t" or "r", and the permutation or the dims.
+inline constexpr char move_mark = '\x1f';
+/// That name taken apart: NAME and the moves.
+std::pair<std::string, std::string> moved_name(const std::string& name);
+/// Nodes that move the constant so.
+ir::Value moved(const ir::Value& constant, const std::string& moves);
 /// The last axis moved to stand at `axis`.
 ir::Value last_moved_to(const ir::Value& x, int64_t axis);
 /// A reduction's result, with the axes that it folded from dims `from` kept as 1.
@@ -54,7 +61,8 @@ ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const Ints& at);
 /// NumPy's rule: trailing axes align.
 ir::Value stretched(const ir::Value& x, const ir::Dims& dims);
 
-/// Constants computed from constants: integers, bools, small floats and what only moves; the same Value otherwise.
+/// Constants computed from constants: integers, bools, small floats and what only moves; the same Value otherwise. Moved
+/// constants of a name get names that say how.
 class Folder {
  public:
   ir::Value fold(const ir::Value& v);

@@ -40,10 +40,15 @@ template <class A, class T>
 struct Field {
   std::string_view name;
   T A::*member;
+  bool optional = false;  ///< not printed while it has its type's default value
 };
 template <class A, class T>
 constexpr Field<A, T> field(std::string_view name, T A::*member) {
   return {name, member};
+}
+template <class A, class T>
+constexpr Field<A, T> optional_field(std::string_view name, T A::*member) {
+  return {name, member, true};
 }
 
 template <class E>
@@ -213,10 +218,12 @@ constexpr AttrType attr_type_of{
         [](const void* x, FieldPrinter& p) {
           bool first = true;
           each_field<A>([&](const auto& f) {
+            const auto& value = static_cast<const A*>(x)->*(f.member);
+            if (f.optional && equal_field(value, std::remove_cvref_t<decltype(value)>{})) return;
             p.out += first ? "{" : ", ";
             first = false;
             (p.out += f.name) += "=";
-            p(static_cast<const A*>(x)->*(f.member));
+            p(value);
           });
           if (!first) p.out += "}";
         },

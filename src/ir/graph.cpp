@@ -61,6 +61,12 @@ std::optional<size_t> Graph::find_output(std::string_view wanted) const {
   return std::nullopt;
 }
 
+void Graph::note_constant_names() {
+  for (const Node* n : nodes())
+    if (const std::string& constant = constant_name(n->value()); !constant.empty())
+      info[n->id()].name = constant;
+}
+
 namespace {
 
 void verify_names(const Graph& g) {

@@ -50,6 +50,8 @@ class ESPALIER_API Graph {
   /// Index of the input or output of that name; nullopt when there is none.
   std::optional<size_t> find_input(std::string_view name) const;
   std::optional<size_t> find_output(std::string_view name) const;
+  /// Note the names of named constants in `info`, which carries them on where passes take them off the constants.
+  void note_constant_names();
 };
 
 /// Inputs are nodes of `input`, names are unique, outputs reach no other input, state pairs name existing sides of equal

@@ -184,11 +184,17 @@ Value new_input(std::string name, Type type) {
   return make(input_op, {}, InputAttrs{std::move(name), std::move(type), uid++});
 }
 
-Value constant(Array value) { return make(constant_op, {}, ConstantAttrs{std::move(value)}); }
+Value constant(Array value, std::string name) {
+  return make(constant_op, {}, ConstantAttrs{std::move(value), std::move(name)});
+}
 Value constant(Dtype dtype, double value) { return constant(Array::scalar(dtype, value)); }
 bool is_input(const Value& v) { return &v->op() == &input_op; }
 const Array* constant_value(const Value& v) {
   return &v->op() == &constant_op ? &v->attrs<ConstantAttrs>().value : nullptr;
+}
+const std::string& constant_name(const Value& v) {
+  static const std::string none;
+  return &v->op() == &constant_op ? v->attrs<ConstantAttrs>().name : none;
 }
 
 int64_t live_nodes() { return NodeTable::get().size(); }

@@ -127,24 +127,30 @@ struct InputAttrs {
                       field("uid", &InputAttrs::uid)};
   }
 };
-/// Attributes of `constant`.
+/// Attributes of `constant`. A name makes it the present value of a parameter: itself, not merged with another parameter that
+/// happens to hold the same numbers. Only models have such constants; fold_constants takes the names off.
 struct ConstantAttrs {
   Array value;
+  std::string name = {};
   bool operator==(const ConstantAttrs&) const = default;
-  static constexpr auto fields() { return std::tuple{field("value", &ConstantAttrs::value)}; }
+  static constexpr auto fields() {
+    return std::tuple{field("value", &ConstantAttrs::value), optional_field("name", &ConstantAttrs::name)};
+  }
 };
 
 extern const OpDef input_op, constant_op;
 
 /// A new argument of a graph.
 ESPALIER_API Value new_input(std::string name, Type type);
-/// A constant; equal arrays give one node.
-ESPALIER_API Value constant(Array value);
+/// A constant; equal arrays of equal names give one node.
+ESPALIER_API Value constant(Array value, std::string name = {});
 /// A scalar constant of rank 0.
 ESPALIER_API Value constant(Dtype dtype, double value);
 bool is_input(const Value& v);
 /// The array of a constant node, or null.
 const Array* constant_value(const Value& v);
+/// The name of a constant node; "" for all others.
+const std::string& constant_name(const Value& v);
 
 /// How many nodes are alive (for tests of the weak table).
 ESPALIER_API int64_t live_nodes();

@@ -41,6 +41,7 @@ ir::Graph fold_constants(const ir::Graph& graph, const PassContext& context) {
   return rewrite::with_bodies(graph, [&](const ir::Graph& g) {
     return ir::transform(
         g, [&](const ir::Node& n, const std::vector<ir::Value>& operands) -> std::vector<ir::Value> {
+          if (!ir::constant_name(n.value()).empty()) return {ir::constant(*ir::constant_value(n.value()))};
           if (!foldable(n, operands) || &n.op() == &op::dim_size_op) return {};
           if (operands.empty() && n.types()[0].bytes() > 4096)
             return {};  // a long iota is computed, not stored

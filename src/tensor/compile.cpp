@@ -83,7 +83,7 @@ Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const Compi
     results.push_back(e.now);
   }
   capture_constants(out.graph, results);
-  for (const auto& [value, name] : tracing.frozen()) out.graph.info[value->id()].name = name;
+  out.graph.note_constant_names();
   return out;
 }
 

@@ -119,8 +119,7 @@ class ESPALIER_API Model {
   const std::vector<std::string>& argument_names() const { return argument_names_; }
   const std::vector<std::string>& result_names() const { return result_names_; }
   ir::Type argument_type(size_t i) const;
-  /// The graph with the parameters' present values as named constants: what is saved. Parameters of equal values are one constant
-  /// with the first one's name, and one parameter of a Model made from it: to train on, keep a checkpoint.
+  /// The graph with the parameters' present values as named constants: what is saved.
   ir::Graph frozen() const;
   /// What a file must hold beside frozen() so that the same parameters come back: key "espalier.parameters", a line for each, "+name"
   /// where it is trainable, "-name" where it is not.

@@ -36,18 +36,18 @@ Model::Model(ir::Graph graph, const std::map<std::string, std::string>& metadata
   ir::ValueMap cells;
   for (const ir::Node* n : graph.nodes()) {
     const Array* a = ir::constant_value(n->value());
-    const auto info = graph.info.find(n->id());
-    if (!a || info == graph.info.end() || info->second.name.empty()) continue;
+    const std::string& name = ir::constant_name(n->value());
+    if (name.empty()) continue;
     bool trainable = true;
     if (list) {
-      const auto it = list->find(info->second.name);
+      const auto it = list->find(name);
       if (it == list->end()) continue;
       trainable = it->second;
     } else if (a->size() < 2 || !ir::is_float(a->dtype())) {
       continue;
     }
-    parameters_.emplace_back(*a, trainable, info->second.name);
-    out.inputs.push_back(ir::new_input(info->second.name, a->type()));
+    parameters_.emplace_back(*a, trainable, name);
+    out.inputs.push_back(ir::new_input(name, a->type()));
     cells.set(n->value(), out.inputs.back());
   }
   out.outputs = graph.outputs;
@@ -121,12 +121,11 @@ ir::Graph Model::frozen() const {
     const Array& s = parameters_[i].storage();
     Array copy(s.dtype(), s.dims());
     std::memcpy(copy.write(), s.data(), static_cast<size_t>(s.bytes()));
-    values.push_back(ir::constant(std::move(copy)));
-    std::string& name = out.info[values.back()->id()].name;
-    if (name.empty()) name = graph_.input_name(argument_names_.size() + i);
+    values.push_back(ir::constant(std::move(copy), graph_.input_name(argument_names_.size() + i)));
   }
   const std::vector<Value> results = ir::inline_graph(graph_, values);
   for (size_t i = 0; i < results.size(); ++i) out.outputs.push_back({graph_.outputs[i].name, results[i]});
+  out.note_constant_names();
   return out;
 }
 

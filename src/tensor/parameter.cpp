@@ -97,9 +97,7 @@ Tracing::Entry& Tracing::entry(const Parameter& p) {
   e.parameter = p;
   e.input = unique_name(p);
   if (freeze_) {
-    const ir::Value v = ir::constant(p.storage().copied());
-    frozen_.emplace_back(v, e.input);
-    e.now = Tensor::from(v, std::span<const Tensor>());
+    e.now = Tensor::from(ir::constant(p.storage().copied(), e.input), std::span<const Tensor>());
   } else {
     e.old = ir::new_input(e.input, p.type());
     e.now = Tensor::from(e.old, std::span<const Tensor>());

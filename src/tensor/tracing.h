@@ -44,7 +44,6 @@ class Tracing {
     bool assigned = false;
   };
   std::vector<Entry>& entries() { return entries_; }
-  const std::vector<std::pair<ir::Value, std::string>>& frozen() const { return frozen_; }
 
  private:
   Entry& entry(const Parameter& p);
@@ -54,7 +53,6 @@ class Tracing {
   int64_t draws_ = 0;
   std::vector<Parameter> counters_;
   std::vector<Entry> entries_;
-  std::vector<std::pair<ir::Value, std::string>> frozen_;
 };
 
 }  // namespace espalier

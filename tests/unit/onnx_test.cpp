@@ -209,6 +209,49 @@ TEST(Onnx, StateMetadataAndNamesComeBack) {
   EXPECT_EQ(format::load_onnx(path).state, g.state);
 }
 
+TEST(Onnx, ParametersOfEqualValuesStayApart) {
+  nn::Init init(1);
+  nn::LeNet net(init);
+  parameters_of(net);
+  const Model model = Model::traced([&](const std::vector<Tensor>& in) { return std::vector{net(in[0])}; },
+                                    std::vector{f32({2, 28, 28, 1})});
+  for (const Parameter& p : model.parameters()) p.assign(p.tensor() * 0 + 0.5);
+  const ir::Graph frozen = model.frozen();
+  const Model again(exact(frozen), model.metadata());
+  ASSERT_EQ(again.parameters().size(), model.parameters().size());
+  for (size_t i = 0; i < again.parameters().size(); ++i)
+    EXPECT_EQ(again.parameters()[i].name(), model.parameters()[i].name());
+}
+
+TEST(Onnx,
+     AParameterInSeveralFormsIsOne) {  // as a matrix, transposed, as an image, as a filter and as a bias
+  const Value x = ir::new_input("x", f32({4, 4})), image = ir::new_input("image", f32({1, 4, 4, 1}));
+  const Value w = ir::constant(random_array(f32({4, 4}), {}, 1), "w"),
+              b = ir::constant(random_array(f32({4}), {}, 2), "b");
+  const Value product = op::matmul(op::matmul(x, w), op::transpose(w, {1, 0}));
+  const Value filter = op::transpose(op::reshape(w, {2, 2, 2, 2}), {1, 0, 3, 2});
+  const Value twice = op::broadcast_in(image, {1, 4, 4, 1, 2}, {0, 1, 2, 3});
+  const Value conv = op::conv(op::reshape(twice, {1, 4, 4, 2}), filter, op::plain_conv(2, ir::Dtype::f32));
+  const Value added = op::add(product, op::broadcast_in(b, {4, 4}, {1}));
+  const Value shifted = op::add(op::reshape(added, {1, 2, 2, 4}), op::broadcast_in(b, {1, 2, 2, 4}, {3}));
+  const Value side = op::mul(op::transpose(added, {1, 0}), op::broadcast_in(b, {4, 4}, {0}));
+  const ir::Graph graph = graph_of({x, image}, {conv,
+                                                op::max_pool(shifted, {.window = {2, 2},
+                                                                       .stride = {1, 1},
+                                                                       .pad_low = {0, 0},
+                                                                       .pad_high = {0, 0},
+                                                                       .count_pad = false,
+                                                                       .spatial = {}})[0],
+                                                side});
+  const Model model(round_trip(graph));
+  ASSERT_EQ(model.parameters().size(), 2u);
+  for (const Parameter& p : model.parameters()) {
+    const bool is_w = p.name() == "w";
+    EXPECT_TRUE(is_w || p.name() == "b") << p.name();
+    EXPECT_TRUE(p.storage() == *ir::constant_value(is_w ? w : b)) << p.name() << " came back in another form";
+  }
+}
+
 TEST(Onnx, WeightsLieBesideALargeModel) {
   const test::TemporaryFolder folder;
   nn::Init init(1);
