@@ -80,10 +80,10 @@ int64_t count_weights(nn::UNet& network) {
   return count;
 }
 
-std::string dice_text(const Report& r, const std::vector<double>& dice) {
+std::string dice_of_outputs(const Report& r, const std::vector<std::optional<double>>& dice) {
   std::string out;
   for (size_t i = 0; i < dice.size(); ++i)
-    out += fmt::format("{}{} {:.4f}", i ? ", " : "", r.outputs[i], dice[i]);
+    out += fmt::format("{}{} {}", i ? ", " : "", r.outputs[i], dice_text(dice[i]));
   return out;
 }
 
@@ -198,7 +198,7 @@ class Demo {
                       .slices_per_second = m.slices_per_second,
                       .runs = static_cast<int64_t>(m.milliseconds.size())};
       say(fmt::format("run       {:<4} Dice {}; p50 {:.1f} ms, p99 {:.1f} ms, {:.1f} slices/s", precision,
-                      dice_text(report_, f.dice), f.p50, f.p99, f.slices_per_second));
+                      dice_of_outputs(report_, f.dice), f.p50, f.p99, f.slices_per_second));
       report_.engines.push_back(std::move(f));
       if (report_.pictures.empty()) draw(m);
       if (stopped("run")) return false;

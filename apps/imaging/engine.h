@@ -28,9 +28,9 @@ struct Engine {
 Engine compile_engine(const ir::Graph& graph, const std::string& precision, int64_t batch = 1);
 
 struct Measurement {
-  std::vector<double> dice;                ///< per output, over all held-out slices together
-  std::vector<std::vector<float>> logits;  ///< of each slice, padding included
-  std::vector<double> milliseconds;        ///< of every timed run, sorted
+  std::vector<std::optional<double>> dice;  ///< per output, over all held-out slices together
+  std::vector<std::vector<float>> logits;   ///< of each slice, padding included
+  std::vector<double> milliseconds;         ///< of every timed run, sorted
   double slices_per_second = 0;
   int64_t peak_bytes =
       -1;  ///< by which the process grew for this engine, by VmHWM; -1 where Linux does not tell

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "apps/imaging/overlay.h"
+#include "apps/imaging/score.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -121,7 +122,7 @@ std::string engine_table(const Report& r) {
     out += row(cells);
   };
   for (size_t k = 0; k < r.outputs.size(); ++k)
-    add("Dice, " + r.outputs[k], [k](const EngineFigures& e) { return fmt::format("{:.4f}", e.dice[k]); });
+    add("Dice, " + r.outputs[k], [k](const EngineFigures& e) { return dice_text(e.dice[k]); });
   add("latency p50, one slice", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p50); });
   add("latency p90", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p90); });
   add("latency p99", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p99); });
@@ -216,6 +217,7 @@ std::string to_html(const Report& r) {
 }
 
 std::string to_summary(const Report& r) {
+  bool absent = false;
   std::string out = fmt::format("{:<24}", "held-out slices");
   for (const EngineFigures& e : r.engines) out += fmt::format("{:>14}", e.precision);
   out += "\n";
@@ -226,13 +228,17 @@ std::string to_summary(const Report& r) {
     out += "\n";
   };
   for (size_t k = 0; k < r.outputs.size(); ++k)
-    add("Dice " + r.outputs[k], [k](const EngineFigures& e) { return fmt::format("{:.4f}", e.dice[k]); });
+    add("Dice " + r.outputs[k], [&, k](const EngineFigures& e) {
+      absent = absent || !e.dice[k];
+      return e.dice[k] ? dice_text(e.dice[k]) : "n/a";
+    });
   add("latency p50", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p50); });
   add("latency p90", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p90); });
   add("latency p99", [](const EngineFigures& e) { return fmt::format("{:.1f} ms", e.p99); });
   add("throughput", [](const EngineFigures& e) { return fmt::format("{:.1f} /s", e.slices_per_second); });
   add("memory planned", [](const EngineFigures& e) { return bytes_text(e.planned_bytes); });
   add("memory measured", peak_text);
+  if (absent) out += "n/a: not in the held-out slices.\n";
   return out + r.caution;
 }
 

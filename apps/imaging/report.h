@@ -1,5 +1,6 @@
 #pragma once
 // What the demo found out, as one self-contained page and as lines of text.
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ struct EngineFigures {
   int64_t nodes = 0, kernels = 0, norms = 0, folded = 0;
   int64_t planned_bytes = 0, peak_bytes = -1;  ///< peak -1: not measured
   double compile_seconds = 0;
-  std::vector<double> dice;                                 ///< per output
+  std::vector<std::optional<double>> dice;                  ///< per output; nothing where none is held out
   double p50 = 0, p90 = 0, p99 = 0, slices_per_second = 0;  ///< milliseconds
   int64_t runs = 0;
 };

@@ -1,12 +1,19 @@
 #include "apps/imaging/score.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 namespace espalier::imaging {
 
-double DiceCount::dice() const {
-  return found + truth == 0 ? 1.0 : 2.0 * static_cast<double>(both) / static_cast<double>(found + truth);
+std::optional<double> DiceCount::dice() const {
+  if (found + truth == 0) return std::nullopt;
+  return 2.0 * static_cast<double>(both) / static_cast<double>(found + truth);
+}
+
+std::string dice_text(const std::optional<double>& dice) {
+  return dice ? fmt::format("{:.4f}", *dice) : "n/a (not in the held-out slices)";
 }
 
 void count_slice(const data::SliceDataset& slices, int64_t index, const float* logits,
@@ -30,8 +37,8 @@ void count_slice(const data::SliceDataset& slices, int64_t index, const float* l
     }
 }
 
-std::vector<double> dice_of(std::span<const DiceCount> counts) {
-  std::vector<double> out;
+std::vector<std::optional<double>> dice_of(std::span<const DiceCount> counts) {
+  std::vector<std::optional<double>> out;
   for (const DiceCount& c : counts) out.push_back(c.dice());
   return out;
 }

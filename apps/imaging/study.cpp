@@ -10,6 +10,7 @@ namespace {
 
 /// The recipe's: mild, because the held-out slices are of the same head.
 constexpr data::SliceAugmentation brain_augmentation{
+    .middle = data::Size2{192, 160},  // of 217 x 181
     .warp = {.mirror = 0.5, .degrees = 4, .scale_low = 0.96, .scale_high = 1.04, .shift = 3},
     .intensity = 0.1};
 
@@ -31,7 +32,8 @@ std::string Study::key() const {
     add(v.voxels.hash());
     for (const uint16_t code : v.codes) add(volumes().outputs_of(code));
   }
-  return fmt::format("{}; outputs {}; {}; {:016x}", title, join(outputs(), ","), task.split.text, hash);
+  return fmt::format("{}; outputs {}; {}; {}{:016x}", title, join(outputs(), ","), task.split.text,
+                     augmentation.middle ? "" : "whole views; ", hash);
 }
 
 Study load_study(const std::optional<std::filesystem::path>& folder) {
@@ -41,7 +43,7 @@ Study load_study(const std::optional<std::filesystem::path>& folder) {
             "about other people, other "
             "scanners or patients, and it is not a medical device."};
   data::SegmentationTask task = data::folder_task(*folder);
-  const size_t n = task.volumes->volumes().size();
+  const size_t n = task.volumes->labelled().size();
   if (n == 1)
     return {std::move(task),
             {},
@@ -49,13 +51,15 @@ Study load_study(const std::optional<std::filesystem::path>& folder) {
             "This is ONE volume, trained on and scored on different slices of the same subject. It says "
             "nothing about other subjects, "
             "and it is not a medical device."};
-  return {std::move(task),
-          {},
-          fmt::format("{} volumes of {}", n, folder->string()),
-          fmt::format("These figures come from {} volumes, scored on those held out. They say little about "
-                      "other people or other "
-                      "scanners, and this is not a medical device.",
-                      n)};
+  return {
+      std::move(task),
+      {},
+      fmt::format("{} volumes of {}", n, folder->string()),
+      fmt::format(
+          "These figures come from {} volumes with labels, scored on those held out. They say little about "
+          "other people or other "
+          "scanners, and this is not a medical device.",
+          n)};
 }
 
 }  // namespace espalier::imaging

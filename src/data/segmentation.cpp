@@ -182,8 +182,11 @@ SegmentationTask folder_task(const fs::path& folder, uint64_t seed) {
       if (labels[i] != 0) sets[i] = set_of_label.at(labels[i]);
     volumes->add(name, image.values(), sets);
   }
-  const bool by_subject = images.size() > 1;
-  return {volumes, by_subject ? split_by_volume(*volumes, seed) : split_by_even_slabs(*volumes, 0, guard)};
+  const std::vector<int64_t> labelled = volumes->labelled();
+  if (labelled.size() > 1) return {volumes, split_by_volume(*volumes, seed)};
+  SliceSplit split = split_by_even_slabs(*volumes, labelled.at(0), guard);
+  if (images.size() > 1) split.text += "; no other volume has labels";
+  return {volumes, std::move(split)};
 }
 
 }  // namespace espalier::data

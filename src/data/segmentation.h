@@ -19,8 +19,8 @@ ESPALIER_API SegmentationTask
 brain_task(const std::filesystem::path& folder = "/usr/share/mricron/templates");
 
 /// The user's volumes: folder/images/NAME.nii[.gz] with folder/masks/NAME.nii[.gz] of whole-numbered labels on the same grid.
-/// 0 is background; every other label that occurs is an output "label_N" (at most 64). Two or more subjects are split by
-/// subject, one into even slabs with a guard of 3 slices. UserError names the file and what is wrong with it.
+/// 0 is background; every other label that occurs is an output "label_N" (at most 64). Two or more subjects with labels are
+/// split by subject, one into even slabs with a guard of 3 slices. UserError names the file and what is wrong with it.
 ESPALIER_API SegmentationTask folder_task(const std::filesystem::path& folder, uint64_t seed = 0);
 
 }  // namespace espalier::data

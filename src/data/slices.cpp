@@ -16,6 +16,7 @@ using Volume = LabelledVolumes::Volume;
 namespace {
 
 constexpr int64_t multiple = 32;
+constexpr int64_t largest_view = 320;  // beyond it a training step takes too long
 constexpr int64_t most_channels = 15;
 
 /// The planes that are a sample's channels; no data where a slice lies beyond the volume.
@@ -70,16 +71,21 @@ void SliceDataset::set_size(Size2 size) {
              {"target", {Dtype::f32, {size.height, size.width, outputs}}}};
 }
 
-SliceDataset SliceDataset::whole(std::shared_ptr<const LabelledVolumes> volumes, std::vector<SliceRef> slices,
-                                 int64_t neighbours) {
-  SliceDataset d(std::move(volumes), std::move(slices), neighbours);
+/// The smallest multiple of 32 that holds every slice.
+Size2 SliceDataset::whole_size() const {
   Size2 size{0, 0};
-  for (const SliceRef& s : d.slices_) {
-    const Volume& v = d.volumes_->volumes()[static_cast<size_t>(s.volume)];
+  for (const SliceRef& s : slices_) {
+    const Volume& v = volumes_->volumes()[static_cast<size_t>(s.volume)];
     size = {std::max(size.height, round_up(v.height(), multiple)),
             std::max(size.width, round_up(v.width(), multiple))};
   }
-  d.set_size(size);
+  return size;
+}
+
+SliceDataset SliceDataset::whole(std::shared_ptr<const LabelledVolumes> volumes, std::vector<SliceRef> slices,
+                                 int64_t neighbours) {
+  SliceDataset d(std::move(volumes), std::move(slices), neighbours);
+  d.set_size(d.whole_size());
   return d;
 }
 
@@ -87,12 +93,12 @@ SliceDataset SliceDataset::augmented(std::shared_ptr<const LabelledVolumes> volu
                                      std::vector<SliceRef> slices, SliceAugmentation augmentation,
                                      int64_t neighbours) {
   SliceDataset d(std::move(volumes), std::move(slices), neighbours);
-  const auto round_down = [](int64_t n) { return std::max(multiple, n / multiple * multiple); };
-  Size2 size{INT64_MAX, INT64_MAX};
-  for (const SliceRef& s : d.slices_) {
-    const Volume& v = d.volumes_->volumes()[static_cast<size_t>(s.volume)];
-    size = {std::min(size.height, round_down(v.height())), std::min(size.width, round_down(v.width()))};
-  }
+  const Size2 whole = d.whole_size();
+  const Size2 size = augmentation.middle.value_or(
+      Size2{std::min(whole.height, largest_view), std::min(whole.width, largest_view)});
+  if (size.height < 1 || size.width < 1)
+    throw UserError({"SliceDataset, middle", "is empty", fmt::format("{} x {}", size.height, size.width),
+                     "1 x 1 or more"});
   d.augment_ = true;
   d.augmentation_ = augmentation;
   d.set_size(size);
@@ -137,9 +143,17 @@ void SliceDataset::fill_augmented(const SliceRef& ref, Rng& rng, std::span<Array
   const Channels channels = channels_of(v, ref.z, neighbours_);
   const Plane<uint16_t> codes = codes_of(v, ref.z);
   const auto outputs = static_cast<int64_t>(volumes_->outputs().size());
-  const Affine2 map = augmentation_.warp.draw(rng).between({v.height(), v.width()}, size_);
+  Affine2 map = augmentation_.warp.draw(rng).between({v.height(), v.width()}, size_);
   const double contrast = 1 + rng.uniform(-augmentation_.intensity, augmentation_.intensity);
   const double brightness = rng.uniform(-augmentation_.intensity, augmentation_.intensity);
+  if (!augmentation_.middle) {
+    const auto place = [&](int64_t slice, int64_t view) {  // from the middle
+      const double reach = static_cast<double>(slice - view) / 2;
+      return reach > 0 ? rng.uniform(-reach, reach) : 0.0;
+    };
+    map.y0 += place(v.height(), size_.height);
+    map.x0 += place(v.width(), size_.width);
+  }
   const auto mean = static_cast<float>(v.mean), scale = static_cast<float>(contrast / v.std),
              shift = static_cast<float>(brightness);
   constexpr uint16_t no_output = 0;  // the table's first set is empty

@@ -1,6 +1,7 @@
 #pragma once
 // Slices of labelled volumes as training samples ("2.5-D": neighbouring slices are channels).
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "data/dataset.h"
@@ -12,6 +13,8 @@ namespace espalier::data {
 /// How a training sample is changed: one warp for channels and masks, then value * (1 + c) + b with c and b uniform in
 /// -intensity..intensity, after normalising.
 struct SliceAugmentation {
+  std::optional<Size2>
+      middle{};  ///< views are this part in the middle of every slice; empty: whole slices, see augmented()
   WarpRange warp{.mirror = 0.5, .degrees = 8, .scale_low = 0.92, .scale_high = 1.08, .shift = 6};
   double intensity = 0.2;
 };
@@ -25,8 +28,9 @@ class ESPALIER_API SliceDataset : public Dataset {
   /// missing, rounded down, comes first).
   static SliceDataset whole(std::shared_ptr<const LabelledVolumes> volumes, std::vector<SliceRef> slices,
                             int64_t neighbours = 1);
-  /// Random views of the slices: the largest multiple of 32 (at least 32) that fits into every one of them, images bilinear
-  /// and masks nearest in one resampling.
+  /// Random views of the slices, images bilinear and masks nearest in one resampling. Without a `middle` in the augmentation
+  /// a view is the smallest multiple of 32 that holds every slice, at most 320 each way; where a slice is longer than
+  /// that, the view lies anywhere in it. UserError for a middle below 1.
   static SliceDataset augmented(std::shared_ptr<const LabelledVolumes> volumes, std::vector<SliceRef> slices,
                                 SliceAugmentation augmentation = {}, int64_t neighbours = 1);
 
@@ -47,6 +51,7 @@ class ESPALIER_API SliceDataset : public Dataset {
  private:
   SliceDataset(std::shared_ptr<const LabelledVolumes> volumes, std::vector<SliceRef> slices,
                int64_t neighbours);
+  Size2 whole_size() const;
   void set_size(Size2 size);
   void fill_whole(const SliceRef& ref, std::span<ir::Array> out) const;
   void fill_augmented(const SliceRef& ref, Rng& rng, std::span<ir::Array> out) const;

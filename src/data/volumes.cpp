@@ -93,6 +93,13 @@ void LabelledVolumes::add(std::string name, Array values, std::span<const uint64
   volumes_.push_back(std::move(v));
 }
 
+std::vector<int64_t> LabelledVolumes::labelled() const {
+  std::vector<int64_t> out;
+  for (size_t i = 0; i < volumes_.size(); ++i)
+    if (slices(volumes_[i].labelled) > 0) out.push_back(static_cast<int64_t>(i));
+  return out;
+}
+
 bool LabelledVolumes::holds(int64_t volume, int64_t output, int64_t z, int64_t y, int64_t x) const {
   const Volume& v = volumes_.at(static_cast<size_t>(volume));
   const auto at = static_cast<size_t>((z * v.height() + y) * v.width() + x);
@@ -141,9 +148,7 @@ SliceSplit split_by_even_slabs(const LabelledVolumes& volumes, int64_t volume, i
 }
 
 SliceSplit split_by_volume(const LabelledVolumes& volumes, uint64_t seed) {
-  std::vector<int64_t> labelled;
-  for (size_t i = 0; i < volumes.volumes().size(); ++i)
-    if (slices(volumes.volumes()[i].labelled) > 0) labelled.push_back(static_cast<int64_t>(i));
+  const std::vector<int64_t> labelled = volumes.labelled();
   const auto n = static_cast<int64_t>(labelled.size());
   if (n < 2)
     throw UserError({"split by volume", "too few volumes with labels", std::to_string(n), "2 or more"});

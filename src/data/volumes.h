@@ -52,6 +52,8 @@ class ESPALIER_API LabelledVolumes {
 
   const std::vector<std::string>& outputs() const { return outputs_; }
   const std::vector<Volume>& volumes() const { return volumes_; }
+  /// The numbers of the volumes that have a label.
+  std::vector<int64_t> labelled() const;
   /// The outputs that a code stands for, as bits.
   uint64_t outputs_of(uint16_t code) const { return sets_[code]; }
   /// Does voxel (z, y, x) of a volume belong to the output?

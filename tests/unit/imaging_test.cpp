@@ -57,8 +57,8 @@ TEST(Score, CountsVoxelsOfTheSliceAndNotOfItsPadding) {
       logits_of(d, [](int64_t y, int64_t x, int k) { return truth(y, x, k) && (k == 1 || x < 18); }).data(),
       counts);
   EXPECT_EQ(counts[0], (DiceCount{540, 540, 720}));
-  EXPECT_EQ(dice_of(counts), (std::vector<double>{2.0 * 540 / 1260, 1.0}));
-  EXPECT_EQ(DiceCount{}.dice(), 1.0);
+  EXPECT_EQ(dice_of(counts), (std::vector<std::optional<double>>{2.0 * 540 / 1260, 1.0}));
+  EXPECT_EQ(DiceCount{}.dice(), std::nullopt);
   EXPECT_EQ((DiceCount{0, 5, 0}.dice()), 0.0);
 }
 
@@ -105,16 +105,18 @@ TEST(Report, IsSelfContainedAndEscapesNames) {
   r.history = parse_history("step,epoch,rate,loss,Dice\n1,0,0.1,1.5,0.25\n2,0,0.1,1.25,0.5\n");
   ASSERT_EQ(r.history.size(), 2u);
   EXPECT_EQ(r.history[1].dice, 0.5);
-  r.engines.push_back({.precision = "f32", .dice = {0.9625}});
+  r.outputs.emplace_back("absent");
+  r.engines.push_back({.precision = "f32", .dice = {0.9625, std::nullopt}});
   r.pictures.push_back({"slice 3", std::string("\x89PNG\0", 5)});
   const std::string page = to_html(r);
-  for (const char* part :
-       {"one &lt;volume&gt;", "a &amp; b", "label &quot;1&quot;", "0.9625", "This is ONE volume.", "<svg",
-        "<polyline", "data:image/png;base64,iVBORwA=", "prefers-color-scheme: dark", "not measured"})
+  for (const char* part : {"one &lt;volume&gt;", "a &amp; b", "label &quot;1&quot;", "0.9625",
+                           "n/a (not in the held-out slices)", "This is ONE volume.", "<svg", "<polyline",
+                           "data:image/png;base64,iVBORwA=", "prefers-color-scheme: dark", "not measured"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   for (const char* part : {"http:", "https:", "<script", "<link", "url(", "@import"})
     EXPECT_EQ(page.find(part), std::string::npos) << part;
   EXPECT_NE(to_summary(r).find("0.9625"), std::string::npos);
+  EXPECT_NE(to_summary(r).find("n/a: not in the held-out slices."), std::string::npos);
   EXPECT_THROW(parse_history("step,loss\n1,2\n"), UserError);
   EXPECT_THROW(parse_history("step,loss,Dice\n1,2\n"), UserError);
 }

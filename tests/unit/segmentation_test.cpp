@@ -1,5 +1,6 @@
 #include "data/segmentation.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -113,6 +114,7 @@ TEST(SliceDataset, WithoutAWarpTheMiddleIsCut) {
   SliceAugmentation still;
   still.warp = {.mirror = 0, .degrees = 0, .scale_low = 1, .scale_high = 1, .shift = 0};
   still.intensity = 0;
+  still.middle = Size2{32, 32};
   const auto volumes = box();
   const SliceDataset cut = SliceDataset::augmented(volumes, {{0, 5}}, still),
                      whole = SliceDataset::whole(volumes, {{0, 5}});
@@ -125,6 +127,63 @@ TEST(SliceDataset, WithoutAWarpTheMiddleIsCut) {
       EXPECT_NEAR(a[0].value.at(to * 3 + 1), b[0].value.at(from * 3 + 1), 1e-5);
       EXPECT_EQ(a[1].value.at(to * 2), b[1].value.at(from * 2));
     }
+}
+
+/// A depth x height x width volume whose output is one row at the lower border.
+void add_bordered(LabelledVolumes& volumes, int64_t height, int64_t width) {
+  Array values(Dtype::f32, {3, height, width});
+  std::vector<uint64_t> sets(static_cast<size_t>(values.size()));
+  for (int64_t i = 0; i < values.size(); ++i) {
+    values.set(i, static_cast<double>(i % 5));
+    sets[static_cast<size_t>(i)] = i / width % height == height - 1;
+  }
+  volumes.add(fmt::format("{}x{}", height, width), values, sets);
+}
+
+TEST(SliceDataset, ViewsHoldEverySliceToItsBorder) {
+  SliceAugmentation still;
+  still.warp = {.mirror = 0, .degrees = 0, .scale_low = 1, .scale_high = 1, .shift = 0};
+  const auto labelled = [](const Sample& s) {
+    double sum = 0;
+    for (int64_t i = 0; i < s[1].value.size(); ++i) sum += s[1].value.at(i);
+    return sum;
+  };
+  const auto volumes = std::make_shared<LabelledVolumes>(std::vector<std::string>{"border"});
+  add_bordered(*volumes, 63, 63);
+  const SliceDataset one = SliceDataset::augmented(volumes, {{0, 1}}, still);
+  EXPECT_EQ(one.sample_size(), (Size2{64, 64}));
+  Rng rng(0, 0, 0);
+  EXPECT_NEAR(labelled(one.get(0, rng)), 63, 2);  // the middle of 63 in 64 lies between pixels
+
+  add_bordered(*volumes, 20, 20);  // a small subject shrinks nobody's views
+  add_bordered(*volumes, 100, 100);
+  const SliceDataset all = SliceDataset::augmented(volumes, {{0, 1}, {1, 1}, {2, 1}}, still);
+  EXPECT_EQ(all.sample_size(), (Size2{128, 128}));
+  for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(labelled(all.get(i, rng)) > 0, true) << i;
+}
+
+TEST(SliceDataset, ViewsOfLongSlicesLieAnywhere) {
+  SliceAugmentation still;
+  still.warp = {.mirror = 0, .degrees = 0, .scale_low = 1, .scale_high = 1, .shift = 0};
+  still.intensity = 0;
+  const auto volumes = std::make_shared<LabelledVolumes>(std::vector<std::string>{"border"});
+  Array rows(Dtype::f32, {1, 420, 40});
+  for (int64_t i = 0; i < rows.size(); ++i) rows.set(i, static_cast<double>(i / 40));
+  volumes->add("rows", rows, std::vector<uint64_t>(static_cast<size_t>(rows.size()), 1));
+  const SliceDataset d = SliceDataset::augmented(volumes, {{0, 0}}, still, 0);
+  EXPECT_EQ(d.sample_size(), (Size2{320, 64}));
+  const LabelledVolumes::Volume& v = volumes->volumes()[0];
+  double least = 420, most = 0;
+  for (uint64_t i = 0; i < 60; ++i) {
+    Rng rng(0, i, 0);
+    const double top =
+        d.get(0, rng)[0].value.at(32) * v.std + v.mean;  // the row of the slice that it shows first
+    least = std::min(least, top), most = std::max(most, top);
+  }
+  EXPECT_GE(least, -1e-3);
+  EXPECT_LT(least, 15);
+  EXPECT_LE(most, 100 + 1e-3);
+  EXPECT_GT(most, 85);
 }
 
 TEST(SliceDataset, AugmentationDependsOnSeedEpochAndIndexAlone) {
@@ -168,6 +227,15 @@ TEST_F(Folder, OneSubjectIsSplitBySlabs) {
   EXPECT_EQ(t.volumes->outputs(), (std::vector<std::string>{"label_7"}));
   EXPECT_EQ(t.split.held_out.size(), 3u);
   EXPECT_EQ(t.split.train.size(), 30u - 3 - 6);
+}
+
+TEST_F(Folder, TheOnlyLabelledSubjectIsSplitBySlabs) {
+  write("a.nii", "a.nii", 7);
+  write("b.nii", "b.nii", 0);
+  const SegmentationTask t = folder_task(folder_);
+  EXPECT_EQ(t.split.held_out.size(), 3u);
+  for (const SliceRef& s : t.split.held_out) EXPECT_EQ(s.volume, 0);
+  EXPECT_SAYS(t.split.text, "a, 3 slices beside each left out; no other volume has labels");
 }
 
 TEST_F(Folder, SubjectsAreHeldOutWhole) {
@@ -222,7 +290,6 @@ TEST(BrainReal, IsTheRecipe) {
   EXPECT_EQ(v.labelled, (SliceRange{4, 155}));
   EXPECT_EQ(t.split.train.size(), 116u);
   EXPECT_EQ(t.split.held_out.size(), 20u);
-  EXPECT_EQ(SliceDataset::augmented(t.volumes, t.split.train).sample_size(), (Size2{192, 160}));
   const SliceDataset whole = SliceDataset::whole(t.volumes, t.split.held_out);
   EXPECT_EQ(whole.sample_size(), (Size2{224, 192}));
   EXPECT_EQ(whole.window(0), (SliceDataset::Window{3, 5, 217, 181}));
