@@ -193,11 +193,30 @@ Results read_is_inf(Use& u) {
 }
 
 // Functions that are formulas of ours.
+/// A formula whose steps need f32 at least: 16-bit floats are rounded once, at the end.
+template <class F>
+Results wide_formula(Use& u, F f) {
+  return formula(u, [&](const Value& x) { return in_f32_at_least(x, f); });
+}
+/// Half of e^|x|, without its overflow, and half of e^-|x|.
+std::pair<Value, Value> half_exponentials(const Value& x) {
+  const Value root = op::exp(op::mul(op::abs(x), 0.5));
+  return {op::mul(op::mul(root, 0.5), root), op::div(op::full_like(x, 0.5), op::mul(root, root))};
+}
+/// Near 0 by expm1, which cancels nothing.
 Results read_sinh(Use& u) {
-  return formula(u, [](const Value& x) { return op::mul(op::sub(op::exp(x), op::exp(op::neg(x))), 0.5); });
+  return wide_formula(u, [](const Value& x) {
+    const Value one = op::ones_like(x), m = op::expm1(op::clamp(x, op::neg(one), one));
+    const Value near = op::mul(op::add(m, op::div(m, op::add(m, 1))), 0.5);
+    const auto [rising, falling] = half_exponentials(x);
+    return op::select(op::gt(op::abs(x), one), op::mul(op::sign(x), op::sub(rising, falling)), near);
+  });
 }
 Results read_cosh(Use& u) {
-  return formula(u, [](const Value& x) { return op::mul(op::add(op::exp(x), op::exp(op::neg(x))), 0.5); });
+  return wide_formula(u, [](const Value& x) {
+    const auto [rising, falling] = half_exponentials(x);
+    return op::add(rising, falling);
+  });
 }
 Value root_of_one_minus_square(const Value& x) {
   return op::sqrt(op::mul(op::sub(op::ones_like(x), x), op::add(x, 1)));
@@ -208,18 +227,29 @@ Results read_asin(Use& u) {
 Results read_acos(Use& u) {
   return formula(u, [](const Value& x) { return op::atan2(root_of_one_minus_square(x), x); });
 }
+constexpr double huge =
+    1 << 28;  // above it x^2 + 1 is x^2, and log(2x) is log(2) + log(x) where 2x overflows
+Value log_of_twice(const Value& x) { return op::add(op::log(x), std::numbers::ln2); }
+
 Results read_asinh(Use& u) {
-  return formula(u, [](const Value& x) {
-    const Value a = op::abs(x);
-    return op::mul(op::sign(x), op::log(op::add(a, op::sqrt(op::add(op::square(a), 1)))));
+  return wide_formula(u, [](const Value& x) {
+    const Value a = op::abs(x), bounded = minimum(a, huge), square = op::square(bounded);
+    const Value root = op::sqrt(op::add(square, 1));
+    const Value near = op::log1p(op::add(bounded, op::div(square, op::add(root, 1))));
+    const Value far = log_of_twice(maximum(a, huge));
+    return op::mul(op::sign(x), op::select(op::gt(a, op::full_like(a, huge)), far, near));
   });
 }
 Results read_acosh(Use& u) {
-  return formula(u, [](const Value& x) { return op::log(op::add(x, op::sqrt(op::sub(op::square(x), 1)))); });
+  return wide_formula(u, [](const Value& x) {
+    const Value t = op::clamp(op::sub(x, 1), op::full_like(x, -1), op::full_like(x, huge));
+    const Value near = op::log1p(op::add(t, op::sqrt(op::mul(t, op::add(t, 2)))));
+    return op::select(op::gt(x, op::full_like(x, huge)), log_of_twice(maximum(x, huge)), near);
+  });
 }
 Results read_atanh(Use& u) {
-  return formula(u,
-                 [](const Value& x) { return op::mul(op::sub(op::log1p(x), op::log1p(op::neg(x))), 0.5); });
+  return wide_formula(
+      u, [](const Value& x) { return op::mul(op::sub(op::log1p(x), op::log1p(op::neg(x))), 0.5); });
 }
 
 Results read_identity(Use& u) {

@@ -275,18 +275,23 @@ Results read_layer_norm(Use& u) {
   return {held(y), held(kept_as_ones(mean, d, axes)), held(kept_as_ones(inverse, d, axes))};
 }
 
-/// Local response normalisation: squares summed over neighbouring channels by a banded matrix.
+/// Local response normalisation: squares summed over neighbouring channels.
 Results read_lrn(Use& u) {
   const Value x = u.last(0);
-  const int64_t size = u.integer("size", 1), c = x.dims().back().value();
+  const ir::Dim channels = x.dims().back();
+  if (!channels.is_static())
+    u.fail("the channels are a symbol", dims_text(x.dims()), "a symbol bound when loading");
+  const int64_t size = u.integer("size", 1), c = channels.value();
   const double alpha = u.real("alpha", 1e-4), beta = u.real("beta", 0.75), bias = u.real("bias", 1);
-  if (size < 1 || c > 8192) u.fail("size or channels are out of range");
-  Array band(x.dtype(), {c, c});
-  for (int64_t i = 0; i < c; ++i)
-    for (int64_t k = 0; k < c; ++k) band.set(i * c + k, i >= k - (size - 1) / 2 && i <= k + size / 2);
-  const Value sum = op::matmul(op::square(x), ir::constant(std::move(band)));
-  const Value scale = op::add(op::mul(sum, alpha / static_cast<double>(size)), bias);
-  return {held_last(op::div(x, op::pow(scale, op::full_like(scale, beta))))};
+  if (size < 1) u.fail("size is out of range", std::to_string(size), "1 or more");
+  if (c == 0) return {held_last(x)};
+  const int64_t below = std::min((size - 1) / 2, c - 1), above = std::min(size / 2, c - 1);
+  return {held_last(in_f32_at_least(x, [&](const Value& v) {
+    const int64_t axis = v.rank() - 1;
+    const Value sum = window_sums(zeros_around(op::square(v), axis, below, above), axis, below + 1 + above);
+    const Value scale = op::add(op::mul(sum, alpha / static_cast<double>(size)), bias);
+    return op::div(v, op::pow(scale, op::full_like(scale, beta)));
+  }))};
 }
 
 /// NumPy's matmul: vectors become matrices, leading dims broadcast.

@@ -113,15 +113,17 @@ Results read_cum_sum(Use& u) {
   const bool exclusive = u.integer("exclusive", 0) != 0, reverse = u.integer("reverse", 0) != 0;
   const Ints given = u.integers(1);
   if (given.size() != 1) u.fail("the axis is no single number");
-  const int64_t axis = u.axis(given[0], x.rank()), n = x.dims()[static_cast<size_t>(axis)].value();
-  if (n > 4096) u.fail("the axis is too long", std::to_string(n), "at most 4096");
-  ir::Array ones(x.dtype(), {n, n});  // [from, to]: is `from` part of the sum at `to`?
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t k = 0; k < n; ++k) ones.set(i * n + k, (reverse ? i > k : i < k) || (i == k && !exclusive));
-  const Value y =
-      op::dot(x, ir::constant(std::move(ones)),
-              {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {0}, .out = x.dtype()});
-  return {held(last_moved_to(y, axis))};
+  const int64_t axis = u.axis(given[0], x.rank());
+  const ir::Dim length = x.dims()[static_cast<size_t>(axis)];
+  if (!length.is_static())
+    u.fail("a symbolic axis is summed", dims_text(x.dims()), "a symbol bound when loading");
+  const int64_t n = length.value();
+  if (n == 0) return {held(x)};
+  return {held(in_f32_at_least(x, [&](const Value& v) {
+    const Value taken = exclusive ? op::slice_axis(v, axis, reverse ? 1 : 0, n - 1) : v;
+    const int64_t zeros = exclusive ? n : n - 1;
+    return window_sums(zeros_around(taken, axis, reverse ? 0 : zeros, reverse ? zeros : 0), axis, n);
+  }))};
 }
 
 /// x / norm over one axis.

@@ -1,11 +1,12 @@
-// Resize and Upsample of ONNX. Where our resize reads the same elements it is used; other modes become a constant matrix
-// (or positions) per axis.
+// Resize and Upsample of ONNX. Where our resize reads the same elements it is used; other modes gather elements at constant
+// positions, axis by axis, and add them up by their weights.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "format/onnx_import.h"
 #include "op/axes.h"
-#include "op/contraction.h"
+#include "op/elementwise.h"
 #include "op/indexed.h"
 #include "op/window.h"
 
@@ -25,15 +26,32 @@ struct Modes {
   bool exclude_outside = false;
 };
 
-/// Where result position i reads, by ONNX's coordinate_transformation_mode.
-double coordinate(const Use& u, const Modes& m, int64_t i, int64_t in, int64_t out, double scale) {
-  const auto x = static_cast<double>(i), length = static_cast<double>(in) * scale;  // before rounding down
-  if (m.coordinates == "half_pixel") return (x + 0.5) / scale - 0.5;
-  if (m.coordinates == "pytorch_half_pixel") return out > 1 ? (x + 0.5) / scale - 0.5 : 0;
-  if (m.coordinates == "align_corners") return out > 1 ? x * static_cast<double>(in - 1) / (length - 1) : 0;
-  if (m.coordinates == "asymmetric") return x / scale;
-  u.fail("coordinate_transformation_mode is not supported", m.coordinates,
-         "half_pixel pytorch_half_pixel align_corners asymmetric");
+/// How one axis is resized.
+struct Axis {
+  int64_t in = 0, out = 0;
+  std::optional<float> scale = {};  ///< where the file gives one; else out / in
+};
+
+/// Where result position i reads, by ONNX's coordinate_transformation_mode. A scale is an f32, and so are all steps with it, as
+/// in ONNX Runtime: 0.1 of 100 elements reads 0, 10, 20. Sizes are exact.
+double coordinate(const Use& u, const Modes& m, int64_t i, const Axis& axis) {
+  const auto from = [&]<class T>(T x) -> T {  // where the distance x lies in the input
+    return axis.scale ? x / static_cast<T>(*axis.scale)
+                      : x * static_cast<T>(axis.in) / static_cast<T>(axis.out);
+  };
+  const auto position = [&]<class T>(T x) -> T {
+    const auto in = static_cast<T>(axis.in);
+    const T length =
+        axis.scale ? in * static_cast<T>(*axis.scale) : static_cast<T>(axis.out);  // not rounded down
+    const T half = static_cast<T>(0.5);
+    if (m.coordinates == "half_pixel") return from(x + half) - half;
+    if (m.coordinates == "pytorch_half_pixel") return axis.out > 1 ? from(x + half) - half : 0;
+    if (m.coordinates == "align_corners") return axis.out > 1 ? x * (in - 1) / (length - 1) : 0;
+    if (m.coordinates == "asymmetric") return from(x);
+    u.fail("coordinate_transformation_mode is not supported", m.coordinates,
+           "half_pixel pytorch_half_pixel align_corners asymmetric");
+  };
+  return axis.scale ? static_cast<double>(position(static_cast<float>(i))) : position(static_cast<double>(i));
 }
 
 int64_t nearest(const Use& u, const Modes& m, double x, int64_t in) {
@@ -53,117 +71,138 @@ double cubic_weight(double d, double a) {
   return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
 
-/// Row i holds what result i takes of each element.
-std::vector<double> weights(const Use& u, const Modes& m, int64_t in, int64_t out, double scale) {
-  std::vector<double> w(at(in * out), 0.0);
-  for (int64_t i = 0; i < out; ++i) {
-    const double x = coordinate(u, m, i, in, out, scale);
+/// For each result position an element and its weight; as many taps as the mode has.
+struct Tap {
+  Ints elements;
+  std::vector<double> weights;
+};
+
+std::vector<Tap> taps(const Use& u, const Modes& m, const Axis& axis) {
+  const int64_t first = m.mode == "linear" ? 0 : -1, last = m.mode == "linear" ? 1 : 2;
+  std::vector<Tap> out(at(last - first + 1));
+  for (int64_t i = 0; i < axis.out; ++i) {
+    const double x = coordinate(u, m, i, axis);
     const auto low = static_cast<int64_t>(std::floor(x));
-    const bool linear = m.mode == "linear";
     double sum = 0;
-    for (int64_t k = low - (linear ? 0 : 1); k <= low + (linear ? 1 : 2); ++k) {
-      const double part = linear ? 1 - std::fabs(x - static_cast<double>(k))
-                                 : cubic_weight(x - static_cast<double>(k), m.cubic);
-      if (m.exclude_outside && (k < 0 || k >= in)) continue;
-      w[at(i * in + std::clamp<int64_t>(k, 0, in - 1))] += part;
-      sum += part;
+    for (int64_t k = first; k <= last; ++k) {
+      const int64_t element = low + k;
+      const double distance = x - static_cast<double>(element);
+      const bool outside = element < 0 || element >= axis.in;
+      const double weight = m.exclude_outside && outside ? 0
+                            : m.mode == "linear"         ? 1 - std::fabs(distance)
+                                                         : cubic_weight(distance, m.cubic);
+      out[at(k - first)].elements.push_back(std::clamp<int64_t>(element, 0, axis.in - 1));
+      out[at(k - first)].weights.push_back(weight);
+      sum += weight;
     }
     if (m.exclude_outside)
-      for (int64_t k = 0; k < in; ++k) w[at(i * in + k)] /= sum;
+      for (Tap& t : out) t.weights.back() /= sum;
   }
-  return w;
+  return out;
 }
 
 /// Is in * out more than `limit`? Both are at least 1, of any size.
 bool exceeds(int64_t in, int64_t out, int64_t limit) { return in > limit / out; }
 
-Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, int64_t out, double scale) {
-  const int64_t in = x.dims()[at(axis)].value();
-  if (in < 1 || out < 1 || out > 1 << 20) u.fail("sizes are out of range", std::to_string(out), "1 to 2^20");
+Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, const Axis& sizes) {
+  if (sizes.in < 1 || sizes.out < 1 || sizes.out > 1 << 20)
+    u.fail("sizes are out of range", std::to_string(sizes.out), "1 to 2^20");
   if (m.mode == "nearest") {
     Ints positions;
-    for (int64_t i = 0; i < out; ++i)
-      positions.push_back(nearest(u, m, coordinate(u, m, i, in, out, scale), in));
+    for (int64_t i = 0; i < sizes.out; ++i)
+      positions.push_back(nearest(u, m, coordinate(u, m, i, sizes), sizes.in));
     return op::gather(x, ir::constant(Array::list(positions)), axis);
   }
-  if (exceeds(in, out, 1 << 26))
-    u.fail("the axis is too long for this mode", std::to_string(in) + " to " + std::to_string(out));
-  const std::vector<double> w = weights(u, m, in, out, scale);
-  const Value matrix = ir::constant(Array::of<double>({out, in}, std::span<const double>(w)).cast(x.dtype()));
-  const Value y = op::dot(
-      x, matrix, {.batch_a = {}, .batch_b = {}, .contract_a = {axis}, .contract_b = {1}, .out = x.dtype()});
-  return last_moved_to(y, axis);
+  const std::vector<Tap> all = taps(u, m, sizes);
+  return in_f32_at_least(x, [&](const Value& v) {
+    Value sum;
+    for (const Tap& t : all) {
+      const Value part = op::gather(v, ir::constant(Array::list(t.elements)), axis);
+      const Value weight = ir::constant(Array::list(t.weights).cast(v.dtype()));
+      const Value scaled = op::mul(part, op::broadcast_in(weight, part.dims(), {axis}));
+      sum = sum ? op::add(sum, scaled) : scaled;
+    }
+    return sum;
+  });
 }
 
 /// Does our resize read with the same weights?
-bool ours_fits(const Use& u, const Modes& m, int64_t in, int64_t out, double scale, bool align_corners) {
+bool ours_fits(const Use& u, const Modes& m, const Axis& axis, bool align_corners) {
+  const auto [in, out, scale] = axis;
   if (m.mode == "cubic" || exceeds(in, out, 1 << 24)) return false;
+  const double slack = scale ? 1e-6 + 2e-7 * static_cast<double>(in) : 1e-6;  // an f32 position's rounding
   const bool is_nearest = m.mode == "nearest";
   const auto taps =
       op::resize_taps(in, out, is_nearest ? op::ResizeMode::nearest : op::ResizeMode::linear, align_corners);
   for (int64_t i = 0; i < out; ++i) {
-    const double x = coordinate(u, m, i, in, out, scale);
+    const double x = coordinate(u, m, i, axis);
     if (is_nearest) {
       if (nearest(u, m, x, in) != taps[at(i)].low) return false;
       continue;
     }
     const double ours = static_cast<double>(taps[at(i)].low) + taps[at(i)].weight;
-    if (m.exclude_outside || std::fabs(std::clamp(x, 0.0, static_cast<double>(in - 1)) - ours) > 1e-6)
+    if (m.exclude_outside || std::fabs(std::clamp(x, 0.0, static_cast<double>(in - 1)) - ours) > slack)
       return false;
   }
   return true;
 }
 
-/// Result dims of a channels-first input: sizes, or scales rounded down.
-Dims wanted_dims(const Use& u, const Dims& from, std::vector<double>& scales, const Dims& sizes) {
-  Dims to;
+/// How every axis of a channels-first input is resized: to sizes, or by scales rounded down. Nothing where an axis stays.
+std::vector<std::optional<Axis>> wanted_axes(const Use& u, const Dims& from,
+                                             const std::vector<double>& scales, const Dims& sizes) {
   if (!sizes.empty() && sizes.size() != from.size())
     u.fail("sizes do not fit the rank", dims_text(sizes), dims_text(from));
   if (sizes.empty() && scales.size() != from.size())
     u.fail("scales do not fit the rank", std::to_string(scales.size()), dims_text(from));
-  std::vector<double> used;
+  std::vector<std::optional<Axis>> axes;
   for (size_t i = 0; i < from.size(); ++i) {
-    if (!from[i].is_static() || (!sizes.empty() && !sizes[i].is_static())) {  // an axis that stays
-      if (sizes.empty() ? scales[i] != 1 : sizes[i] != from[i])
-        u.fail("a symbolic axis is resized", dims_text(from), "a symbol bound when loading");
-      to.push_back(from[i]);
-      used.push_back(1);
+    if (sizes.empty() ? scales[i] == 1 : sizes[i] == from[i]) {
+      axes.emplace_back();
       continue;
     }
-    const auto n = static_cast<double>(from[i].value());
-    if (sizes.empty() && !(scales[i] > 0 && n * scales[i] < 1 << 24))
-      u.fail("a scale is out of range", std::to_string(scales[i]));
-    to.push_back(sizes.empty() ? Dim(static_cast<int64_t>(std::floor(n * scales[i]))) : sizes[i]);
-    used.push_back(sizes.empty() ? scales[i] : static_cast<double>(sizes[i].value()) / n);
+    if (!from[i].is_static() || (!sizes.empty() && !sizes[i].is_static()))
+      u.fail("a symbolic axis is resized", dims_text(from), "a symbol bound when loading");
+    Axis a{.in = from[i].value()};
+    if (sizes.empty()) {
+      const auto scale = static_cast<float>(scales[i]);
+      const float length = static_cast<float>(a.in) * scale;
+      if (!(scale > 0 && length < 1 << 24)) u.fail("a scale is out of range", std::to_string(scales[i]));
+      a.out = static_cast<int64_t>(length);
+      a.scale = scale;
+    } else {
+      a.out = sizes[i].value();
+    }
+    axes.emplace_back(a);
   }
-  scales = std::move(used);
-  return to;
+  return axes;
 }
 
-Results resize(const Use& u, const Modes& m, std::vector<double> scales, const Dims& sizes) {
+Results resize(const Use& u, const Modes& m, const std::vector<double>& scales, const Dims& sizes) {
   if (m.mode != "nearest" && m.mode != "linear" && m.mode != "cubic")
     u.fail("mode is not supported", m.mode, "nearest linear cubic");
-  const Dims from = u.dims(0);
-  const Dims to = wanted_dims(u, from, scales, sizes);
-  const int rank = static_cast<int>(from.size());
-  if (rank >= 3 && rank <= 5 && from[0] == to[0] && from[1] == to[1]) {
+  const std::vector<std::optional<Axis>> axes = wanted_axes(u, u.dims(0), scales, sizes);
+  const auto rank = static_cast<int64_t>(axes.size());
+  const bool any = std::any_of(axes.begin(), axes.end(), [](const auto& a) { return a.has_value(); });
+  if (any && rank >= 3 && rank <= 5 && !axes[0] && !axes[1]) {
+    const Dims from = u.dims(0);
     for (const bool align_corners : {false, true}) {
-      bool fits = true;
+      bool fits = !align_corners || m.coordinates == "align_corners";
       op::ResizeAttrs a{.spatial = {},
                         .mode = m.mode == "nearest" ? op::ResizeMode::nearest : op::ResizeMode::linear,
                         .align_corners = align_corners};
-      for (size_t i = 2; i < from.size() && fits; ++i) {
-        fits = from[i].is_static() && from[i].value() > 0 && to[i].value() > 0 &&
-               ours_fits(u, m, from[i].value(), to[i].value(), scales[i], align_corners);
-        a.spatial.push_back(fits ? to[i].value() : 0);
+      for (size_t i = 2; i < axes.size() && fits; ++i) {
+        fits = axes[i] || from[i].is_static();
+        if (!fits) break;
+        const Axis axis = axes[i] ? *axes[i] : Axis{.in = from[i].value(), .out = from[i].value()};
+        fits = axis.in > 0 && axis.out > 0 && ours_fits(u, m, axis, align_corners);
+        a.spatial.push_back(axis.out);
       }
-      if (align_corners && m.coordinates != "align_corners") fits = false;
-      if (fits && from != to) return {held_last(op::resize(u.last(0), a))};
+      if (fits) return {held_last(op::resize(u.last(0), a))};
     }
   }
   Value x = u.value(0);
   for (int64_t i = 0; i < rank; ++i)
-    if (to[at(i)] != from[at(i)]) x = resize_axis(u, m, x, i, to[at(i)].value(), scales[at(i)]);
+    if (axes[at(i)]) x = resize_axis(u, m, x, i, *axes[at(i)]);
   return {held(x)};
 }
 

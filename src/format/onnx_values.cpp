@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "op/axes.h"
+#include "op/elementwise.h"
 #include "op/movement.h"
 #include "op/scalar_loop.h"
 
@@ -155,6 +156,33 @@ Value last_moved_to(const Value& x, int64_t axis) {
 Value kept_as_ones(const Value& reduced, Dims from, const Ints& axes) {
   for (const int64_t a : axes) from[at(a)] = 1;
   return reshaped(reduced, from);
+}
+
+Value window_sums(const Value& x, int64_t axis, int64_t length) {
+  int64_t n = x.dims()[at(axis)].value(), taken = 0;
+  const int64_t left = n - length + 1;
+  Value power = x, sum;  // power: the sums of `width` elements
+  for (int64_t width = 1;; width *= 2) {
+    if (length & width) {
+      const Value part = op::slice_axis(power, axis, taken, left);
+      sum = sum ? op::add(sum, part) : part;
+      taken += width;
+    }
+    if (taken == length) return sum;
+    n -= width;
+    power = op::add(op::slice_axis(power, axis, 0, n), op::slice_axis(power, axis, width, n));
+  }
+}
+
+Value zeros_around(const Value& x, int64_t axis, int64_t before, int64_t behind) {
+  Ints low(at(x.rank())), high(at(x.rank()));
+  low[at(axis)] = before, high[at(axis)] = behind;
+  return op::pad(x, ir::constant(x.dtype(), 0), low, high);
+}
+
+Value in_f32_at_least(const Value& x, const std::function<Value(const Value&)>& f) {
+  const bool narrow = x.dtype() == ir::Dtype::f16 || x.dtype() == ir::Dtype::bf16;
+  return op::cast(f(narrow ? op::cast(x, ir::Dtype::f32) : x), x.dtype());
 }
 
 Value stretched(const Value& x, const Dims& dims, const Ints& positions) {

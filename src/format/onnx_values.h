@@ -56,6 +56,13 @@ ir::Value moved(const ir::Value& constant, const std::string& moves);
 ir::Value last_moved_to(const ir::Value& x, int64_t axis);
 /// A reduction's result, with the axes that it folded from dims `from` kept as 1.
 ir::Value kept_as_ones(const ir::Value& reduced, ir::Dims from, const Ints& axes);
+/// Sums of `length` elements in a row along an axis of known size n, by doubling: n - length + 1 of them. What is not finite
+/// reaches only the sums that hold it.
+ir::Value window_sums(const ir::Value& x, int64_t axis, int64_t length);
+/// x with this many zeros before and behind along an axis.
+ir::Value zeros_around(const ir::Value& x, int64_t axis, int64_t before, int64_t behind);
+/// f(x), computed in f32 where x is of 16 bits.
+ir::Value in_f32_at_least(const ir::Value& x, const std::function<ir::Value(const ir::Value&)>& f);
 /// x, whose axis i stands at result axis at[i] (rising), stretched to `dims`.
 ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const Ints& at);
 /// NumPy's rule: trailing axes align.
