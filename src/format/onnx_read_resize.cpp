@@ -147,7 +147,7 @@ bool ours_fits(const Use& u, const Modes& m, const Axis& axis, bool align_corner
   return true;
 }
 
-/// How every axis of a channels-first input is resized: to sizes, or by scales rounded down. Nothing where an axis stays.
+/// How every axis of a channels-first input is resized: to sizes, or by scales rounded down. Nothing where a size stays.
 std::vector<std::optional<Axis>> wanted_axes(const Use& u, const Dims& from,
                                              const std::vector<double>& scales, const Dims& sizes) {
   if (!sizes.empty() && sizes.size() != from.size())
@@ -172,7 +172,8 @@ std::vector<std::optional<Axis>> wanted_axes(const Use& u, const Dims& from,
     } else {
       a.out = sizes[i].value();
     }
-    axes.emplace_back(a);
+    if (a.out == a.in) axes.emplace_back();
+    else axes.emplace_back(a);
   }
   return axes;
 }
