@@ -1,5 +1,6 @@
 // Forward and data gradient. Both compute every output element on one thread, in an order that is fixed when the primitive is made:
-// the direct kernels' does not depend on the number of threads; Winograd's depends on the team it is blocked for.
+// the direct kernels' does not depend on the number of threads; Winograd's depends on the team it is blocked for, and that of
+// matrix products over gathered windows on the teams that make and run it: those are made for one thread and share out the batch.
 #include "target/cpu/onednn/conv.h"
 
 #include <algorithm>
@@ -104,6 +105,7 @@ class ConvCall final : public Call {
  public:
   Part whole, last;  ///< of all ranges but the last; of the last where it is shorter
   bool has_last = false;
+  bool alone = false;  ///< one thread, also where there is one range
   int64_t ranges = 1;
   int64_t a_step = 0, result_step = 0;  ///< bytes from one range to the next
   int64_t result_bytes = 0;
@@ -149,7 +151,7 @@ class ConvCall final : public Call {
         run_range(args, weights, i);
       });
     } else {
-      const TeamScope scope(team_threads());
+      const TeamScope scope(alone ? 1 : team_threads());
       run_range(args, weights, 0);
     }
   }
@@ -185,18 +187,27 @@ class ConvCall final : public Call {
   }
 };
 
-/// May some window lie in the padding alone? The library's brgconv kernels (2.6.3) crash there with a sum and a relu.
-bool has_empty_windows(const ConvSpec& s) {
-  for (size_t d = 0; d < s.in.size(); ++d)
-    if (std::max(s.pad_low[d], s.pad_high[d]) > s.dilation[d] * (s.kernel[d] - 1)) return true;
+/// Is there more padding on a side than windows that are centred on elements need, or padding with dilation? There the order of
+/// the sums in the library's brgconv kernels (2.6.3) depends on the team they are made for; and where some window lies in the
+/// padding alone they crash with a sum and a relu.
+bool has_odd_borders(const ConvSpec& s) {
+  for (size_t d = 0; d < s.in.size(); ++d) {
+    const int64_t pad = std::max(s.pad_low[d], s.pad_high[d]);
+    if (2 * pad > s.kernel[d] - 1 || (pad > 0 && s.dilation[d] > 1)) return true;
+  }
   return false;
 }
 
-/// May `s` be served by the implementation of this name?
+bool is_gemm(std::string_view implementation) {
+  return implementation.find("gemm") != std::string_view::npos;
+}
+
+/// May `s` be served by the implementation of this name? (gemm puts channels' factors and second terms in wrong places in 3-D.)
 bool usable(const ConvSpec& s, std::string_view name) {
   const auto holds = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
   if (s.winograd != Winograd::none) return holds(s.winograd == Winograd::f4 ? "wino_4x3" : "wino_2x3");
-  return !(holds("brgconv") && has_empty_windows(s));
+  if (is_gemm(name) && s.in.size() == 3 && std::ranges::any_of(s.posts, reads_channels)) return false;
+  return !(holds("brgconv") && has_odd_borders(s));
 }
 
 struct Chosen {
@@ -308,33 +319,52 @@ Part make_part(const ConvSpec& s) {
           bytes_of(forward ? d.y : d.x), c.implementation};
 }
 
-/// Winograd keeps its tiles in scratch per thread for some shapes; then its primitive runs on exactly the team that it was blocked
-/// for, so the batch is cut for the pool instead. Fewer images per primitive: nothing where the weights' layout would differ.
-void cut_batch(ConvCall& call, const ConvSpec& s) {
-  const auto made_for = [&](const ConvSpec& spec, int team) {
-    const TeamScope scope(team);
-    return make_part(spec);
-  };
-  const bool per_thread =
-      call.whole.step.scratch_bytes() != made_for(s, 2 * winograd_team).step.scratch_bytes();
-  if (!per_thread || s.batch == 1) return;
+Part make_part_for(const ConvSpec& s, int team) {
+  const TeamScope scope(team);
+  return make_part(s);
+}
+
+/// Compute `s` by several primitives, each made for `team` and for a range of the batch: the same ranges on any number of threads.
+/// False, and nothing changed, where the layout of the weights would differ.
+bool cut_batch(ConvCall& call, const ConvSpec& s, int team) {
   const Cut ranges = cut(s.batch, 4, 1);
   ConvSpec range = s;
   range.batch = ranges.size;
-  Part whole = made_for(range, winograd_team), last;
+  Part whole = make_part_for(range, team), last;
   range.batch = s.batch % ranges.size;
-  if (range.batch > 0) last = made_for(range, winograd_team);
-  if (!(whole.weights == call.whole.weights) || (range.batch > 0 && !(last.weights == whole.weights))) return;
+  if (range.batch > 0) last = make_part_for(range, team);
+  if (!(whole.weights == call.whole.weights) || (range.batch > 0 && !(last.weights == whole.weights)))
+    return false;
   call.whole = std::move(whole);
   call.last = std::move(last);
   call.has_last = range.batch > 0;
   call.ranges = ranges.count;
+  const bool forward = s.kind == ConvKind::forward;
   const auto bytes = [&](bool x) {
-    return x ? bytes_of(activation(s.x_layout, s.block, ir::Dtype::f32, ranges.size, s.channels, s.in))
-             : bytes_of(activation(s.y_layout, s.block, ir::Dtype::f32, ranges.size, s.features, s.out));
+    const ir::Dtype dtype = x == forward ? s.compute : s.result;
+    return x ? bytes_of(activation(s.x_layout, s.block, dtype, ranges.size, s.channels, s.in))
+             : bytes_of(activation(s.y_layout, s.block, dtype, ranges.size, s.features, s.out));
   };
-  call.a_step = bytes(s.kind == ConvKind::forward);
-  call.result_step = bytes(s.kind != ConvKind::forward);
+  call.a_step = bytes(forward);
+  call.result_step = bytes(!forward);
+  return true;
+}
+
+/// Winograd keeps its tiles in scratch per thread for some shapes; then its primitive runs on exactly the team that it was blocked
+/// for, so the batch is cut for the pool instead. Fewer images per primitive: nothing where the weights' layout would differ.
+void prepare_winograd(ConvCall& call, const ConvSpec& s) {
+  call.whole = make_part_for(s, winograd_team);
+  const bool per_thread =
+      call.whole.step.scratch_bytes() != make_part_for(s, 2 * winograd_team).step.scratch_bytes();
+  if (per_thread && s.batch > 1) (void)cut_batch(call, s, winograd_team);
+}
+
+void prepare_direct(ConvCall& call, const ConvSpec& s) {
+  call.whole = make_part_for(s, pool_threads());
+  if (!is_gemm(call.whole.implementation)) return;
+  call.whole = make_part_for(s, 1);
+  call.alone = true;
+  if (s.batch > 1) (void)cut_batch(call, s, 1);
 }
 
 PreparedCall prepare_main(const ConvSpec& s) {
@@ -343,14 +373,10 @@ PreparedCall prepare_main(const ConvSpec& s) {
   if (s.winograd == Winograd::f2 && !s.constant_weights) return Declined{"F(2x2) only with constant weights"};
   if (s.posts.size() > 8) return Declined{"too many post-operations"};
   auto call = std::make_unique<ConvCall>();
-  {
-    const TeamScope scope(s.winograd == Winograd::none ? pool_threads() : winograd_team);
-    call->whole = make_part(s);
-  }
+  s.winograd == Winograd::none ? prepare_direct(*call, s) : prepare_winograd(*call, s);
   if (is_reference(call->whole.implementation))
     return Declined{"only the library's reference code: " + call->whole.implementation};
   call->result_bytes = call->whole.result_bytes;
-  if (s.winograd != Winograd::none) cut_batch(*call, s);
   const memory::desc given =
       transposed ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))
                  : geometry(s).weights_given;

@@ -122,8 +122,6 @@ constexpr EltwiseRow eltwise_rows[] = {
     {Post::sigmoid, algorithm::eltwise_logistic, 0},    {Post::tanh, algorithm::eltwise_tanh, 0},
 };
 
-bool reads_channels(Post post) { return post == Post::mul_channel || post == Post::add_channel; }
-
 dnnl::memory::desc channel_desc(const dnnl::memory::dims& dims) {
   dnnl::memory::dims strides(dims.size(), 1);
   for (size_t i = dims.size() - 1; i-- > 0;) strides[i] = strides[i + 1] * dims[i + 1];
@@ -131,6 +129,8 @@ dnnl::memory::desc channel_desc(const dnnl::memory::dims& dims) {
 }
 
 }  // namespace
+
+bool reads_channels(Post post) { return post == Post::mul_channel || post == Post::add_channel; }
 
 dnnl::primitive_attr attributes(std::span<const Post> posts, const dnnl::memory::dims& channel_dims) {
   dnnl::primitive_attr attr;

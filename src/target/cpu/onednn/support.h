@@ -59,6 +59,9 @@ class Step {
 /// Copy `from` into the layout and dtype `to`; empty where they are equal.
 Step reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to);
 
+/// Does it read a vector with an entry per channel?
+bool reads_channels(Post post);
+
 /// Attributes with scratch given by the caller and these post-operations; a channel vector has shape `channel_dims`.
 dnnl::primitive_attr attributes(std::span<const Post> posts, const dnnl::memory::dims& channel_dims);
 
