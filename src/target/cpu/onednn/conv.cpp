@@ -95,7 +95,6 @@ struct Part {
   Step step;
   std::vector<Slot> slots;  ///< of its arguments
   memory::desc weights;     ///< as it reads them
-  int64_t result_bytes = 0;
   std::string implementation;
 };
 
@@ -315,8 +314,7 @@ Part make_part(const ConvSpec& s) {
   }
   append_post_arguments(s.posts, channel_dims, arguments);
   slots.resize(arguments.size(), Slot::channel);
-  return {Step(c.primitive, std::move(arguments), c.scratch), std::move(slots), c.weights,
-          bytes_of(forward ? d.y : d.x), c.implementation};
+  return {Step(c.primitive, std::move(arguments), c.scratch), std::move(slots), c.weights, c.implementation};
 }
 
 Part make_part_for(const ConvSpec& s, int team) {
@@ -376,7 +374,9 @@ PreparedCall prepare_main(const ConvSpec& s) {
   s.winograd == Winograd::none ? prepare_direct(*call, s) : prepare_winograd(*call, s);
   if (is_reference(call->whole.implementation))
     return Declined{"only the library's reference code: " + call->whole.implementation};
-  call->result_bytes = call->whole.result_bytes;
+  call->result_bytes = s.kind == ConvKind::forward
+                           ? bytes_of(activation(s.y_layout, s.block, s.result, s.batch, s.features, s.out))
+                           : bytes_of(activation(s.x_layout, s.block, s.result, s.batch, s.channels, s.in));
   const memory::desc given =
       transposed ? memory::desc(weight_dims(s, true), data_type(s.weights), weight_strides(s, true))
                  : geometry(s).weights_given;
