@@ -14,6 +14,8 @@ using ir::SampleRng;
 
 namespace {
 
+/// `def` is the marker's own record: what stands for a multiplication by a number has that number for a derivative.
+template <const OpDef& def>
 constexpr OpDef marker(std::string_view name, std::string_view doc) {
   return {
       .name = name,
@@ -23,7 +25,7 @@ constexpr OpDef marker(std::string_view name, std::string_view doc) {
       .dtypes = ir::float_types,
       .attrs = ir::attr_type<ir::NoAttrs>(),
       .infer = [](const InferCtx& c) { return std::vector{c.in[0]}; },
-      .grad = ir::rule([](const GradCtx& c) { return std::vector{c.dout[0]}; }),
+      .grad = ir::rule([](const GradCtx& c) { return std::vector{ir::make(def, {c.dout[0]})}; }),
       .expand = nullptr,
       .scalar = ir::body<1, [](auto x) { return x; }>(),
       .eval = nullptr,
@@ -36,9 +38,9 @@ constexpr OpDef marker(std::string_view name, std::string_view doc) {
 }  // namespace
 
 constinit const OpDef loss_seed_op =
-    marker("loss_seed", "Identity that marks the gradient of a loss with respect to itself.");
+    marker<loss_seed_op>("loss_seed", "Identity that marks the gradient of a loss with respect to itself.");
 constinit const OpDef param_grad_op =
-    marker("param_grad", "Identity that marks a gradient that was asked for.");
+    marker<param_grad_op>("param_grad", "Identity that marks a gradient that was asked for.");
 
 Value loss_seed(Value one) { return make(loss_seed_op, {std::move(one)}); }
 Value param_grad(Value gradient) { return make(param_grad_op, {std::move(gradient)}); }

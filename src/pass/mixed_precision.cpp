@@ -2,9 +2,15 @@
 //   contractions   operands low, accumulation f32; the result is low, or f32 where only f32 consumers (parameter
 //                  gradients, a bias add that is then rounded once) read it
 //   norms          big operands low, parameters and statistics f32
-//   followers      ops that do not round, or round once (add, sub): low when an activation among their operands is
+//   followers      ops that do not round, or round once (add, sub): low when an activation among their operands is; f32 where
+//                  the low dtype has no room for one of their constants (a mask of -1e9 in f16)
 //   all others     f32
+// A sum that only f32 consumers read is such a consumer itself, so the terms of a parameter's gradient (of a weight that is used
+// twice, of a loop's steps) are added in f32.
+#include <algorithm>
+#include <cmath>
 #include <set>
+#include <unordered_set>
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
@@ -26,12 +32,20 @@ const std::set<std::string_view> followers{
     "add",      "sub",           "neg",       "abs",           "relu",   "max",         "min",    "select",
     "clamp",    "reshape",       "transpose", "broadcast_to",  "slice",  "pad",         "concat", "reverse",
     "max_pool", "max_pool_grad", "avg_pool",  "avg_pool_grad", "resize", "resize_grad", "dropout"};
+/// Followers through which a gradient may still go on its way out of the graph.
+const std::set<std::string_view> carriers{"add",   "sub", "neg",    "reshape", "transpose",
+                                          "slice", "pad", "concat", "reverse"};
 const std::set<std::string_view> norms{"batch_norm_train", "batch_norm_grad", "batch_norm",
                                        "layer_norm",       "layer_norm_grad", "group_norm"};
 
 class Mixer {
  public:
-  Mixer(const ir::Graph& graph, Dtype low) : graph_(graph), uses_(graph), low_(low) {}
+  Mixer(const ir::Graph& graph, Dtype low) : graph_(graph), uses_(graph), low_(low) {
+    const std::vector<const Node*> nodes = graph.nodes();
+    for (const Node* n : nodes)
+      if (exceeds(*n)) beyond_.insert(n);
+    for (size_t i = nodes.size(); i-- > 0;) look_ahead(*nodes[i]);
+  }
 
   ir::Graph run() {
     ir::Graph out = graph_;
@@ -64,6 +78,34 @@ class Mixer {
     return ir::make_all(n.op(), std::move(operands), n.attrs());
   }
 
+  /// Is it a constant with an element that is finite in f32 and not in the low dtype, or made from one by arithmetic and movement
+  /// alone? (Where one operand of an arithmetic op is low, so is the other, and would overflow.)
+  bool exceeds(const Node& n) const {
+    if (n.types()[0].dtype != Dtype::f32) return false;
+    if (const ir::Array* a = ir::constant_value(n.value())) {
+      const float limit = low_ == Dtype::f16 ? 65520.0f : 0x1.ffp127f;  // from here on it rounds to infinity
+      const float* p = a->data<float>();
+      return std::any_of(p, p + a->size(),
+                         [&](float x) { return std::isfinite(x) && std::fabs(x) >= limit; });
+    }
+    if (n.op().kind != ir::Kind::elementwise && n.op().kind != ir::Kind::movement) return false;
+    return std::any_of(n.inputs().begin(), n.inputs().end(),
+                       [&](const Value& v) { return beyond_.contains(&v.node()); });
+  }
+
+  /// What the users of a node's results (looked at before it) make of them.
+  void look_ahead(const Node& n) {
+    bool low = false, leaves = true;
+    for (int i = 0; i < n.results(); ++i)
+      for (const Node* user : uses_.of(n.value(i))) {
+        low = low || wants_low(*user);
+        leaves = leaves && (&user->op() == &op::param_grad_op ||
+                            (carriers.contains(user->op().name) && leaves_.contains(user)));
+      }
+    if (low) wanted_low_.insert(&n);
+    if (leaves) leaves_.insert(&n);
+  }
+
   /// Operands that `big` picks become low when one of them is; the rest stays as it was.
   template <class F>
   std::vector<Value> with_operands(const Node& n, F&& big) {
@@ -77,10 +119,12 @@ class Mixer {
 
   std::vector<Value> follower(const Node& n) {
     if (const Value biased = bias_add(n)) return {biased};
-    bool full = false;  // a genuine f32 operand that is no small broadcast keeps the op in f32
+    bool full =
+        false;  // a genuine f32 operand that is no small broadcast, or does not fit, keeps the op in f32
     for (const Value& v : n.inputs())
-      full = full || (v.dtype() == Dtype::f32 && !is_low(v) && !rewrite::splat_value(v) &&
-                      n.op().name != "concat" && &v->op() != &op::broadcast_to_op && v.rank() > 0);
+      full = full || beyond_.contains(&v.node()) ||
+             (v.dtype() == Dtype::f32 && !is_low(v) && !rewrite::splat_value(v) && n.op().name != "concat" &&
+              &v->op() != &op::broadcast_to_op && v.rank() > 0);
     if (full) return with_operands(n, [](const Value&) { return false; });
     return with_operands(n, [](const Value&) { return true; });
   }
@@ -89,18 +133,17 @@ class Mixer {
   Value bias_add(const Node& n) {
     if (&n.op() != &op::add_op || !biased_.contains(&n)) return {};
     const Value sum = op::add(as(n.input(0), Dtype::f32), as(n.input(1), Dtype::f32));
-    return wanted_low(n.value()) ? op::cast(sum, low_) : sum;
+    return wanted_low(n) ? op::cast(sum, low_) : sum;
   }
 
   bool wants_low(const Node& user) const {
-    return (user.op().kind == ir::Kind::contraction && user.input(0).dtype() == Dtype::f32) ||
-           followers.contains(user.op().name) || norms.contains(user.op().name);
+    if (user.op().kind == ir::Kind::contraction) return user.input(0).dtype() == Dtype::f32;
+    if (norms.contains(user.op().name)) return true;
+    if (!followers.contains(user.op().name) || beyond_.contains(&user)) return false;
+    if (&user.op() == &op::add_op && !wanted_low_.contains(&user)) return false;
+    return !(carriers.contains(user.op().name) && leaves_.contains(&user));
   }
-  bool wanted_low(const Value& v) const {
-    for (const Node* user : uses_.of(v))
-      if (wants_low(*user)) return true;
-    return false;
-  }
+  bool wanted_low(const Node& n) const { return wanted_low_.contains(&n); }
 
   static bool adds_bias(const Node& user, const Value& v) {
     if (&user.op() != &op::add_op) return false;
@@ -114,7 +157,7 @@ class Mixer {
     const Node* only = uses_.only(n.value());
     const bool bias = only && adds_bias(*only, n.value());
     if (bias) biased_.insert(only);
-    const Dtype out = bias || !wanted_low(n.value()) ? Dtype::f32 : low_;
+    const Dtype out = bias || !wanted_low(n) ? Dtype::f32 : low_;
     return ir::make(n.op(), std::move(operands), op::with_result_dtype(n, out));
   }
 
@@ -123,18 +166,23 @@ class Mixer {
   const Dtype low_;
   ir::ValueMap natural_;
   std::set<const Node*> biased_;
+  std::unordered_set<const Node*> beyond_;      ///< values that may not fit the low dtype
+  std::unordered_set<const Node*> wanted_low_;  ///< some user computes in the low dtype
+  std::unordered_set<const Node*> leaves_;      ///< only outputs and param_grad are reached, through carriers
 };
 
 }  // namespace
 
 namespace {
 
-/// Put the loss scale where the markers stand, then drop them.
+/// Put the loss scale where the markers stand, in bodies too, then drop them.
 ir::Graph apply_markers(const ir::Graph& graph, double scale) {
-  return ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
-    if (!op::is_marker(n)) return {};
-    if (scale == 1) return {operands[0]};
-    return {op::mul(operands[0], &n.op() == &op::loss_seed_op ? scale : 1 / scale)};
+  return rewrite::with_bodies(graph, [&](const ir::Graph& g) {
+    return ir::transform(g, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+      if (!op::is_marker(n)) return {};
+      if (scale == 1) return {operands[0]};
+      return {op::mul(operands[0], &n.op() == &op::loss_seed_op ? scale : 1 / scale)};
+    });
   });
 }
 
