@@ -33,6 +33,7 @@ void say(const std::string& line) {
 
 fs::path run_path(const fs::path& folder) { return folder / "run.json"; }
 fs::path report_path(const fs::path& folder) { return folder / "report.html"; }
+fs::path overlays_path(const fs::path& folder) { return folder / "overlays"; }
 
 /// What run.json says: which run the folder holds, and its summary once it has finished.
 struct Folder {
@@ -55,22 +56,26 @@ void write_folder(const fs::path& folder, const Folder& state) {
   write_file(run_path(folder), j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
-/// Remove what an earlier run left: all of it, or only unfinished files of a process that was killed.
-void clear_folder(const fs::path& folder, bool all) {
-  if (all)
-    for (const fs::path& p :
-         {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder)})
-      fs::remove(p);
-  for (const fs::path& name : {run_path(folder), checkpoint_path(folder), log_path(folder),
-                               report_path(folder), folder / "model.onnx"})
-    for (const fs::directory_entry& e : fs::directory_iterator(folder))
-      if (e.path().filename().string().starts_with(name.filename().string() + ".tmp-")) fs::remove(e.path());
+/// Remove the files of `folder` whose names end so, and the folder if nothing is left in it.
+void clear_files(const fs::path& folder, std::string_view ending) {
+  if (!fs::is_directory(folder)) return;
+  for (const fs::directory_entry& e : fs::directory_iterator(folder))
+    if (e.is_regular_file() && e.path().string().ends_with(ending)) fs::remove(e.path());
+  if (fs::is_empty(folder)) fs::remove(folder);
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw UserError({"output folder " + folder.string(), "cannot be made", error.message(), ""});
+/// Remove what an earlier run left: all of it, or only unfinished files of a process that was killed. What is not the demo's stays.
+void clear_folder(const fs::path& folder, bool all) {
+  for (const fs::directory_entry& e : fs::directory_iterator(folder))
+    if (is_temporary_file(e.path())) fs::remove(e.path());
+  if (!all) return;
+  const SavedPaths saved(folder);
+  for (const fs::path& p : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder),
+                            saved.model, saved.slices, saved.log})
+    fs::remove(p);
+  clear_files(overlays_path(folder), ".png");
+  clear_files(saved.outputs, ".npy");
+  clear_files(saved.outputs_fresh, ".npy");
 }
 
 int64_t count_weights(nn::UNet& network) {
@@ -207,13 +212,13 @@ class Demo {
   }
 
   void draw(const Measurement& m) {
-    make_folder(options_.folder / "overlays");
+    make_folder(overlays_path(options_.folder));
     for (const int64_t i : chosen_slices(held_out_->size())) {
       const data::SliceRef ref = held_out_->slices()[static_cast<size_t>(i)];
       const std::string& volume = study_.volumes().volumes()[static_cast<size_t>(ref.volume)].name;
       Picture p{fmt::format("{}, slice {}", volume, ref.z),
                 data::png_bytes(draw_overlay(*held_out_, i, m.logits[static_cast<size_t>(i)].data()))};
-      write_file(options_.folder / "overlays" / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
+      write_file(overlays_path(options_.folder) / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
       report_.pictures.push_back(std::move(p));
     }
   }

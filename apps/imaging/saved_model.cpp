@@ -38,13 +38,12 @@ Array batch_of(const data::SliceDataset& slices, const std::vector<int64_t>& ind
 std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& slices,
                              const std::vector<int64_t>& indices, const fs::path& folder,
                              const fs::path& program) {
-  const fs::path model = folder / "model.onnx", input = folder / "slices.npy", here = folder / "outputs",
-                 fresh = folder / "outputs_fresh";
-  fs::create_directories(here);
-  fs::create_directories(fresh);
-  format::save_onnx(model, graph);
+  const SavedPaths paths(folder);
+  make_folder(paths.outputs);
+  make_folder(paths.outputs_fresh);
+  format::save_onnx(paths.model, graph);
   const Array batch = batch_of(slices, indices);
-  format::save_npy(input, batch);
+  format::save_npy(paths.slices, batch);
   const Engine engine = compile_engine(graph, "f32", batch.dims()[0]);
   run::Executor executor(engine.program);
   std::memcpy(executor.input(0), batch.data(), static_cast<size_t>(batch.bytes()));
@@ -53,24 +52,26 @@ std::string save_and_compare(const ir::Graph& graph, const data::SliceDataset& s
   for (size_t o = 0; o < engine.program->outputs().size(); ++o) {
     const run::Port& port = engine.program->outputs()[o];
     names.push_back(port.name + ".npy");
-    format::save_npy(here / names.back(), Array::borrow(port.type.dtype, ir::static_dims(port.type.dims),
-                                                        executor.output(o), nullptr));
-    fs::remove(fresh / names.back());
+    format::save_npy(
+        paths.outputs / names.back(),
+        Array::borrow(port.type.dtype, ir::static_dims(port.type.dims), executor.output(o), nullptr));
+    fs::remove(paths.outputs_fresh / names.back());
   }
-  const int code = run_process(
-      program, {"run", model.string(), "--input", "image=" + input.string(), "--output", fresh.string()},
-      folder / "fresh_process.log");
+  const int code = run_process(program,
+                               {"run", paths.model.string(), "--input", "image=" + paths.slices.string(),
+                                "--output", paths.outputs_fresh.string()},
+                               paths.log);
   if (code != 0)
-    throw UserError({"the fresh process", "could not run " + model.string(),
+    throw UserError({"the fresh process", "could not run " + paths.model.string(),
                      fmt::format("exit code {}", code), "its own message stands above"});
   for (const std::string& name : names)
-    if (read_file(here / name) != read_file(fresh / name))
+    if (read_file(paths.outputs / name) != read_file(paths.outputs_fresh / name))
       throw InternalError("the saved model's " + name +
                           " in a fresh process differs from that of the engine in memory");
   return fmt::format(
       "model.onnx ({}), loaded and run in a fresh process on {} slices: {} equal those in memory, bit for "
       "bit",
-      bytes_text(static_cast<int64_t>(fs::file_size(model))), indices.size(), join(names, ", "));
+      bytes_text(static_cast<int64_t>(fs::file_size(paths.model))), indices.size(), join(names, ", "));
 }
 
 }  // namespace espalier::imaging

@@ -36,25 +36,31 @@ std::string Study::key() const {
                      augmentation.middle ? "" : "whole views; ", hash);
 }
 
+std::filesystem::path plain_path(const std::filesystem::path& folder) {
+  const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
 Study load_study(const std::optional<std::filesystem::path>& folder) {
   if (!folder)
     return {data::brain_task(), brain_augmentation, "one brain (Colin27)",
             "This is ONE brain, trained on and scored on different slices of the same head. It says nothing "
             "about other people, other "
             "scanners or patients, and it is not a medical device."};
-  data::SegmentationTask task = data::folder_task(*folder);
+  const std::filesystem::path path = plain_path(*folder);
+  data::SegmentationTask task = data::folder_task(path);
   const size_t n = task.volumes->labelled().size();
   if (n == 1)
     return {std::move(task),
             {},
-            "one volume (" + folder->filename().string() + ")",
+            "one volume (" + path.filename().string() + ")",
             "This is ONE volume, trained on and scored on different slices of the same subject. It says "
             "nothing about other subjects, "
             "and it is not a medical device."};
   return {
       std::move(task),
       {},
-      fmt::format("{} volumes of {}", n, folder->string()),
+      fmt::format("{} volumes of {}", n, path.string()),
       fmt::format(
           "These figures come from {} volumes with labels, scored on those held out. They say little about "
           "other people or other "

@@ -25,6 +25,9 @@ struct Study {
   std::string key() const;
 };
 
+/// `folder` by its one name: absolute, without "." and "..", without a slash at its end.
+std::filesystem::path plain_path(const std::filesystem::path& folder);
+
 /// The volumes of `folder` (data/segmentation.h), or the brain of Debian's mricron-data. UserError names what is missing or does
 /// not fit.
 Study load_study(const std::optional<std::filesystem::path>& folder);

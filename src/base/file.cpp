@@ -8,7 +8,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
+#include <utility>
 
 namespace espalier {
 
@@ -45,12 +47,25 @@ class Descriptor {
   size_t size_ = 0;
 };
 
-/// A name of this process's own beside `path`.
+constexpr std::string_view temporary_prefix = ".espalier-", temporary_suffix = ".tmp";
+
+/// A name of this process's own in the folder of `path`: short, so that it is allowed wherever `path`'s is. There may be a file
+/// of that name, left by a killed process of the same number.
 std::filesystem::path beside(const std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};
-  std::filesystem::path name = path;
-  name += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
-  return name;
+  return path.parent_path() /
+         fmt::format("{}{}-{}{}", temporary_prefix, ::getpid(), counter++, temporary_suffix);
+}
+
+/// N for /proc/self/fd/N by whatever name (what /dev/stdout leads to), else -1.
+int own_descriptor(const std::filesystem::path& path) {
+  std::error_code none;
+  if (std::filesystem::canonical(path.parent_path(), none) != fmt::format("/proc/{}/fd", ::getpid()))
+    return -1;
+  const std::string number = path.filename().string();
+  int fd = -1;
+  std::from_chars(number.data(), number.data() + number.size(), fd);
+  return fd;
 }
 
 std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
@@ -87,14 +102,43 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+/// Where links lead; true when that is a descriptor of this process, which is open already.
+bool AtomicFile::follow_links() {
+  constexpr int most = 40;  // as many as Linux follows
+  for (int i = 0; i < most && std::filesystem::is_symlink(std::filesystem::symlink_status(path_)); ++i) {
+    if (own_descriptor(path_) >= 0) return true;
+    path_ = path_.parent_path() / std::filesystem::read_symlink(path_);
+  }
+  return false;
+}
+
+void AtomicFile::open_direct() {
+  const int open_already = own_descriptor(path_);
+  fd_ = open_already >= 0 ? ::fcntl(open_already, F_DUPFD_CLOEXEC, 3)
+                          : ::open(path_.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  if (fd_ < 0) fail_write(path_, "cannot be opened", errno);
+}
+
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  struct stat st {};
+  const bool exists = ::stat(path_.c_str(), &st) == 0;
+  if (!exists && errno != ENOENT) fail_write(path_, "cannot be created", errno);
+  if (exists && S_ISDIR(st.st_mode)) fail_write(path_, "cannot be created", EISDIR);
+  direct_ = follow_links() || (exists && !S_ISREG(st.st_mode));
+  if (direct_) {
+    open_direct();
+    return;
+  }
+  if (exists) mode_ = st.st_mode & 0777;
   // without a name, so that a process that is killed leaves nothing
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
   fd_ = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
   if (fd_ >= 0 && ::access(link_of(fd_).c_str(), F_OK) == 0) return;
   if (fd_ >= 0) ::close(fd_);
-  temporary_ = beside(path_);  // on file systems that know no such files
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  do {  // on file systems that know no such files
+    temporary_ = beside(path_);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  } while (fd_ < 0 && errno == EEXIST);
   if (fd_ < 0) fail_write(path_, "cannot be created", errno);
 }
 
@@ -125,20 +169,50 @@ void AtomicFile::write(const void* data, size_t size) {
   }
 }
 
+void AtomicFile::give_name() {
+  std::filesystem::path name;
+  do {  // rename replaces what is there, a link does not
+    name = beside(path_);
+    if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+      temporary_ = name;
+      return;
+    }
+  } while (errno == EEXIST);
+  fail("cannot be given its name");
+}
+
 void AtomicFile::commit() {
-  if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot be synced");
-  if (temporary_.empty()) {  // rename replaces what is there, a link does not
-    const std::filesystem::path name = beside(path_);
-    if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
-      fail("cannot be given its name");
-    temporary_ = name;
+  if (!direct_) {
+    if (mode_ >= 0 && ::fchmod(fd_, static_cast<mode_t>(mode_)) != 0) fail("cannot keep its mode");
+    if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot be synced");
+    if (temporary_.empty()) give_name();
   }
-  if (::close(fd_) != 0) {
-    fd_ = -1;
-    fail("cannot be closed");
+  if (::close(std::exchange(fd_, -1)) != 0) fail("cannot be closed");
+  if (!direct_ && ::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place");
+}
+
+void check_writable(const std::filesystem::path& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode) &&
+      !S_ISDIR(st.st_mode)) {  // opening a pipe waits
+    if (::access(path.c_str(), W_OK) != 0) fail_write(path, "cannot be written", errno);
+    return;
   }
-  fd_ = -1;
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place");
+  const AtomicFile probe(path);
+}
+
+bool is_temporary_file(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  return name.starts_with(temporary_prefix) && name.ends_with(temporary_suffix);
+}
+
+void make_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!error && !std::filesystem::is_directory(path, error) && !error)
+    error = std::make_error_code(std::errc::not_a_directory);
+  if (error)
+    throw WriteError({"output folder " + path.string(), "cannot be made", error.message(), "a folder"});
 }
 
 void write_file(const std::filesystem::path& path, std::string_view bytes) {

@@ -38,7 +38,9 @@ class ESPALIER_API WriteError : public UserError {
 
 /// A file that appears under its name only when commit() succeeded: written without a name, synced, named beside it, renamed.
 /// Destroyed without commit(), or killed while it is written, it leaves nothing (where the file system knows no nameless files, a
-/// kill leaves NAME.tmp-PID-N). Throws WriteError (path, reason; a full disk included).
+/// kill leaves a file for which is_temporary_file() holds). A link stays and its target is replaced; a file that is replaced hands on
+/// its mode. What is no regular file (a device, a pipe, /dev/stdout) is written straight. Throws WriteError (path, reason; a full
+/// disk included), for a path that cannot be made before anything is written.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -50,10 +52,23 @@ class AtomicFile {
   void commit();
 
  private:
+  bool follow_links();
+  void open_direct();
+  void give_name();
   [[noreturn]] void fail(const char* what);
   std::filesystem::path path_, temporary_;  // no temporary: the file has no name yet
-  int fd_ = -1;
+  int fd_ = -1, mode_ = -1;                 // mode -1: of a new file
+  bool direct_ = false;
 };
+
+/// The WriteError that AtomicFile(path) would throw, before long work; it leaves no trace.
+void check_writable(const std::filesystem::path& path);
+
+/// Is this the name of a file that an AtomicFile of some process was writing?
+bool is_temporary_file(const std::filesystem::path& path);
+
+/// The folder, with those above it, where it is not there yet. WriteError when it cannot be made.
+void make_folder(const std::filesystem::path& path);
 
 /// Write `bytes` as the whole content of `path`, atomically.
 void write_file(const std::filesystem::path& path, std::string_view bytes);

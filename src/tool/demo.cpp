@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "apps/imaging/demo.h"
+#include "apps/imaging/study.h"
+#include "base/error.h"
 #include "tool/commands.h"
 
 namespace espalier::tool {
@@ -24,8 +26,12 @@ void run_demo(const Options& o, int& exit_code) {
   imaging::DemoOptions demo{.again = o.again, .steps = o.steps, .seed = o.seed};
   demo.folder = o.out.empty() ? fs::path("demo") : fs::path(o.out);
   if (!o.data.empty()) {
-    demo.data = fs::path(o.data);
-    if (o.out.empty()) demo.folder /= fs::absolute(*demo.data).lexically_normal().filename();
+    demo.data = imaging::plain_path(o.data);
+    const fs::path name = demo.data->filename();
+    if (o.out.empty() && name.empty())
+      throw UserError({"--data", "has no name that a folder in demo/ could have", o.data,
+                       "another folder, or --out DIR"});
+    if (o.out.empty()) demo.folder /= name;
   }
   demo.program = fs::read_symlink("/proc/self/exe");
   if (!imaging::run_demo(demo)) exit_code = exit_interrupted;

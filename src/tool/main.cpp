@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <new>
 #include <system_error>
@@ -34,6 +35,7 @@ int report(const std::string& problem, int code) {
 
 int main(int argc, char** argv) {
   using namespace espalier;
+  std::signal(SIGXFSZ, SIG_IGN);  // beyond `ulimit -f` a write fails, as on a full disk
   CLI::App app{
       "Espalier trains neural networks, makes them smaller and faster, and runs them: one graph from the "
       "first gradient to the served prediction."};

@@ -86,7 +86,7 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
   for (const char* part : {"http:", "https:", "<script", "<link"})
     EXPECT_EQ(page.find(part), std::string::npos) << part;
   for (const auto& e : fs::recursive_directory_iterator(out))
-    EXPECT_EQ(e.path().string().find(".tmp-"), std::string::npos) << e.path();
+    EXPECT_FALSE(is_temporary_file(e.path())) << e.path();
 
   const std::string checkpoint = read_file(out / "checkpoint.safetensors");
   ASSERT_EQ(call(train(out)), 0) << log();  // only shows what is there
@@ -101,6 +101,34 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
       << log();
   EXPECT_NE(log().find("train   "), std::string::npos) << log();
   EXPECT_EQ(read_file(out / "checkpoint.safetensors"), checkpoint);  // a training is its seed's
+}
+
+TEST_F(Demo, TheSameDataHasOneFolderOnlyItsOwn) {
+  const fs::path before = fs::current_path();
+  fs::create_directory(folder_ / "work");
+  fs::current_path(folder_ / "work");
+  const std::vector<fs::path> old{"run.json", "report.html", "overlays/old_001.png", "outputs/b.npy",
+                                  "outputs_fresh/b.npy"},
+      mine{"mine.txt", "overlays/mine.txt"};  // of other data, and not the demo's
+  for (const char* name : {"overlays", "outputs", "outputs_fresh"}) make_folder(fs::path("demo/data") / name);
+  for (const fs::path& p : old)
+    write_file("demo/data" / p, "{\"key\": \"of other data\", \"summary\": \"old\"}");
+  for (const fs::path& p : mine) write_file("demo/data" / p, "notes");
+  write_file("demo/report.html", "of the brain");
+  EXPECT_EQ(call({"--data", "../data/", "--steps", "2"}), 0) << log();
+  for (size_t i = 2; i < old.size(); ++i) EXPECT_FALSE(fs::exists("demo/data" / old[i])) << old[i];
+  for (const fs::path& p : mine) EXPECT_TRUE(fs::exists("demo/data" / p)) << p;
+  EXPECT_TRUE(fs::exists("demo/data/model.onnx"));
+
+  fs::create_directory_symlink(folder_ / "work/demo", folder_ / "data/demo");
+  for (const char* name : {"../data", "../data/", ".", "./", "images/.."}) {
+    fs::current_path(folder_ / "data");
+    EXPECT_EQ(call({"--data", name, "--steps", "2"}), 0) << log();
+    EXPECT_NE(log().find("finished earlier"), std::string::npos) << name << log();
+  }
+  EXPECT_EQ(read_file("demo/report.html"), "of the brain");
+  EXPECT_EQ(call({"--data", "/", "--steps", "2"}), 2) << log();
+  fs::current_path(before);
 }
 
 TEST_F(Demo, KilledItGoesOnToTheSameBits) {
@@ -149,7 +177,7 @@ TEST_F(Demo, NamesWhatIsWrongWithTheData) {
   write_file(folder_ / "file", "");
   fs::create_directories(folder_ / "data/images");
   write_phantom("a");
-  EXPECT_EQ(call(train(folder_ / "file")), 3) << log();
+  EXPECT_EQ(call(train(folder_ / "file")), 4) << log();
   EXPECT_NE(log().find("output folder"), std::string::npos) << log();
 }
 

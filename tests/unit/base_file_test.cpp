@@ -1,8 +1,11 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,6 +82,71 @@ TEST_F(Files, ANameWithoutAFolderIsInTheCurrentOne) {
   EXPECT_EQ(read_file(folder_ / "x"), "here");
   EXPECT_EQ(fs::status(folder_ / "x").permissions() & fs::perms::owner_all,
             fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(Files, ALinkStaysAndItsTargetIsReplaced) {
+  fs::create_directory(folder_ / "sub");
+  write_file(folder_ / "sub/target", "old");
+  fs::create_symlink("sub/target", folder_ / "link");
+  fs::create_symlink(folder_ / "link", folder_ / "link of a link");
+  fs::create_symlink("sub/new", folder_ / "link to nothing");
+  for (const auto& [link, target] :
+       {std::pair{"link", "sub/target"}, {"link of a link", "sub/target"}, {"link to nothing", "sub/new"}}) {
+    write_file(folder_ / link, link);
+    EXPECT_TRUE(fs::is_symlink(folder_ / link)) << link;
+    EXPECT_EQ(read_file(folder_ / target), link);
+  }
+  fs::create_symlink("round", folder_ / "round");
+  EXPECT_THROW(write_file(folder_ / "round", "x"), WriteError);
+}
+
+TEST_F(Files, AFileThatIsReplacedHandsOnItsMode) {
+  for (const mode_t mode : {0600u, 0664u, 0400u}) {
+    write_file(folder_ / "x", "old");
+    ASSERT_EQ(::chmod((folder_ / "x").c_str(), mode), 0);
+    write_file(folder_ / "x", "new");
+    EXPECT_EQ(static_cast<mode_t>(fs::status(folder_ / "x").permissions()), mode);
+    EXPECT_EQ(read_file(folder_ / "x"), "new");
+    fs::remove(folder_ / "x");
+  }
+}
+
+TEST_F(Files, WhatIsNoRegularFileIsWrittenStraight) {
+  const fs::path pipe = folder_ / "pipe", full = folder_ / "full";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file(pipe, "through");
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  char got[16] = {};
+  EXPECT_EQ(::read(reader, got, sizeof got), 7);
+  EXPECT_STREQ(got, "through");
+  ::close(reader);
+  check_writable(pipe);  // which does not wait for a reader
+  if (::mknod(full.c_str(), S_IFCHR | 0600, ::makedev(1, 7)) != 0) GTEST_SKIP() << "only root makes devices";
+  EXPECT_THROW(write_file(full, "x"), WriteError);
+  EXPECT_TRUE(fs::is_character_file(full));
+}
+
+TEST_F(Files, NamesMayBeAsLongAsTheFileSystemAllows) {
+  const fs::path longest = folder_ / std::string(255, 'n');
+  write_file(longest, "x");
+  EXPECT_EQ(read_file(longest), "x");
+  EXPECT_EQ(entries(), 1);
+  EXPECT_THROW(check_writable(folder_ / std::string(256, 'n')), WriteError);
+}
+
+TEST_F(Files, WhetherAFileCanBeWrittenIsKnownBeforehand) {
+  write_file(folder_ / "x", "old");
+  check_writable(folder_ / "x");
+  check_writable(folder_ / "new");
+  for (const fs::path& bad : {folder_ / "absent" / "x", folder_ / "x" / "y", folder_})
+    EXPECT_THROW(check_writable(bad), WriteError) << bad;
+  EXPECT_EQ(read_file(folder_ / "x"), "old");
+  EXPECT_EQ(entries(), 1);
+  make_folder(folder_ / "a/b");
+  EXPECT_TRUE(fs::is_directory(folder_ / "a/b"));
+  EXPECT_THROW(make_folder(folder_ / "x"), WriteError);
+  EXPECT_THROW(make_folder(folder_ / "x/sub"), WriteError);
 }
 
 TEST_F(Files, ErrorsNameThePath) {
