@@ -17,7 +17,7 @@ endforeach()
 
 # docs/ops.md is what the op table says.
 if(TARGET op_reference)
-  add_test(NAME docs.ops COMMAND ${BASH} -c "diff -u docs/ops.md <($<TARGET_FILE:op_reference>) || { echo 'call ./run docs'; exit 1; }"
+  add_test(NAME docs.ops COMMAND ${BASH} -c "diff -u docs/ops.md <('$<TARGET_FILE:op_reference>') || { echo 'call ./run docs'; exit 1; }"
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(docs.ops PROPERTIES LABELS "docs;static")
 endif()

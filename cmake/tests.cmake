@@ -13,8 +13,8 @@ set(tests ${CMAKE_SOURCE_DIR}/tests)
 set(results ${CMAKE_BINARY_DIR}/results)
 set(test_environment GTEST_COLOR=no ESPALIER_CACHE_DIR=${CMAKE_BINARY_DIR}/kernels OMP_WAIT_POLICY=passive # several tests share the processors
     "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1"
-    "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/leaks.supp:print_suppressions=0"
-    "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/races.supp:halt_on_error=1"
+    "LSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/cmake/leaks.supp':print_suppressions=0"
+    "TSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/cmake/races.supp':halt_on_error=1"
     UBSAN_OPTIONS=print_stacktrace=1)
 set(address OFF)
 set(launcher)
