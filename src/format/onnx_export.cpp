@@ -204,6 +204,15 @@ onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> in
   return n;
 }
 
+std::pair<onnx::NodeProto&, std::string> Writer::step(const std::string& op,
+                                                      std::vector<std::string> inputs) {
+  onnx::NodeProto& n = *g_.add_node();
+  n.set_op_type(op);
+  for (std::string& i : inputs) n.add_input(std::move(i));
+  n.add_output(fresh(""));
+  return {n, n.output(0)};
+}
+
 static onnx::AttributeProto& add_attr(onnx::NodeProto& n, const std::string& name,
                                       onnx::AttributeProto::AttributeType type) {
   onnx::AttributeProto& a = *n.add_attribute();
@@ -335,7 +344,8 @@ static onnx::ModelProto model_of(const ir::Graph& graph, const std::map<std::str
   if (graph.level != ir::Level::tensor)
     throw UserError({"save_onnx, graph " + graph.name, "the graph is of another level",
                      std::string(level_name(graph.level)), "tensor"});
-  onnx::ModelProto model = Writer(graph).write();
+  const ir::Graph said = in_onnx_terms(graph);
+  onnx::ModelProto model = Writer(said).write();
   std::string state;
   for (const ir::StatePair& s : graph.state) state += quote(s.input) + " " + quote(s.output) + "\n";
   if (!state.empty()) add_metadata(model, "espalier.state", state);

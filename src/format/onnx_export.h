@@ -35,6 +35,8 @@ class Writer {
   /// A node that gives the value's form; the result is named and remembered.
   onnx::NodeProto& node(const std::string& op, std::vector<std::string> inputs, const ir::Value& result,
                         bool channels_first = false);
+  /// A node whose result is no value of the graph, and that result's name.
+  std::pair<onnx::NodeProto&, std::string> step(const std::string& op, std::vector<std::string> inputs);
   void attr(onnx::NodeProto& n, const std::string& name, int64_t v);
   void attr(onnx::NodeProto& n, const std::string& name, double v);
   void attr(onnx::NodeProto& n, const std::string& name, const std::string& v);
@@ -77,6 +79,13 @@ struct WriteRow {
 };
 std::span<const WriteRow> write_rows();
 
+/// The same graph, with the same bits, in ops that ONNX has where there are such: composites without a row are expanded.
+ir::Graph in_onnx_terms(const ir::Graph& graph);
+
+/// Can ONNX's node say this normalisation: its eps as an f32, its dtypes, its axes?
+bool fits_norm(const ir::Node& n);
+/// Is the value of rank 0, or such a number repeated?
+bool is_one_number(const ir::Value& v);
 /// Is the value a broadcast_to? Those are written only where an operand needs one.
 bool is_broadcast(const ir::Value& v);
 

@@ -7,6 +7,7 @@
 #include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
+#include "op/indexed.h"
 #include "op/norm.h"
 #include "op/reduction.h"
 #include "op/window.h"
@@ -81,10 +82,7 @@ bool write_cast(Writer& w, const Node& n) {
 
 /// Clip, where both bounds are one number.
 bool write_clamp(Writer& w, const Node& n) {
-  const auto scalar = [](const Value& v) {
-    return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0);
-  };
-  if (!scalar(n.input(1)) || !scalar(n.input(2)) || is_broadcast(n.input(0))) return false;
+  if (!is_one_number(n.input(1)) || !is_one_number(n.input(2)) || is_broadcast(n.input(0))) return false;
   const bool first = w.only_first(n.input(0));
   const std::string x = w.form(n.input(0), first), low = w.operand(n.input(1), first),
                     high = w.operand(n.input(2), first);
@@ -302,19 +300,25 @@ bool write_pool(Writer& w, const Node& n, bool average) {
 bool write_resize(Writer& w, const Node& n) {
   const auto& a = n.attrs<op::ResizeAttrs>();
   const Dims &from = n.input(0).dims(), &dims = n.types()[0].dims;
-  Ints sizes{0, 0};
+  bool whole = true;  // an f32 says every scale
   std::vector<float> scales{1, 1};
   for (size_t d = 0; d < a.spatial.size(); ++d) {
-    sizes.push_back(a.spatial[d]);
+    if (!from[d + 1].is_static()) return false;
+    whole = whole && a.spatial[d] % from[d + 1].value() == 0;
     scales.push_back(static_cast<float>(a.spatial[d]) / static_cast<float>(from[d + 1].value()));
-    if (!n.types()[0].is_static() && a.spatial[d] % from[d + 1].value() != 0) return false;  // no exact scale
   }
   std::vector<std::string> inputs{w.first(n.input(0)), ""};
   if (n.types()[0].is_static()) {
-    sizes[0] = dims.front().value(), sizes[1] = dims.back().value();
+    Ints sizes = op::joined({dims.front().value(), dims.back().value()}, a.spatial);
     inputs.insert(inputs.end(), {"", w.integers(sizes)});
-  } else {
+  } else if (whole) {
     inputs.push_back(w.initializer(Array::list(scales)));
+  } else {  // the first two sizes as they come
+    auto [shape, lead] = w.step("Shape", {inputs[0]});
+    w.attr(shape, "end", int64_t{2});
+    auto [concat, sizes] = w.step("Concat", {lead, w.integers(a.spatial)});
+    w.attr(concat, "axis", int64_t{0});
+    inputs.insert(inputs.end(), {"", sizes});
   }
   onnx::NodeProto& node = w.node("Resize", std::move(inputs), n.value(), true);
   const bool nearest = a.mode == op::ResizeMode::nearest;
@@ -329,9 +333,9 @@ bool write_resize(Writer& w, const Node& n) {
 bool survives_f32(double v) { return widen(static_cast<float>(v)) == v; }
 
 bool write_batch_norm(Writer& w, const Node& n) {
+  if (!fits_norm(n)) return false;
   const double eps = n.attrs<op::NormAttrs>().eps;
   const bool first = n.input(0).rank() >= 3;
-  if (!survives_f32(eps) || n.input(0).rank() < 2) return false;
   std::vector<std::string> inputs{w.form(n.input(0), first)};
   for (int i = 1; i < 5; ++i) inputs.push_back(w.plain(n.input(i)));
   w.attr(w.node("BatchNormalization", std::move(inputs), n.value(), first), "epsilon", eps);
@@ -339,8 +343,8 @@ bool write_batch_norm(Writer& w, const Node& n) {
 }
 
 bool write_layer_norm(Writer& w, const Node& n) {
+  if (!fits_norm(n)) return false;
   const double eps = n.attrs<op::NormAttrs>().eps;
-  if (!survives_f32(eps) || n.input(0).dtype() != n.input(1).dtype()) return false;
   std::vector<std::string> inputs;
   for (const Value& v : n.inputs()) inputs.push_back(w.plain(v));
   onnx::NodeProto& node = w.node("LayerNormalization", std::move(inputs), n.value());
@@ -348,6 +352,30 @@ bool write_layer_norm(Writer& w, const Node& n) {
   w.attr(node, "epsilon", eps);
   return true;
 }
+
+/// Gather or GatherElements. Ours takes the nearest valid index, ONNX's counts negative ones from the end: indices that are not
+/// known are clipped, which reading takes away again.
+template <const char* Name>
+bool write_gather(Writer& w, const Node& n, int64_t axis) {
+  const Dim rows = n.input(0).dims()[at(axis)];
+  const Value& indices = n.input(1);
+  if (!rows.is_static() || rows.value() < 1) return false;
+  const Array* known = ir::constant_value(indices);
+  bool inside = known != nullptr;
+  for (int64_t i = 0; inside && i < known->size(); ++i)
+    inside = known->at(i) >= 0 && known->at(i) < static_cast<double>(rows.value());
+  const std::string x = w.plain(n.input(0));
+  std::string at_rows = w.plain(indices);
+  if (!inside) {
+    const auto bound = [&](int64_t v) {
+      return w.initializer(Array::of<int64_t>({}, {v}).cast(indices.dtype()));
+    };
+    at_rows = w.step("Clip", {at_rows, bound(0), bound(rows.value() - 1)}).second;
+  }
+  w.attr(w.node(Name, {x, at_rows}, n.value()), "axis", axis);
+  return true;
+}
+constexpr char gather[] = "Gather", gather_elements[] = "GatherElements";
 
 constexpr WriteRow rows[] = {
     {"neg", same<neg>},
@@ -396,6 +424,12 @@ constexpr WriteRow rows[] = {
     {"reverse", write_reverse},
     {"pad", write_pad},
     {"concat", write_concat},
+    {"gather",
+     [](Writer& w, const Node& n) { return write_gather<gather>(w, n, n.attrs<op::AxisAttrs>().axis); }},
+    {"gather_along",
+     [](Writer& w, const Node& n) {
+       return write_gather<gather_elements>(w, n, n.attrs<op::AxisAttrs>().axis);
+     }},
     {"reduce_sum", write_reduce<reduce_sum, true>},
     {"reduce_max", write_reduce<reduce_max, false>},
     {"reduce_min", write_reduce<reduce_min, false>},
@@ -417,5 +451,12 @@ constexpr WriteRow rows[] = {
 }  // namespace
 
 std::span<const WriteRow> write_rows() { return rows; }
+
+bool fits_norm(const Node& n) {
+  const bool axes_and_dtypes = n.op().name == op::batch_norm_op.name
+                                   ? n.input(0).rank() >= 2
+                                   : n.input(0).dtype() == n.input(1).dtype();
+  return axes_and_dtypes && survives_f32(n.attrs<op::NormAttrs>().eps);
+}
 
 }  // namespace espalier::format

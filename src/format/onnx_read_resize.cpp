@@ -186,8 +186,8 @@ Results resize(const Use& u, const Modes& m, const std::vector<double>& scales, 
   const bool any = std::any_of(axes.begin(), axes.end(), [](const auto& a) { return a.has_value(); });
   if (any && rank >= 3 && rank <= 5 && !axes[0] && !axes[1]) {
     const Dims from = u.dims(0);
-    for (const bool align_corners : {false, true}) {
-      bool fits = !align_corners || m.coordinates == "align_corners";
+    for (const bool align_corners : {m.coordinates == "align_corners", false}) {
+      bool fits = true;
       op::ResizeAttrs a{.spatial = {},
                         .mode = m.mode == "nearest" ? op::ResizeMode::nearest : op::ResizeMode::linear,
                         .align_corners = align_corners};

@@ -262,9 +262,21 @@ Value from_either_end(const Value& i, int64_t n) {
   return op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(n)), i);
 }
 
+/// What is clipped to 0..n-1, which gathering does by itself; or nothing.
+Value clipped_to(const Value& i, int64_t n) {
+  if (i->op().name != op::clamp_op.name) return {};
+  const auto is = [](const Value& v, int64_t number) {
+    const bool repeated = v->op().name == op::broadcast_to_op.name;
+    const Array* a = ir::constant_value(repeated ? v->input(0) : v);
+    return a && a->rank() == 0 && a->at(0) == static_cast<double>(number);
+  };
+  return is(i->input(1), 0) && is(i->input(2), n - 1) ? i->input(0) : Value();
+}
+
 /// The same of an operand, which is itself where it is known to hold no negative number.
 Value wrapped(const Use& u, size_t input, const Dim& dim) {
   Value i = u.value(input);
+  if (const Value free = clipped_to(i, dim.value())) return free;
   if (const Array* a = ir::constant_value(i)) {
     bool negative = false;
     for (int64_t k = 0; k < a->size(); ++k) negative = negative || a->at(k) < 0;

@@ -137,6 +137,67 @@ TEST(Onnx, FilesAreCleanForOtherTools) {
             std::string::npos);  // but for the producer's name: no op of our domain
 }
 
+/// Does a file hold nodes of our domain? It stands behind the producer's name then.
+bool has_our_domain(const std::string& bytes) { return bytes.find("espalier", 20) != std::string::npos; }
+
+TEST(Onnx, WhatOnnxCanSayIsNotInOurDomain) {
+  const Value x = ir::new_input("x", f32({batch, 6, 4})), y = ir::new_input("y", f32({batch, 6, 4}));
+  const Value w = ir::new_input("w", f32({4})), b = ir::new_input("b", f32({4}));
+  const Value ids = ir::new_input("ids", {ir::Dtype::i64, {batch, 5}}),
+              narrow = ir::new_input("narrow", {ir::Dtype::i32, {batch, 6, 2}});
+  const Value table = ir::new_input("table", f32({7, 3}));
+  const auto count = op::iota({ir::Dtype::f32, {batch, 6, 4}}, 1);
+  const std::map<std::string, Value> results{
+      {"square", op::square(x)},
+      {"gelu", op::gelu(x)},
+      {"gelu tanh", op::gelu(x, true)},
+      {"silu", op::silu(x)},
+      {"group norm", op::group_norm(x, w, b, 2, 1e-5)},
+      {"layer norm", op::layer_norm(x, w, b, 1e-5)},
+      {"layer norm of another eps", op::layer_norm(x, w, b, 1.00000000001e-5)},
+      {"embedding", op::embedding(table, ids)},
+      {"gather",
+       op::gather(x,
+                  op::clamp(op::reshape(ids, {batch * 5}), op::zeros_like(op::reshape(ids, {batch * 5})),
+                            op::ones_like(op::reshape(ids, {batch * 5}))),
+                  1)},
+      {"gather along", op::gather_along(x, narrow, 2)},
+      {"rsqrt", op::rsqrt(op::add(op::square(x), 1))},
+      {"trunc", op::trunc(op::mul(x, 3))},
+      {"ne", op::ne(x, y)},
+      {"iota", op::add(x, count)},
+      {"clamp", op::clamp(x, op::min(x, y), y)}};
+  for (const auto& [name, value] : results) {
+    const ir::Graph g = graph_of({x, y, w, b, ids, narrow, table}, {value});
+    round_trip(g, {{"batch", 3}});
+    EXPECT_FALSE(has_our_domain(format::onnx_bytes(g))) << name;
+  }
+  exact(graph_of({table, ids}, {op::gather(table, ids, 0)}), {{"batch", 3}});  // no clipping stays
+  EXPECT_TRUE(has_our_domain(format::onnx_bytes(graph_of({x}, {op::expm1(x)}))));
+}
+
+TEST(Onnx, IndicesOutsideComeBackAsTheNearest) {
+  const Value x = ir::new_input("x", f32({3})), ids = ir::new_input("ids", {ir::Dtype::i64, {5}});
+  const ir::Graph loaded =
+      format::parse_onnx(format::onnx_bytes(graph_of({x, ids}, {op::gather(x, ids, 0)})), "model");
+  const std::vector<Array> inputs{Array::of<float>({3}, {1, 2, 3}),
+                                  Array::of<int64_t>({5}, {-9, -1, 0, 2, 7})};
+  EXPECT_EQ(target::reference::evaluate(loaded, inputs)[0], (Array::of<float>({5}, {1, 1, 1, 3, 3})));
+}
+
+TEST(Onnx, AnyResizeOfASymbolicBatchComesBack) {
+  for (const auto& [from, to] :
+       std::vector<std::pair<int64_t, int64_t>>{{8, 12}, {8, 16}, {7, 10}, {12, 5}, {3, 3}})
+    for (const op::ResizeMode mode : {op::ResizeMode::nearest, op::ResizeMode::linear})
+      for (const bool align : {false, true}) {
+        const Value x = ir::new_input("x", f32({batch, from, 2 * from, 3}));
+        const ir::Graph g =
+            graph_of({x}, {op::resize(x, {.spatial = {to, 5}, .mode = mode, .align_corners = align})});
+        exact(g, {{"batch", 2}});
+        EXPECT_FALSE(has_our_domain(format::onnx_bytes(g))) << from << " to " << to;
+      }
+}
+
 class OnnxOp : public testing::TestWithParam<const ir::OpDef*> {};
 
 /// Every op of the table, in every dtype it takes: the loaded graph gives the same bits.
