@@ -14,7 +14,11 @@ namespace espalier::data {
 
 namespace {
 constexpr uint64_t most_ratio = 1032;  // of deflate: zlib's technical notes
+
+bool begins_as_gzip(std::span<const std::byte> bytes) {
+  return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
 }
+}  // namespace
 
 struct ByteReader::Inflater {
   z_stream stream{};
@@ -32,14 +36,12 @@ ByteReader::ByteReader(const std::filesystem::path& path) : name_(path.string())
   const auto file = MappedFile::open(path);
   left_ = file->bytes();
   keep_ = file;
-  if (left_.size() >= 2 && left_[0] == std::byte{0x1f} && left_[1] == std::byte{0x8b})
-    inflater_ = std::make_unique<Inflater>();
+  if (begins_as_gzip(left_)) inflater_ = std::make_unique<Inflater>();
 }
 
 ByteReader::ByteReader(std::span<const std::byte> bytes, std::string name)
     : name_(std::move(name)), left_(bytes) {
-  if (left_.size() >= 2 && left_[0] == std::byte{0x1f} && left_[1] == std::byte{0x8b})
-    inflater_ = std::make_unique<Inflater>();
+  if (begins_as_gzip(left_)) inflater_ = std::make_unique<Inflater>();
 }
 
 ByteReader::~ByteReader() = default;
@@ -66,7 +68,7 @@ size_t ByteReader::some(std::byte* out, size_t size) {
     left_ = left_.subspan(in_before - z.avail_in);
     done += out_before - z.avail_out;
     if (rc == Z_STREAM_END) {
-      if (left_.empty()) inflater_->ended = true;
+      if (!begins_as_gzip(left_)) inflater_->ended = true;  // padding and the like
       else if (inflateReset(&z) != Z_OK)
         throw InternalError("zlib: inflateReset failed");  // another member follows
     } else if (rc == Z_BUF_ERROR || (rc == Z_OK && left_.empty() && z.avail_out > 0)) {

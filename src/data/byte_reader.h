@@ -1,5 +1,6 @@
 #pragma once
-// Bytes of a file read front to back, plain or gzip (told by the first two bytes, not by the name). What the
+// Bytes of a file read front to back, plain or gzip (told by the first two bytes, not by the name; what follows the last
+// member and is none, as padding, is ignored). What the
 // readers of outside files stand on: it never gives more than there is, and an end that comes too early is a
 // UserError that names the file, what was being read, and how much was there. One thread per reader.
 #include <cstddef>

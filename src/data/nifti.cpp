@@ -249,9 +249,10 @@ NiftiImage read_nifti(ByteReader& reader) {
   image.geometry = read_geometry(h);
   image.description = h.text(at_descrip, 80);
   const auto slope = h.get<float>(at_slope), inter = h.get<float>(at_inter);
-  if (slope != 0 && row.components < 3) {  // 0 means unscaled, and colours have no scale
-    if (!std::isfinite(slope) || !std::isfinite(inter))
-      h.fail("scl_slope, scl_inter", "are not finite", fmt::format("{}, {}", slope, inter), "finite numbers");
+  // A slope of 0, or none that is finite, means unscaled (as nibabel and nifticlib read it); colours have no scale.
+  if (slope != 0 && std::isfinite(slope) && row.components < 3) {
+    if (!std::isfinite(inter))
+      h.fail("scl_inter", "is not finite", fmt::format("{}", inter), "a finite number");
     image.slope = static_cast<double>(slope), image.intercept = static_cast<double>(inter);
   }
   if (row.components > 1) dims.push_back(row.components);

@@ -38,8 +38,10 @@ struct NiftiImage {
   /// a dim of 2 for complex, 3 for RGB, 4 for RGBA.
   ir::Array voxels;
   int components = 1;  ///< 1, or the last dim
-  double slope = 1,
-         intercept = 0;  ///< value = slope * voxel + intercept; 1 and 0 where the file says nothing
+  double
+      slope = 1,
+      intercept =
+          0;  ///< value = slope * voxel + intercept; 1 and 0 where the file says nothing (a slope of 0, NaN or infinity)
   NiftiGeometry geometry;
   std::string description;
 

@@ -225,7 +225,11 @@ class Reader {
  public:
   Reader(const onnx::ModelProto& model, std::string file, std::filesystem::path folder,
          const OnnxLoadOptions& options)
-      : model_(model), file_(std::move(file)), folder_(std::move(folder)), options_(options) {}
+      : model_(model),
+        file_(std::move(file)),
+        folder_(std::move(folder)),
+        options_(options),
+        dim_symbols_(model.graph()) {}
 
   ir::Graph read() {
     read_opsets();
@@ -279,7 +283,7 @@ class Reader {
   void bind_symbols(const onnx::ValueInfoProto& info) {
     const auto given = options_.dims.find(info.name());
     if (given == options_.dims.end()) return;
-    const ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
+    const ir::Type type = type_of(info, dim_symbols_, fmt::format("{}, input {}", file_, quote(info.name())));
     if (!ir::bind_dims(type.dims, ir::to_dims(given->second), symbols_))
       fail("the dims given for input " + quote(info.name()) + " do not fit", ir::dims_text(given->second),
            type.text());
@@ -289,7 +293,7 @@ class Reader {
     if (info.name().empty()) fail("an input has no name");
     if (const auto it = names_.find(info.name()); it != names_.end() && ir::constant_value(it->second.value))
       return;
-    ir::Type type = type_of(info, fmt::format("{}, input {}", file_, quote(info.name())));
+    ir::Type type = type_of(info, dim_symbols_, fmt::format("{}, input {}", file_, quote(info.name())));
     for (Dim& d : type.dims)
       if (const auto it = symbols_.find(std::string(d.symbol_name())); !d.is_static() && it != symbols_.end())
         d = d.factor() * it->second;
@@ -428,6 +432,7 @@ class Reader {
   std::string file_;
   std::filesystem::path folder_;
   const OnnxLoadOptions& options_;
+  DimSymbols dim_symbols_;
   int64_t opset_ = 0;
   std::map<std::string, int64_t> symbols_;
   std::map<std::string, Held> names_;

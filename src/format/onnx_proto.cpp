@@ -181,22 +181,63 @@ TensorProto tensor_of(const Array& array, const std::string& name) {
   return t;
 }
 
-/// A dim_param: "batch", "4*batch", or anything else as one symbol with '_' for what no name holds.
-static Dim symbol_of(const std::string& text, const std::string& fallback) {
+/// A dim_param as a factor and a name: "batch", "4*batch".
+static std::pair<int64_t, std::string> split_dim(const std::string& text) {
   int64_t factor = 1;
-  std::string_view name = text;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), factor);
   if (error == std::errc() && factor > 0 && end != text.data() + text.size() && *end == '*')
-    name.remove_prefix(static_cast<size_t>(end - text.data()) + 1);
-  else factor = 1;
-  std::string word;
-  for (const char c : name.empty() ? std::string_view(fallback) : name)
-    word += (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
-  if (word[0] >= '0' && word[0] <= '9') word.insert(0, "_");
-  return Dim(factor) * Dim::symbol(word);
+    return {factor, text.substr(static_cast<size_t>(end - text.data()) + 1)};
+  return {1, text};
 }
 
-ir::Type type_of(const onnx::ValueInfoProto& info, const std::string& where) {
+static bool is_unknown(const std::string& name) { return name.empty() || name == "?"; }
+
+/// Of an unnamed dim in the table; no dim_param has a 0 byte in front.
+static std::string key_of(const onnx::ValueInfoProto& info, int axis) {
+  return fmt::format("{}{}{}{}", '\0', axis, '\0', info.name());
+}
+
+/// '_' for every character (of UTF-8) that no symbol holds.
+static std::string as_word(const std::string& name) {
+  std::string word;
+  for (const char c : name) {
+    if ((static_cast<unsigned char>(c) & 0xC0) == 0x80) continue;  // the rest of a character
+    const bool holds = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    word += holds ? c : '_';
+  }
+  if (word.empty() || (word[0] >= '0' && word[0] <= '9')) word.insert(0, "_");
+  return word;
+}
+
+DimSymbols::DimSymbols(const onnx::GraphProto& graph) {
+  std::set<std::string> taken;
+  const auto each_dim = [&](const auto& visit) {
+    for (const onnx::ValueInfoProto& info : graph.input())
+      for (int axis = 0; axis < info.type().tensor_type().shape().dim_size(); ++axis) {
+        const auto& d = info.type().tensor_type().shape().dim(axis);
+        if (!d.has_dim_value() || d.dim_value() < 0) visit(info, axis, split_dim(d.dim_param()).second);
+      }
+  };
+  each_dim([&](const auto&, int, const std::string& name) {  // names that may stay come first
+    if (!is_unknown(name) && as_word(name) == name && taken.insert(name).second) symbols_[name] = name;
+  });
+  each_dim([&](const onnx::ValueInfoProto& info, int axis, const std::string& name) {
+    const std::string key = is_unknown(name) ? key_of(info, axis) : name;
+    if (symbols_.contains(key)) return;
+    const std::string word =
+        is_unknown(name) ? as_word(fmt::format("{}_{}", info.name(), axis)) : as_word(name);
+    std::string symbol = word;
+    for (int64_t i = 2; !taken.insert(symbol).second; ++i) symbol = fmt::format("{}_{}", word, i);
+    symbols_[key] = symbol;
+  });
+}
+
+Dim DimSymbols::of(const onnx::ValueInfoProto& info, int axis) const {
+  const auto [factor, name] = split_dim(info.type().tensor_type().shape().dim(axis).dim_param());
+  return Dim(factor) * Dim::symbol(symbols_.at(is_unknown(name) ? key_of(info, axis) : name));
+}
+
+ir::Type type_of(const onnx::ValueInfoProto& info, const DimSymbols& symbols, const std::string& where) {
   if (!info.has_type() || !info.type().has_tensor_type())
     fail(where, "the input is no tensor", "", "a dense tensor");
   const auto& tensor = info.type().tensor_type();
@@ -209,7 +250,7 @@ ir::Type type_of(const onnx::ValueInfoProto& info, const std::string& where) {
       type.dims.emplace_back(d.dim_value());
       numbers.push_back(d.dim_value());
     } else {
-      type.dims.push_back(symbol_of(d.dim_param(), fmt::format("{}_{}", info.name(), axis)));
+      type.dims.push_back(symbols.of(info, axis));
     }
   }
   checked_count(numbers, where);

@@ -1,6 +1,7 @@
 #pragma once
 // What ONNX's protobuf messages mean in our terms: dtypes, tensors, dims.
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include <onnx/onnx_pb.h>
@@ -23,8 +24,20 @@ ir::Array array_of(const onnx::TensorProto& tensor, const std::filesystem::path&
 /// A tensor message with the elements as raw data.
 onnx::TensorProto tensor_of(const ir::Array& array, const std::string& name);
 
-/// The type of a graph input; dims without number or name become symbols "NAME_AXIS". UserError unless it is a tensor.
-ir::Type type_of(const onnx::ValueInfoProto& info, const std::string& where);
+/// The symbols of a model's dim_params. A name of letters, digits and '_' stays; others get '_' for what no symbol holds, numbered
+/// where two would become one. Dims without a name, or of the name "?", are symbols "NAME_AXIS" of their own.
+class DimSymbols {
+ public:
+  explicit DimSymbols(const onnx::GraphProto& graph);
+  /// The dim of axis `axis` of an input, which has no number: "batch", "4*batch".
+  ir::Dim of(const onnx::ValueInfoProto& info, int axis) const;
+
+ private:
+  std::map<std::string, std::string> symbols_;  ///< by dim_param, or by input and axis
+};
+
+/// The type of a graph input. UserError unless it is a tensor.
+ir::Type type_of(const onnx::ValueInfoProto& info, const DimSymbols& symbols, const std::string& where);
 onnx::ValueInfoProto info_of(const ir::Type& type, const std::string& name);
 
 /// The double that a float attribute stands for: the one of its shortest decimal text (1e-5f is 1e-5).

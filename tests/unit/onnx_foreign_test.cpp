@@ -112,6 +112,26 @@ TEST(OnnxForeign, WhatIsNotFiniteStaysWhereItIs) {
             "110000111111");
 }
 
+TEST(OnnxForeign, DimNamesThatDifferStaySymbolsThatDiffer) {
+  const auto types = [](const std::vector<std::vector<std::variant<int64_t, std::string>>>& dims) {
+    std::vector<std::string> nodes, inputs, outputs;
+    for (size_t i = 0; i < dims.size(); ++i) {
+      const std::string x = "x" + std::to_string(i), y = "y" + std::to_string(i);
+      nodes.push_back(onnx::node("Relu", {x}, {y}));
+      inputs.push_back(onnx::info(x, dims[i]));
+      outputs.push_back(onnx::info(y, dims[i]));
+    }
+    const ir::Graph g = format::parse_onnx(onnx::model(nodes, {}, inputs, outputs), "model");
+    std::string text;
+    for (const ir::Value& v : g.inputs) text += v.type().text() + " ";
+    return text;
+  };
+  EXPECT_EQ(types({{"seq-len", "batch"}, {"seq_len", "batch"}, {"seq-len", "4*batch"}}),
+            "f32[seq_len_2,batch] f32[seq_len,batch] f32[seq_len_2,4*batch] ");
+  EXPECT_EQ(types({{"?", "?"}, {"", "?"}, {"x1_0", 3}}), "f32[x0_0,x0_1] f32[x1_0_2,x1_1] f32[x1_0,3] ");
+  EXPECT_EQ(types({{"高", "宽"}, {"宽", "2d"}}), "f32[_,__2] f32[__2,_2d] ");
+}
+
 TEST(OnnxForeign, CumSumsOfEveryLength) {
   for (int64_t n = 1; n <= 20; ++n)
     for (const int64_t exclusive : {0, 1})

@@ -60,7 +60,8 @@ TEST(Gzip, GoesThereAndBackAndNamesWhatIsWrong) {
   const std::string packed = gzip(text);
   EXPECT_LT(packed.size(), text.size());
   for (const std::string& file :
-       {packed, text, packed.substr(0, 0) + gzip(text.substr(0, 5)) + gzip(text.substr(5))}) {
+       {packed, text, gzip(text.substr(0, 5)) + gzip(text.substr(5)), packed + std::string(512, '\0'),
+        packed + "junk", packed + '\x1f'}) {  // what follows the last member is ignored
     ByteReader reader(bytes_of(file), "x");
     std::string back(text.size(), '\0');
     EXPECT_GE(reader.most_left(), back.size());
@@ -76,7 +77,7 @@ TEST(Gzip, GoesThereAndBackAndNamesWhatIsWrong) {
   };
   EXPECT_SAYS(drained(packed.substr(0, packed.size() - 9)), "file x: gzip data is truncated");
   EXPECT_SAYS(drained(with(packed, packed.size() - 8, 1)), "gzip data is corrupt (got incorrect data check");
-  EXPECT_SAYS(drained(packed + "junk"), "gzip data is corrupt");
+  EXPECT_SAYS(drained(packed + gzip("more").substr(0, 8)), "gzip data is truncated");
   EXPECT_SAYS(test::error_of([&] {
                 ByteReader reader(bytes_of(text), "x");
                 reader.skip(text.size() + 1, "the rest");
@@ -189,8 +190,13 @@ TEST_F(NiftiFile, AppliesSlopeAndIntercept) {
   const NiftiImage image = nifti(with(with(good_, 112, 2.0f), 116, -1.0f));
   EXPECT_EQ(image.values(), (Array::of<float>({2, 2, 3}, {-1, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21})));
   EXPECT_EQ(nifti(with(with(good_, 112, 0.0f), 116, 5.0f)).intercept, 0) << "slope 0 means no scaling";
-  EXPECT_SAYS(nifti_refusal(with(good_, 112, std::numeric_limits<float>::quiet_NaN())),
-              "scl_slope, scl_inter: are not finite");
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  for (const float slope : {nan, inf}) {
+    const NiftiImage unscaled = nifti(with(with(good_, 112, slope), 116, 5.0f));
+    EXPECT_EQ(unscaled.slope, 1);
+    EXPECT_EQ(unscaled.intercept, 0);
+  }
+  EXPECT_SAYS(nifti_refusal(with(with(good_, 112, 2.0f), 116, nan)), "scl_inter: is not finite");
 }
 
 TEST_F(NiftiFile, ComputesTheAffineOfAQuaternion) {
