@@ -199,6 +199,7 @@ class NestBuilder {
   int load(StageDraft& d, int buffer, Dtype dtype, const std::vector<int64_t>& dims, const Index& index,
            const Guards& guards);
   int constant(StageDraft& d, Dtype dtype, double value);
+  int whole_number(StageDraft& d, Dtype dtype, int64_t value);
   int constant(StageDraft& d, const ir::Array& a);
   int scalar(StageDraft& d, ir::ScalarCode code, Dtype dtype, std::array<int, 3> operands);
   int cast(StageDraft& d, int value, Dtype dtype);

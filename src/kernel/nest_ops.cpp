@@ -107,6 +107,14 @@ int NestBuilder::constant(StageDraft& d, Dtype dtype, double value) {
   return add(d, in);
 }
 
+/// A constant of an integer dtype: a double has not every i64.
+int NestBuilder::whole_number(StageDraft& d, Dtype dtype, int64_t value) {
+  Instr in;
+  in.dtype = dtype;
+  in.integer = value;
+  return add(d, in);
+}
+
 /// The one value of all elements.
 int NestBuilder::constant(StageDraft& d, const ir::Array& a) {
   const auto several = [] {
@@ -122,14 +130,11 @@ int NestBuilder::constant(StageDraft& d, const ir::Array& a) {
     }
     return constant(d, a.dtype(), first);
   }
-  const ir::Array wide = a.cast(Dtype::i64);  // a double has not every i64
+  const ir::Array wide = a.cast(Dtype::i64);
   const auto* numbers = wide.data<int64_t>();
   for (int64_t i = 1; i < a.size(); ++i)
     if (numbers[i] != numbers[0]) several();
-  Instr in;
-  in.dtype = a.dtype();
-  in.integer = numbers[0];
-  return add(d, in);
+  return whole_number(d, a.dtype(), numbers[0]);
 }
 
 int NestBuilder::scalar(StageDraft& d, ScalarCode code, Dtype dtype, std::array<int, 3> operands) {

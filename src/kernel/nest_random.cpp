@@ -10,7 +10,7 @@ using ir::ScalarCode;
 
 /// The four words of a block, as i64 instructions below 2^32.
 std::array<int, 4> NestBuilder::philox(StageDraft& d, int key, int low, int high) {
-  const auto number = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
+  const auto number = [&](int64_t v) { return whole_number(d, Dtype::i64, v); };
   const auto make = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
   const int mask = number(0xffffffff), half = number(32);
   const auto lower = [&](int x) { return make(ScalarCode::logical_and, x, mask); };
@@ -36,7 +36,7 @@ int NestBuilder::eval_random(StageDraft& d, const ir::Node& n, const Index& inde
   const Dtype dtype = a.type.dtype;
   const bool wide = dtype == Dtype::f64;
   const Dtype real = wide ? Dtype::f64 : Dtype::f32;
-  const auto number = [&](int64_t v) { return constant(d, Dtype::i64, static_cast<double>(v)); };
+  const auto number = [&](int64_t v) { return whole_number(d, Dtype::i64, v); };
   const auto make = [&](ScalarCode c, int x, int y) { return scalar(d, c, Dtype::i64, {x, y, -1}); };
   const auto reals = [&](ScalarCode c, int x, int y = -1) { return scalar(d, c, real, {x, y, -1}); };
   const std::vector<int64_t> strides = ir::row_major_strides(ir::static_dims(a.type.dims));

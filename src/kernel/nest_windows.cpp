@@ -266,7 +266,11 @@ int NestBuilder::eval_resize(StageDraft& d, const ir::Node& n, const Index& inde
     }
     at.push_back(index.back());
     int value = eval(d, n.input(0), at, guards);
-    if (linear) value = make(ScalarCode::mul, value, weight);
+    if (linear) {  // a neighbour of no weight is not read, be it infinite
+      const int weighs = scalar(d, ScalarCode::ne, Dtype::boolean, {weight, constant(d, dtype, 0), -1});
+      value = scalar(d, ScalarCode::select, dtype,
+                     {weighs, make(ScalarCode::mul, value, weight), constant(d, dtype, 0)});
+    }
     sum = sum < 0 ? value : make(ScalarCode::add, sum, value);
   }
   return sum;

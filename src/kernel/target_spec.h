@@ -38,8 +38,9 @@ class TargetSpec {
   /// Is this composite (or primitive) op run whole by a kernel of the target's own, so that it is not to be expanded?
   virtual bool claims(const ir::Node& node) const = 0;
   /// Can this body run as one kernel? Called by the fusers for each candidate. `constant[i]` tells whether input i of the body
-  /// is a constant of the program (frozen weights).
-  virtual Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant) const = 0;
+  /// is a constant of the program (frozen weights); `exact` asks for a kernel with the body's meaning to the letter.
+  virtual Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
+                          bool exact) const = 0;
   /// The layouts for conv, conv_data_grad or conv_weight_grad (channels-last as they stand at the tensor level).
   virtual ConvChoice conv_choice(const ir::Node& node) const = 0;
   /// The dtype in which to compute a contraction whose operands are `operands`: the same where the target has arithmetic for it,

@@ -72,7 +72,7 @@ class ContractionFuser {
 
   bool accepts(const std::vector<const Node*>& members, const Node& tail) const {
     const Extracted e = extract(members, {tail.value()}, "body");
-    return !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant());
+    return !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant(), context_.exact);
   }
 
   /// Casts of the root's operands (weights to the low dtype) as members before it, where the target takes them.

@@ -68,7 +68,7 @@ class LoopFuser {
   }
 
   bool accepts(const Extracted& e) const {
-    return !context_.spec.accepts(kernel::FusionKind::loops, *e.body, e.constant());
+    return !context_.spec.accepts(kernel::FusionKind::loops, *e.body, e.constant(), context_.exact);
   }
 
   /// The clustered nodes a node reads, looking through free repeats.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <unordered_map>
 
 namespace espalier::rewrite {
@@ -46,10 +47,11 @@ std::optional<double> splat_value(const Value& value) {
   if (name == "broadcast_to" || name == "reshape") return splat_value(n.input(0));
   const ir::Array* a = ir::constant_value(value);
   if (!a || a->size() == 0 || a->size() > 4096) return std::nullopt;
-  const double first = a->at(0);
-  for (int64_t i = 1; i < a->size(); ++i)
-    if (a->at(i) != first) return std::nullopt;
-  return first;
+  const auto size = static_cast<size_t>(ir::dtype_size(a->dtype()));
+  const auto* bytes = static_cast<const char*>(a->data());
+  for (size_t i = 1; i < static_cast<size_t>(a->size()); ++i)  // of equal bits: -0 is not 0
+    if (std::memcmp(bytes + i * size, bytes, size) != 0) return std::nullopt;
+  return a->at(0);
 }
 
 std::optional<Match> Pattern::match(const Value& value) const {

@@ -1,11 +1,14 @@
 // Graphs at which two things that look alike are not: the CPU target against the reference.
+#include <cmath>
 #include <limits>
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "op/random.h"
 #include "op/reduction.h"
 #include "op/sampling.h"
+#include "op/window.h"
 #include "support/arrays.h"
 #include "support/cpu_run.h"
 #include "support/op_samples.h"
@@ -18,19 +21,26 @@ using ir::Array;
 using ir::Dtype;
 using ir::Value;
 
+/// A graph over these inputs.
+template <class Build>
+void check_at(const std::vector<Array>& inputs, Build build, double factor = 8,
+              const run::CompileOptions& options = {}) {
+  ir::Graph g{.name = "corner", .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  for (const Array& a : inputs)
+    g.inputs.push_back(ir::new_input("x" + std::to_string(g.inputs.size()), a.type()));
+  for (const Value& v : build(g.inputs)) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
+  SCOPED_TRACE(ir::print(g));
+  test::expect_close(test::run_on_cpu(g, inputs, options), target::reference::evaluate(g, inputs), factor);
+}
+
 /// A graph over inputs of these types, at random values.
 template <class Build>
 void check(const std::vector<ir::Type>& types, Build build, double factor = 8) {
   ir::SampleRng rng(11);
-  ir::Graph g{.name = "corner", .inputs = {}, .outputs = {}, .state = {}, .info = {}};
   std::vector<Array> inputs;
-  for (const ir::Type& t : types) {
-    g.inputs.push_back(ir::new_input("x" + std::to_string(inputs.size()), t));
+  for (const ir::Type& t : types)
     inputs.push_back(op::draw_array(rng, t.dtype, ir::static_dims(t.dims), -2, 2));
-  }
-  for (const Value& v : build(g.inputs)) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  SCOPED_TRACE(ir::print(g));
-  test::expect_close(test::run_on_cpu(g, inputs), target::reference::evaluate(g, inputs), factor);
+  check_at(inputs, build, factor);
 }
 using Values = std::vector<Value>;
 
@@ -111,6 +121,73 @@ TEST(CpuCorners, NotANumberIsOneWhateverItsSign) {
       const Value c = op::broadcast_in(ir::constant(Dtype::f32, n), in[0].dims(), {});
       return Values{op::max(in[0], c), op::min(c, in[0]), op::relu(c)};
     });
+}
+
+TEST(CpuCorners, AResizeDoesNotReadNeighboursOfNoWeight) {
+  ir::SampleRng rng(13);
+  Array x = op::draw_array(rng, Dtype::f32, {2, 4, 5, 16}, -1, 1);
+  x.set(200, std::numeric_limits<double>::infinity());
+  for (const bool corners : {true, false})
+    for (const std::vector<int64_t>& to : {std::vector<int64_t>{4, 5}, {7, 9}, {8, 10}, {2, 3}})
+      check_at({x}, [&](const Values& in) {
+        return Values{
+            op::resize(in[0], {.spatial = to, .mode = op::ResizeMode::linear, .align_corners = corners})};
+      });
+}
+
+TEST(CpuCorners, StreamsThatADoubleHasNot) {
+  constexpr int64_t most = std::numeric_limits<int64_t>::max();
+  for (const int64_t stream : {most, -most - 1, (int64_t{1} << 53) + 1})
+    check_at({Array::of<int64_t>({}, {3}), Array::of<int64_t>({}, {7})}, [&](const Values& in) {
+      return Values{op::random_uniform(in[0], in[1], {Dtype::f32, {40}}, stream),
+                    op::random_normal(in[0], in[1], {Dtype::f64, {9}}, stream)};
+    });
+}
+
+TEST(CpuCorners, ZerosOfBothSignsAreNoSplat) {
+  const Array zeros = Array::of<float>({4}, {-0.0f, 0.0f, 0.0f, -0.0f});
+  check_at({Array::full(Dtype::f32, {4}, -0.0)},
+           [&](const Values& in) { return Values{op::reciprocal(op::add(in[0], ir::constant(zeros)))}; });
+}
+
+TEST(CpuCorners, ExactKeepsNotANumberThroughReluOverFrozenWeights) {
+  ir::SampleRng rng(14);
+  Array x = op::draw_array(rng, Dtype::f32, {64, 64}, -1, 1),
+        picture = op::draw_array(rng, Dtype::f32, {2, 8, 8, 16}, -1, 1);
+  x.set(5, std::numeric_limits<double>::quiet_NaN());
+  picture.set(300, std::numeric_limits<double>::quiet_NaN());
+  const Value w = ir::constant(op::draw_array(rng, Dtype::f32, {64, 64}, -1, 1)),
+              k = ir::constant(op::draw_array(rng, Dtype::f32, {16, 3, 3, 16}, -1, 1));
+  run::CompileOptions options;
+  options.exact = true;
+  check_at(
+      {x, picture},
+      [&](const Values& in) {
+        op::ConvAttrs a = op::plain_conv(2, Dtype::f32);
+        a.pad_low = a.pad_high = {1, 1};
+        return Values{op::relu(op::matmul(in[0], w)), op::relu(op::conv(in[1], k, a))};
+      },
+      100, options);
+}
+
+/// A processor's own conversion takes what is below the smallest normal number for 0 (docs/limits.md); all else is rounded.
+TEST(CpuCorners, Bfloat16AroundTheSmallestNormalNumber) {
+  for (const int64_t size : {64, 65, 7}) {
+    Array x(Dtype::f32, {size});
+    for (int64_t i = 0; i < size; ++i)
+      x.set(i, (i % 2 ? -1 : 1) * std::ldexp(0.1 + 0.05 * static_cast<double>(i), -126));
+    ir::Graph g{
+        .name = "tiny", .inputs = {ir::new_input("x", x.type())}, .outputs = {}, .state = {}, .info = {}};
+    g.outputs.push_back({"y", op::cast(g.inputs[0], Dtype::bf16)});
+    const std::vector<Array> in{x};
+    const Array want = target::reference::evaluate(g, in)[0], got = test::run_on_cpu(g, in)[0];
+    for (int64_t i = 0; i < size; ++i) {
+      const bool may_vanish = std::fabs(x.at(i)) < 0x1p-126;
+      EXPECT_TRUE(got.at(i) == want.at(i) || (may_vanish && got.at(i) == 0))
+          << x.at(i) << " gives " << got.at(i);
+      EXPECT_EQ(std::signbit(got.at(i)), std::signbit(want.at(i)));
+    }
+  }
 }
 
 }  // namespace

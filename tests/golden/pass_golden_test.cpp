@@ -28,8 +28,8 @@ class GoldenSpec final : public kernel::TargetSpec {
  public:
   std::string_view name() const override { return "golden"; }
   bool claims(const ir::Node& node) const override { return node.op().name == "layer_norm"; }
-  kernel::Verdict accepts(kernel::FusionKind kind, const ir::Graph& body,
-                          std::span<const char>) const override {
+  kernel::Verdict accepts(kernel::FusionKind kind, const ir::Graph& body, std::span<const char>,
+                          bool) const override {
     if (kind == kernel::FusionKind::loops) {
       const auto lowered = kernel::lower(body);
       const auto* refusal = std::get_if<kernel::Refusal>(&lowered);

@@ -61,7 +61,8 @@ class PlainTarget final : public target::Target {
    public:
     std::string_view name() const override { return "plain"; }
     bool claims(const ir::Node&) const override { return false; }
-    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>) const override {
+    kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>,
+                            bool) const override {
       return kernel::Refusal{"plain", "no fusion"};
     }
     kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }

@@ -22,8 +22,8 @@ class CpuSpec : public kernel::TargetSpec {
   std::string_view name() const override { return "cpu"; }
   bool claims(const ir::Node&) const override { return false; }
 
-  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body,
-                          std::span<const char> constant) const override {
+  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
+                          bool exact) const override {
     if (kind == FusionKind::loops) {
       const auto lowered = kernel::lower(body);
       const Refusal* r = std::get_if<Refusal>(&lowered);
@@ -31,7 +31,7 @@ class CpuSpec : public kernel::TargetSpec {
     }
     auto call = match_contraction(body, constant);
     if (const Refusal* r = std::get_if<Refusal>(&call)) return *r;
-    return epilogue_verdict(std::get<ContractionCall>(call), constant);
+    return epilogue_verdict(std::get<ContractionCall>(call), constant, exact);
   }
 
   kernel::ConvChoice conv_choice(const ir::Node& node) const override {
@@ -63,10 +63,12 @@ class CpuSpec : public kernel::TargetSpec {
     return layout == onednn::Layout::channels_first ? ActLayout::planar : ActLayout::channels_last;
   }
 
-  /// What the library would answer: relu turns NaN into 0 there, which only frozen weights may hide.
-  static kernel::Verdict epilogue_verdict(const ContractionCall& call, std::span<const char> constant) {
+  /// What the library would answer: relu turns NaN into 0 there, which only frozen weights may hide, and `exact` forbids.
+  static kernel::Verdict epilogue_verdict(const ContractionCall& call, std::span<const char> constant,
+                                          bool exact) {
     const bool frozen =
         static_cast<size_t>(call.b) < constant.size() && constant[static_cast<size_t>(call.b)];
+    if (call.relu && exact) return Refusal{"onednn", "relu loses NaN, and exact kernels are asked for"};
     if (call.relu && !frozen) return Refusal{"onednn", "relu loses NaN, and the weights are being trained"};
     const auto prepared = std::visit(
         [](auto s) {

@@ -12,7 +12,9 @@ class NullSpec final : public kernel::TargetSpec {
  public:
   std::string_view name() const override { return "null"; }
   bool claims(const ir::Node&) const override { return false; }
-  kernel::Verdict accepts(FusionKind, const ir::Graph&, std::span<const char>) const override { return {}; }
+  kernel::Verdict accepts(FusionKind, const ir::Graph&, std::span<const char>, bool) const override {
+    return {};
+  }
   kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
   ir::Dtype fast_dtype() const override { return ir::Dtype::bf16; }
   int64_t cache_bytes() const override { return 1 << 20; }

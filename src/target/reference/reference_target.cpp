@@ -12,7 +12,7 @@ class ReferenceSpec final : public kernel::TargetSpec {
  public:
   std::string_view name() const override { return "reference"; }
   bool claims(const ir::Node&) const override { return true; }
-  kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>) const override {
+  kernel::Verdict accepts(kernel::FusionKind, const ir::Graph&, std::span<const char>, bool) const override {
     return kernel::Refusal{"reference", "runs op by op"};
   }
   kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
