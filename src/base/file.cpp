@@ -68,6 +68,33 @@ int own_descriptor(const std::filesystem::path& path) {
   return fd;
 }
 
+/// Where links lead, as far as a descriptor of this process.
+std::filesystem::path follow_links(std::filesystem::path path) {
+  constexpr int most = 40;  // as many as Linux follows
+  for (int i = 0; i < most && std::filesystem::is_symlink(std::filesystem::symlink_status(path)); ++i) {
+    if (own_descriptor(path) >= 0) return path;
+    path = path.parent_path() / std::filesystem::read_symlink(path);
+  }
+  return path;
+}
+
+/// To write to `path` as it is; a descriptor of this process again, with its place in the file.
+int open_straight(const std::filesystem::path& path, int flags) {
+  const int open_already = own_descriptor(path);
+  return open_already >= 0 ? ::fcntl(open_already, F_DUPFD_CLOEXEC, 3)
+                           : ::open(path.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC | flags, 0644);
+}
+
+bool write_whole(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
 std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 
 }  // namespace
@@ -102,31 +129,16 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-/// Where links lead; true when that is a descriptor of this process, which is open already.
-bool AtomicFile::follow_links() {
-  constexpr int most = 40;  // as many as Linux follows
-  for (int i = 0; i < most && std::filesystem::is_symlink(std::filesystem::symlink_status(path_)); ++i) {
-    if (own_descriptor(path_) >= 0) return true;
-    path_ = path_.parent_path() / std::filesystem::read_symlink(path_);
-  }
-  return false;
-}
-
-void AtomicFile::open_direct() {
-  const int open_already = own_descriptor(path_);
-  fd_ = open_already >= 0 ? ::fcntl(open_already, F_DUPFD_CLOEXEC, 3)
-                          : ::open(path_.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC);
-  if (fd_ < 0) fail_write(path_, "cannot be opened", errno);
-}
-
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   struct stat st {};
   const bool exists = ::stat(path_.c_str(), &st) == 0;
   if (!exists && errno != ENOENT) fail_write(path_, "cannot be created", errno);
   if (exists && S_ISDIR(st.st_mode)) fail_write(path_, "cannot be created", EISDIR);
-  direct_ = follow_links() || (exists && !S_ISREG(st.st_mode));
+  path_ = follow_links(path_);
+  direct_ = own_descriptor(path_) >= 0 || (exists && !S_ISREG(st.st_mode));
   if (direct_) {
-    open_direct();
+    fd_ = open_straight(path_, 0);
+    if (fd_ < 0) fail_write(path_, "cannot be opened", errno);
     return;
   }
   if (exists) mode_ = st.st_mode & 0777;
@@ -159,14 +171,7 @@ void AtomicFile::fail(const char* what) {
 void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
 void AtomicFile::write(const void* data, size_t size) {
-  const auto* at = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = ::write(fd_, at, size);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot be written");
-    at += n;
-    size -= static_cast<size_t>(n);
-  }
+  if (!write_whole(fd_, {static_cast<const char*>(data), size})) fail("cannot be written");
 }
 
 void AtomicFile::give_name() {
@@ -189,6 +194,19 @@ void AtomicFile::commit() {
   }
   if (::close(std::exchange(fd_, -1)) != 0) fail("cannot be closed");
   if (!direct_ && ::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place");
+}
+
+int64_t append_file(const std::filesystem::path& path, int64_t keep, std::string_view bytes) {
+  const std::filesystem::path target = follow_links(path);
+  const int fd = open_straight(target, O_CREAT);
+  if (fd < 0) fail_write(path, "cannot be opened", errno);
+  struct stat st {};
+  const bool regular = own_descriptor(target) < 0 && ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  const bool written = (!regular || (::ftruncate(fd, keep) == 0 && ::lseek(fd, 0, SEEK_END) == keep)) &&
+                       write_whole(fd, bytes) && (!regular || ::fsync(fd) == 0);
+  const int error = errno;
+  if (::close(fd) != 0 || !written) fail_write(path, "cannot be written", written ? errno : error);
+  return regular ? keep + static_cast<int64_t>(bytes.size()) : 0;
 }
 
 void check_writable(const std::filesystem::path& path) {

@@ -52,14 +52,16 @@ class AtomicFile {
   void commit();
 
  private:
-  bool follow_links();
-  void open_direct();
   void give_name();
   [[noreturn]] void fail(const char* what);
   std::filesystem::path path_, temporary_;  // no temporary: the file has no name yet
   int fd_ = -1, mode_ = -1;                 // mode -1: of a new file
   bool direct_ = false;
 };
+
+/// Cut a file (made where there is none) to its first `keep` bytes, write `bytes` behind them and sync it; its size then. Of what
+/// is no regular file nothing is cut. WriteError when it cannot; the first `keep` bytes stay in any case.
+int64_t append_file(const std::filesystem::path& path, int64_t keep, std::string_view bytes);
 
 /// The WriteError that AtomicFile(path) would throw, before long work; it leaves no trace.
 void check_writable(const std::filesystem::path& path);

@@ -89,8 +89,8 @@ std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t epoch) {
 }
 
 std::string LoaderState::text() const {
-  return fmt::format("epoch={} batch={} seed={} batch_size={} samples={}", epoch, batch, seed, batch_size,
-                     samples);
+  return fmt::format("epoch={} batch={} seed={} batch_size={} samples={} shuffle={:d} drop_last={:d}", epoch,
+                     batch, seed, batch_size, samples, shuffle, drop_last);
 }
 
 LoaderState LoaderState::of_text(std::string_view text) {
@@ -98,8 +98,8 @@ LoaderState LoaderState::of_text(std::string_view text) {
   size_t at = 0;
   const auto number = [&](std::string_view key) {
     const auto fail = [&] {
-      throw UserError(
-          {"loader state", "cannot be read", quote(text), "epoch=E batch=B seed=S batch_size=N samples=M"});
+      throw UserError({"loader state", "cannot be read", quote(text),
+                       "epoch=E batch=B seed=S batch_size=N samples=M shuffle=0|1 drop_last=0|1"});
     };
     if (text.substr(at, key.size()) != key) fail();
     at += key.size();
@@ -109,7 +109,7 @@ LoaderState LoaderState::of_text(std::string_view text) {
       if (__builtin_mul_overflow(value, uint64_t{10}, &value) ||
           __builtin_add_overflow(value, static_cast<uint64_t>(text[at] - '0'), &value))
         fail();
-    if (at == start || (at == text.size()) != (key == " samples=")) fail();
+    if (at == start || (at == text.size()) != (key == " drop_last=")) fail();
     return value;
   };
   const auto count = [&](std::string_view key) {
@@ -120,6 +120,8 @@ LoaderState LoaderState::of_text(std::string_view text) {
   s.seed = number(" seed=");
   s.batch_size = count(" batch_size=");
   s.samples = count(" samples=");
+  s.shuffle = number(" shuffle=") != 0;
+  s.drop_last = number(" drop_last=") != 0;
   return s;
 }
 
@@ -284,13 +286,20 @@ const std::vector<Field>& DataLoader::fields() const { return ring_->dataset->fi
 const LoaderOptions& DataLoader::options() const { return ring_->options; }
 
 LoaderState DataLoader::state() const {
-  return {ring_->next_out / ring_->per_epoch, ring_->next_out % ring_->per_epoch, ring_->options.seed,
-          ring_->options.batch_size, ring_->samples};
+  return {ring_->next_out / ring_->per_epoch,
+          ring_->next_out % ring_->per_epoch,
+          ring_->options.seed,
+          ring_->options.batch_size,
+          ring_->samples,
+          ring_->options.shuffle,
+          ring_->options.drop_last};
 }
 
 void DataLoader::restore(const LoaderState& state) {
   const LoaderState ours = this->state();
-  if (state.seed != ours.seed || state.batch_size != ours.batch_size || state.samples != ours.samples)
+  LoaderState there = ours;
+  there.epoch = state.epoch, there.batch = state.batch;
+  if (state != there)
     throw UserError({"loader state", "is of other data or options", state.text(), ours.text()});
   const bool inside = state.epoch >= 0 && state.epoch < (int64_t{1} << 40) && state.batch >= 0 &&
                       state.batch < ring_->per_epoch;

@@ -19,11 +19,13 @@ struct LoaderOptions {
   uint64_t seed = 0;       ///< of the order and of every sample's Rng
 };
 
-/// Where a loader stands: the batch that next() gives next. Text form: "epoch=1 batch=20 seed=7 batch_size=32 samples=600".
+/// Where a loader stands: the batch that next() gives next. Text form: "epoch=1 batch=20 seed=7 batch_size=32
+/// samples=600 shuffle=1 drop_last=0".
 struct LoaderState {
   int64_t epoch = 0, batch = 0;
   uint64_t seed = 0;
   int64_t batch_size = 0, samples = 0;
+  bool shuffle = false, drop_last = false;
   bool operator==(const LoaderState&) const = default;
   ESPALIER_API std::string text() const;
   /// UserError for any other text.
@@ -56,8 +58,8 @@ class ESPALIER_API DataLoader {
   const LoaderOptions& options() const;
 
   LoaderState state() const;
-  /// Go to a saved place, from which the same batches follow. UserError where the state is of another dataset size, seed or
-  /// batch size, or outside.
+  /// Go to a saved place, from which the same batches follow. UserError where the state is of another dataset size, seed,
+  /// batch size, shuffle or drop_last, or outside.
   void restore(const LoaderState& state);
 
  private:

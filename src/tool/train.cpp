@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/file.h"
 #include "base/threads.h"
 #include "data/fashion_mnist.h"
 #include "format/onnx.h"
@@ -110,6 +111,7 @@ void run_train(const Options& o, int& exit_code) {
       net.parameters, *net.optimiser, loader, t);
   trainer.add(std::make_shared<train::ProgressBar>());
   if (!o.log.empty()) trainer.add(std::make_shared<train::CsvLog>(o.log));
+  if (!o.output.empty()) check_writable(o.output);
   train::interrupt_on_signals();
   const train::Ending ending = trainer.fit();
   if (ending == train::Ending::interrupted) {

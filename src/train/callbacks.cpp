@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <cstring>
-#include <sstream>
+#include <charconv>
 
 #include "base/file.h"
+#include "base/text.h"
 
 namespace espalier::train {
 
@@ -48,6 +47,11 @@ bool ProgressBar::on_epoch(const Progress& p) {
   return false;
 }
 
+void ProgressBar::on_note(const std::string& text) {
+  fmt::print(out_, "{}{}\n", terminal_ ? "\r\x1b[K" : "", text);
+  std::fflush(out_);
+}
+
 void ProgressBar::on_end(const Progress& p) {
   if (terminal_ && p.step > 0) fmt::print(out_, "\r{}\x1b[K\n", line(p));
   std::fflush(out_);
@@ -57,26 +61,61 @@ CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names)
     : path_(std::move(path)), header_("step,epoch,rate") {
   for (const std::string& n : names) header_ += "," + n;
   header_ += "\n";
-  text_ = header_;
+  pending_ = header_;
 }
 
+void CsvLog::on_begin() { check_writable(path_); }
 void CsvLog::on_step(const Progress& p) {
-  text_ += fmt::format("{},{},{}", p.step, p.epoch, p.rate);
-  for (const double v : p.values) text_ += fmt::format(",{}", v);
-  text_ += "\n";
+  pending_ += fmt::format("{},{},{}", p.step, p.epoch, p.rate);
+  for (const double v : p.values) pending_ += fmt::format(",{}", v);
+  pending_ += "\n";
 }
 bool CsvLog::on_epoch(const Progress&) {
   write();
   return false;
 }
 void CsvLog::on_end(const Progress&) { write(); }
-void CsvLog::write() { write_file(path_, text_); }
-std::string CsvLog::state() const { return text_; }
+
+void CsvLog::write() {
+  written_ = append_file(path_, written_, pending_);
+  pending_.clear();
+}
+
+std::string CsvLog::state() const { return fmt::format("{}\n{}{}", written_, header_, pending_); }
+
 void CsvLog::restore(const std::string& state) {
-  if (!state.starts_with(header_) || !state.ends_with('\n'))
-    throw UserError({"csv log " + path_.string(), "its state in the checkpoint has other columns or is cut",
-                     state.substr(0, state.find('\n')), header_.substr(0, header_.size() - 1)});
-  text_ = state;
+  const std::string where = "csv log " + path_.string();
+  int64_t bytes = 0;
+  const char *begin = state.data(), *end = begin + state.size();
+  const auto [at, error] = std::from_chars(begin, end, bytes);
+  if (error != std::errc{} || at == end || *at != '\n' || bytes < 0 || !state.ends_with('\n'))
+    throw UserError({where, "its state in the checkpoint cannot be read", quote(state.substr(0, 80)),
+                     "bytes, columns and rows"});
+  const std::string_view rest(at + 1, static_cast<size_t>(end - at - 1));
+  if (!rest.starts_with(header_))
+    throw UserError({where, "its state in the checkpoint has other columns",
+                     std::string(rest.substr(0, rest.find('\n'))), header_.substr(0, header_.size() - 1)});
+  std::string pending(rest.substr(header_.size()));
+  if (!std::filesystem::exists(path_)) {
+    if (!pending.starts_with(header_)) pending.insert(0, header_);
+    bytes = 0;
+  } else if (std::filesystem::is_regular_file(path_)) {
+    const std::string there = read_file(path_);
+    if (static_cast<int64_t>(there.size()) < bytes || (bytes > 0 && !there.starts_with(header_)))
+      throw UserError(
+          {where, "is not the file that the checkpoint goes on with", fmt::format("{} bytes", there.size()),
+           fmt::format("the log of the training so far, {} bytes or more (or no file, for a new one)",
+                       bytes)});
+  }
+  written_ = bytes, pending_ = std::move(pending);
+}
+
+EarlyStop::EarlyStop(int64_t patience, double min_delta, size_t value)
+    : patience_(patience), min_delta_(min_delta), value_(value) {
+  if (patience < 1)
+    throw UserError({"early stop: patience", "out of range", std::to_string(patience), ">= 1"});
+  if (!(min_delta >= 0))
+    throw UserError({"early stop: min_delta", "out of range", number_text(min_delta), ">= 0"});
 }
 
 void EarlyStop::on_step(const Progress& p) {
@@ -96,23 +135,17 @@ bool EarlyStop::on_epoch(const Progress&) {
   return ++waited_ >= patience_;
 }
 
-std::string EarlyStop::state() const { return fmt::format("{:a} {:a} {} {}", best_, sum_, count_, waited_); }
+std::string EarlyStop::state() const {
+  return fmt::format("{} {} {} {}", number_text(best_), number_text(sum_), count_, waited_);
+}
 
 void EarlyStop::restore(const std::string& state) {
-  std::istringstream in(state);
-  std::string best, sum, rest;
-  int64_t count = 0, waited = 0;
-  const auto number = [](const std::string& text, double& value) {
-    char* end = nullptr;
-    value = std::strtod(text.c_str(), &end);
-    return !text.empty() && *end == 0;
-  };
-  double best_value = 0, sum_value = 0;
-  const bool read = (in >> best >> sum >> count >> waited) && !(in >> rest);
-  if (!read || !number(best, best_value) || !number(sum, sum_value) || count < 0 || waited < 0)
-    throw UserError({"early stop", "its state in the checkpoint cannot be read", state,
-                     "best, sum, count and epochs waited"});
-  best_ = best_value, sum_ = sum_value, count_ = count, waited_ = waited;
+  TextReader in(state, "early stop: its state in the checkpoint");
+  const double best = in.number(), sum = in.number();
+  const int64_t count = in.integer(), waited = in.integer();
+  if (!in.at_end() || count < 0 || waited < 0)
+    in.fail("cannot be read", "best, sum, count and epochs waited");
+  best_ = best, sum_ = sum, count_ = count, waited_ = waited;
 }
 
 }  // namespace espalier::train

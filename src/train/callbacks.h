@@ -1,6 +1,7 @@
 #pragma once
 // Ready callbacks of the Trainer.
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 
 #include "train/trainer.h"
@@ -12,6 +13,7 @@ class ESPALIER_API ProgressBar : public Callback {
  public:
   /// `names` of the values; `out` stays the caller's.
   explicit ProgressBar(std::vector<std::string> names = {"loss"}, std::FILE* out = stderr);
+  void on_note(const std::string& text) override;
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   void on_end(const Progress& p) override;
@@ -25,32 +27,36 @@ class ESPALIER_API ProgressBar : public Callback {
   int64_t first_step_ = 0;
 };
 
-/// One row per step: step, epoch, rate, values. A resumed run cuts the rows after its checkpoint and goes on.
+/// One row per step: step, epoch, rate, values. A resumed run cuts the rows after its checkpoint and goes on; where there is no file
+/// then, a new one begins with the rows from there.
 class ESPALIER_API CsvLog : public Callback {
  public:
-  /// `names` of the values after step, epoch and rate. The file is written whole at the end of every epoch: UserError where it
-  /// cannot be.
+  /// `names` of the values after step, epoch and rate. An epoch's rows are added to the file at its end: WriteError where they cannot
+  /// be, before the first step where that is known then.
   CsvLog(std::filesystem::path path, std::vector<std::string> names = {"loss"});
+  void on_begin() override;
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   void on_end(const Progress& p) override;
   std::string name() const override { return "csv_log"; }
+  /// Bytes of the file that count, the columns, and the rows that are not in it yet.
   std::string state() const override;
-  /// UserError where the text has other columns.
+  /// UserError where the text has other columns, or the file is shorter than it says or another one.
   void restore(const std::string& state) override;
 
  private:
   void write();
   std::filesystem::path path_;
-  std::string header_, text_;
+  std::string header_, pending_;  ///< rows that are not in the file yet
+  int64_t written_ = 0;           ///< bytes of the file that count
 };
 
 /// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
 /// It stays ended, for another fit() and from its checkpoint too; one with more patience goes on from that checkpoint.
 class ESPALIER_API EarlyStop : public Callback {
  public:
-  EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0)
-      : patience_(patience), min_delta_(min_delta), value_(value) {}
+  /// UserError unless patience >= 1 and min_delta >= 0.
+  explicit EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0);
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   bool has_ended() const override { return waited_ > 0 && waited_ >= patience_; }

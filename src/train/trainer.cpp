@@ -7,8 +7,13 @@
 #include <cstring>
 #include <set>
 
+#include <fmt/format.h>
+
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/text.h"
+#include "run/program.h"
+#include "target/cpu/cpu_features.h"
 
 namespace espalier::train {
 
@@ -82,6 +87,17 @@ std::string fact(const std::map<std::string, std::string>& facts, const std::str
   return it == facts.end() ? "" : it->second;
 }
 
+bool all_finite(const ir::Array& a) {
+  if (a.dtype() == Dtype::f32) {
+    const std::span<const float> values(a.data<float>(), static_cast<size_t>(a.size()));
+    return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+  }
+  if (!ir::is_float(a.dtype())) return true;
+  for (int64_t i = 0; i < a.size(); ++i)
+    if (!std::isfinite(a.at(i))) return false;
+  return true;
+}
+
 }  // namespace
 
 void interrupt_on_signals() {
@@ -124,10 +140,10 @@ void Trainer::check_options() const {
   if (options_.steps < 0)
     throw UserError({"trainer: steps", "out of range", std::to_string(options_.steps), ">= 0"});
   if (!(options_.clip_norm >= 0))
-    throw UserError({"trainer: clip_norm", "out of range", std::to_string(options_.clip_norm), ">= 0"});
+    throw UserError({"trainer: clip_norm", "out of range", number_text(options_.clip_norm), ">= 0"});
   const double scale = options_.loss_scale;
   if (!(scale >= 0) || !std::isfinite(scale))
-    throw UserError({"trainer: loss_scale", "out of range", std::to_string(scale), "> 0, or 0 to find it"});
+    throw UserError({"trainer: loss_scale", "out of range", number_text(scale), "> 0, or 0 to find it"});
   if (scale != 0 && options_.precision != "f16")
     throw UserError(
         {"trainer: loss_scale", "is of f16 training alone", "precision " + options_.precision, "f16"});
@@ -149,14 +165,33 @@ int64_t Trainer::total_steps() const {
   return options_.steps > 0 ? std::min(all, options_.steps) : all;
 }
 
-Step& Trainer::step() {
+int64_t Trainer::full_batch() const {
+  return std::min(loader_.options().batch_size, loader_.state().samples);
+}
+
+int64_t Trainer::last_batch() const {
+  const int64_t rest = loader_.state().samples % full_batch();
+  return rest == 0 || loader_.options().drop_last ? full_batch() : rest;
+}
+
+Step& Trainer::step_of(int64_t batch) {
   std::vector<ir::Type> types;
   for (const data::Field& f : loader_.fields()) {
     ir::Type t = f.type;
-    t.dims.insert(t.dims.begin(), ir::Dim(loader_.options().batch_size));
+    t.dims.insert(t.dims.begin(), ir::Dim(batch));
     types.push_back(std::move(t));
   }
   return compiled_.step(types);
+}
+
+Step& Trainer::step() { return step_of(full_batch()); }
+
+std::string Trainer::plan() {
+  uint64_t hash = 14695981039346656037ull;  // FNV-1a
+  for (const int64_t batch : {full_batch(), last_batch()})
+    for (const char c : step_of(batch).program().text())
+      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return fmt::format("{}, step {:016x}", target::cpu::cpu_features().text(), hash);
 }
 
 std::vector<NamedParameter> Trainer::checkpoint_cells() {
@@ -172,6 +207,7 @@ void Trainer::save() {
   c.facts["step"] = std::to_string(done_);
   c.facts["loader"] = loader_.state().text();
   c.facts["precision"] = options_.precision;
+  c.facts["plan"] = plan();
   for (const auto& [name, callback] : named_callbacks())
     if (std::string state = callback->state(); !state.empty()) c.facts[name] = std::move(state);
   save_checkpoint(options_.checkpoint, c);
@@ -200,18 +236,30 @@ void Trainer::restore(const std::map<std::string, std::string>& facts) {
   done_ = step;
 }
 
-void Trainer::try_resume() {
+std::string Trainer::try_resume() {
   if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint))
-    return;
-  load_checkpoint(options_.checkpoint, checkpoint_cells(), [this](const auto& facts) { restore(facts); });
+    return "";
+  return fact(load_checkpoint(options_.checkpoint, checkpoint_cells(), [this](const auto& f) { restore(f); }),
+              "plan");
+}
+
+void Trainer::begin(const std::string& plan_before) {
+  if (!options_.checkpoint.empty()) check_writable(options_.checkpoint);
+  open_cells_.clear();
+  for (const NamedParameter& c : checkpoint_cells())
+    if (!c.parameter.trainable() && !all_finite(c.parameter.storage())) open_cells_.insert(c.name);
+  for (const auto& c : callbacks_) c->on_begin();
+  (void)step(), (void)step_of(last_batch());  // what is wrong with them is known before the first step
+  if (plan_before.empty() || plan_before == plan()) return;
+  const std::string note = fmt::format(
+      "checkpoint {} was made by another plan ({}; now {}): the training goes on, its rounding may differ",
+      options_.checkpoint.string(), plan_before, plan());
+  for (const auto& c : callbacks_) c->on_note(note);
 }
 
 Progress Trainer::one_step() {
-  Step& s = step();
   const data::Batch batch = loader_.next();
-  if (batch.size != loader_.options().batch_size)
-    throw UserError({"trainer", "batch is not full", std::to_string(batch.size),
-                     std::to_string(loader_.options().batch_size) + " (set drop_last in the loader)"});
+  Step& s = step_of(batch.size);
   for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
   if (options_.rate) optimiser_.set_rate(options_.rate(done_));
   const double scale = scale_ ? scale_->value() : options_.loss_scale > 0 ? options_.loss_scale : 1;
@@ -245,44 +293,69 @@ Progress Trainer::one_step() {
   return p;
 }
 
+std::string Trainer::kept() const {
+  std::error_code none;
+  if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, none)) return "";
+  return "; the last checkpoint is kept in " + options_.checkpoint.string();
+}
+
 void Trainer::check_finite(const Progress& p) const {
   const bool loss = std::isfinite(p.values[0]), gradients = !p.skipped || p.loss_scale > 1;
   if (loss && gradients) return;
-  std::string kept =
-      options_.checkpoint.empty() ? "" : "; the last checkpoint is kept in " + options_.checkpoint.string();
   const std::string place_now = place(p.step, p.epoch, p.batch);
   if (!loss)
-    throw UserError({place_now, "the loss is not finite" + kept, number_text(p.values[0]),
+    throw UserError({place_now, "the loss is not finite" + kept(), number_text(p.values[0]),
                      "a finite loss: try a lower learning rate or f32 precision"});
-  throw UserError({place_now, "the gradients are not finite" + kept, "loss scale 1",
+  throw UserError({place_now, "the gradients are not finite" + kept(), "loss scale 1",
                    "finite gradients: try a lower learning rate, bf16 or f32 precision"});
+}
+
+void Trainer::check_cells(const Progress& p) {
+  for (const NamedParameter& c : checkpoint_cells())
+    if (!open_cells_.contains(c.name) && !all_finite(c.parameter.storage()))
+      throw UserError({place(p.step, p.epoch, p.batch), c.name + " is not finite after the update" + kept(),
+                       c.parameter.type().text(),
+                       "finite elements: try a lower learning rate or limit the norm of the gradients"});
+}
+
+std::optional<Ending> Trainer::after_step(const Progress& p) {
+  check_finite(p);
+  for (const auto& c : callbacks_) c->on_step(p);
+  bool stop = false;
+  std::exception_ptr failure;  // of a callback: the epoch that is done is kept first
+  if (p.end_of_epoch)
+    for (const auto& c : callbacks_) {
+      try {
+        stop = c->on_epoch(p) || stop;
+      } catch (...) {
+        if (!failure) failure = std::current_exception();
+      }
+    }
+  const bool cut =
+      interrupted() && done_ < total_steps();  // asked once: what is seen later waits for the next step
+  const bool over = stop || failure || cut || done_ == total_steps();
+  if (over || p.end_of_epoch) check_cells(p);
+  const bool due =
+      p.end_of_epoch && options_.checkpoint_every > 0 && (p.epoch + 1) % options_.checkpoint_every == 0;
+  if (!options_.checkpoint.empty() && (due || over)) save();
+  if (failure) std::rethrow_exception(failure);
+  if (stop) return Ending::stopped_early;
+  return cut ? std::optional(Ending::interrupted) : std::nullopt;
 }
 
 Ending Trainer::fit() {
   give_signals_a_stack();
-  try_resume();
-  bool stop = std::any_of(callbacks_.begin(), callbacks_.end(), [](const auto& c) { return c->has_ended(); });
+  const std::string plan_before = try_resume();
+  const bool stopped =
+      std::any_of(callbacks_.begin(), callbacks_.end(), [](const auto& c) { return c->has_ended(); });
   const int64_t start = now_ns();
-  Ending ending = stop ? Ending::stopped_early : Ending::finished;
+  Ending ending = stopped ? Ending::stopped_early : Ending::finished;
   Progress last{.step = done_, .steps = total_steps(), .values = {}};
-  while (!stop && done_ < total_steps()) {
+  if (!stopped && done_ < total_steps()) begin(plan_before);
+  while (ending == Ending::finished && done_ < total_steps()) {
     last = one_step();
     last.seconds = static_cast<double>(now_ns() - start) * 1e-9;
-    check_finite(last);
-    for (const auto& c : callbacks_) c->on_step(last);
-    if (last.end_of_epoch) {
-      for (const auto& c : callbacks_) stop = c->on_epoch(last) || stop;
-    }
-    const bool due = last.end_of_epoch && options_.checkpoint_every > 0 &&
-                     (last.epoch + 1) % options_.checkpoint_every == 0;
-    if (!options_.checkpoint.empty() && (due || stop || done_ == total_steps())) save();
-    if (stop) {
-      ending = Ending::stopped_early;
-    } else if (interrupted() && done_ < total_steps()) {
-      if (!options_.checkpoint.empty()) save();
-      ending = Ending::interrupted;
-      break;
-    }
+    ending = after_step(last).value_or(Ending::finished);
   }
   for (const auto& c : callbacks_) c->on_end(last);
   return ending;

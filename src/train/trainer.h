@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <typeinfo>
 
 #include "data/loader.h"
@@ -28,8 +30,12 @@ struct Progress {
 class ESPALIER_API Callback {
  public:
   virtual ~Callback() = default;
+  /// Once per fit(), after a checkpoint was read and before the first step: to open what is written later.
+  virtual void on_begin() {}
+  /// Something that people should know and that is no error.
+  virtual void on_note(const std::string&) {}
   virtual void on_step(const Progress&) {}
-  /// After the last batch of an epoch; true ends the training.
+  /// After the last batch of an epoch; true ends the training. What it throws leaves fit() after the epoch's checkpoint is written.
   virtual bool on_epoch(const Progress&) { return false; }
   /// Did this callback end the training? Then fit(), called once more or resumed from a checkpoint, trains no further.
   virtual bool has_ended() const { return false; }
@@ -74,12 +80,13 @@ class ESPALIER_API Trainer {
   Trainer& operator=(const Trainer&) = delete;
   /// Callbacks are called in the order in which they were added.
   void add(std::shared_ptr<Callback> callback) { callbacks_.push_back(std::move(callback)); }
-  /// Train. UserError when the loss, or the gradients at the smallest loss scale, are not finite (names the step; the last checkpoint
-  /// stays), and whatever the loader throws.
+  /// Train. UserError when the loss, or the gradients at the smallest loss scale, are not finite, or where an epoch or the training
+  /// ends or a checkpoint is due, a cell (names the step; the last checkpoint stays), and whatever the loader throws. WriteError
+  /// before the first step where the checkpoint cannot be written. An epoch's last batch that is not full has a step of its own.
   /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint. A training that is over
   /// (all its steps done, or ended by a callback that still says so) stays as it is; one that was interrupted goes on.
   Ending fit();
-  /// The compiled step (compiled now if need be): its plan, its memory.
+  /// The compiled step of a full batch (compiled now if need be): its plan, its memory.
   Step& step();
   /// Of the whole training, resumed parts included.
   int64_t total_steps() const;
@@ -94,10 +101,24 @@ class ESPALIER_API Trainer {
   /// Each callback with the name of its state in a checkpoint.
   std::vector<std::pair<std::string, Callback*>> named_callbacks() const;
   void save();
-  void try_resume();
+  /// Go on from the checkpoint, if there is one; its plan ("" where there is none).
+  std::string try_resume();
+  /// All that can fail before the first step does so here.
+  void begin(const std::string& plan_before);
   void restore(const std::map<std::string, std::string>& facts);
+  /// Samples in a full batch, and in an epoch's last one.
+  int64_t full_batch() const;
+  int64_t last_batch() const;
+  Step& step_of(int64_t batch);
+  /// What decides the bits of a step beside the checkpoint: the processor's level and the compiled steps.
+  std::string plan();
   Progress one_step();
   void check_finite(const Progress& p) const;
+  /// Are all cells finite that a step changes?
+  void check_cells(const Progress& p);
+  /// Callbacks, checks and the checkpoint behind a step; how the training ends here, if it does.
+  std::optional<Ending> after_step(const Progress& p);
+  std::string kept() const;
 
   LossFn loss_;
   std::vector<Parameter> cells_;
@@ -108,6 +129,7 @@ class ESPALIER_API Trainer {
   Compiled compiled_;
   std::vector<std::shared_ptr<Callback>> callbacks_;
   int64_t done_ = 0;
+  std::set<std::string> open_cells_;  ///< not trainable, and not finite before training: a mask, say
 };
 
 /// From now on SIGINT and SIGTERM ask running trainers to stop; a second signal ends the process. To be called on the thread that

@@ -300,6 +300,23 @@ TEST_F(CommandLine, ALossThatIsNotFiniteIsCode3AndKeepsTheCheckpoint) {
   EXPECT_EQ(c.out, "");
   EXPECT_TRUE(read_file(checkpoint) == before);
   EXPECT_FALSE(std::filesystem::exists(out));
+  // the only step's loss is finite, what it leaves is not
+  const ToolCall last =
+      call_tool("train --net mlp-fraud --data fake --fake-size 8 --batch 8 --rate 3e38 --checkpoint " +
+                in_quotes(folder_ / "d") + " -o " + in_quotes(out));
+  EXPECT_EQ(last.code, input) << last.err;
+  EXPECT_THAT(last.err, HasSubstr("not finite after the update"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "d") || std::filesystem::exists(out));
+}
+
+TEST_F(CommandLine, WhereATrainingCannotWriteIsKnownBeforeItBegins) {
+  const std::string train = "train --net linear --data fake --fake-size 32 --batch 8 ",
+                    nowhere = in_quotes(x_ / "sub");
+  for (const std::string& option : {"-o " + nowhere, "--log " + nowhere, "--checkpoint " + nowhere}) {
+    const ToolCall c = call_tool(train + option);
+    EXPECT_EQ(c.code, machine) << option << c.err;
+    EXPECT_THAT(c.err, AllOf(HasSubstr("x.npy/sub"), testing::Not(HasSubstr("step 4/4")))) << option;
+  }
 }
 
 TEST_F(CommandLine, ADamagedCheckpointIsCode3AndStays) {

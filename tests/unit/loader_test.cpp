@@ -182,9 +182,16 @@ TEST(Loader, RefusesWhatItCannotDo) {
   s = loader.state();
   s.samples = 6;
   EXPECT_NE(test::error_of([&] { loader.restore(s); }).find("other data or options"), std::string::npos);
-  for (const char* bad : {"", "epoch=1", "epoch=1 batch=x seed=0 batch_size=1 samples=1",
-                          "epoch=1 batch=1 seed=0 batch_size=1 samples=1 ",
-                          "epoch=1 batch=1 seed=99999999999999999999 batch_size=1 samples=1"})
+  s = loader.state();
+  s.shuffle = true;
+  EXPECT_NE(test::error_of([&] { loader.restore(s); }).find("shuffle=1"), std::string::npos);
+  s = loader.state();
+  s.drop_last = true;
+  EXPECT_NE(test::error_of([&] { loader.restore(s); }).find("drop_last=1"), std::string::npos);
+  for (const char* bad :
+       {"", "epoch=1", "epoch=1 batch=x seed=0 batch_size=1 samples=1 shuffle=0 drop_last=0",
+        "epoch=1 batch=1 seed=0 batch_size=1 samples=1 shuffle=0 drop_last=0 ",
+        "epoch=1 batch=1 seed=99999999999999999999 batch_size=1 samples=1 shuffle=0 drop_last=0"})
     EXPECT_NE(test::error_of([&] { LoaderState::of_text(bad); }), "no error") << bad;
 }
 

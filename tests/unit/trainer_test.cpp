@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "support/errors.h"
 #include "support/process.h"
 #include "support/small_training.h"
 
@@ -122,6 +123,139 @@ TEST(Trainer, CallbacksAreRestoredByNameNotByPlace) {
   EXPECT_THAT(test::file_text(folder / "second.csv"), testing::StartsWith("step,epoch,rate,loss\n8,1,"));
 }
 
+TEST(Trainer, ALogThatIsNotTheCheckpointsIsRefusedAndAMissingOneBegun) {
+  const TemporaryFolder folder;
+  const auto fit = [&](int64_t cut_at) {
+    SmallTraining run({.checkpoint = folder / "c"});
+    run.trainer().add(std::make_shared<CsvLog>(folder / "log.csv"));
+    run.trainer().add(std::make_shared<AtStep>(cut_at, [] { set_interrupted(true); }));
+    const std::string error = test::error_of([&] { run.fit(); });
+    set_interrupted(false);
+    return error;
+  };
+  EXPECT_EQ(fit(7), "no error");
+  const std::string whole = test::file_text(folder / "log.csv");
+  for (const std::string& other : {whole.substr(0, 60), std::string(whole.size(), 'x')}) {
+    std::ofstream(folder / "log.csv") << other;
+    EXPECT_THAT(fit(0), testing::HasSubstr("is not the file that the checkpoint goes on with"));
+    EXPECT_EQ(test::file_text(folder / "log.csv"), other);
+  }
+  std::filesystem::remove(folder / "log.csv");
+  EXPECT_EQ(fit(0), "no error");
+  EXPECT_THAT(test::file_text(folder / "log.csv"), testing::StartsWith("step,epoch,rate,loss\n6,1,"))
+      << "rows of the unfinished epoch are in the checkpoint";
+}
+
+TEST(Trainer, ACheckpointHoldsNoLog) {
+  const TemporaryFolder folder;
+  SmallTraining run({.checkpoint = folder / "c"});
+  run.trainer().add(std::make_shared<CsvLog>(folder / "log.csv"));
+  run.fit();
+  const std::string log = test::file_text(folder / "log.csv");
+  EXPECT_EQ(test::file_text(folder / "c").find(log.substr(log.size() - 20, 10)), std::string::npos);
+}
+
+TEST(Trainer, WhatACallbackThrowsAfterAnEpochLosesNoEpoch) {
+  struct Thrower : Callback {
+    bool on_epoch(const Progress& p) override {
+      return p.epoch == 1 ? throw UserError({"thrower", "throws", "", ""}) : false;
+    }
+  };
+  const TemporaryFolder folder;
+  SmallTraining whole, cut({.checkpoint = folder / "c"}), rest({.checkpoint = folder / "c"});
+  whole.trainer().add(std::make_shared<CsvLog>(folder / "whole.csv"));
+  whole.fit();
+  cut.trainer().add(std::make_shared<Thrower>());
+  cut.trainer().add(std::make_shared<CsvLog>(folder / "log.csv"));
+  EXPECT_THAT(test::error_of([&] { cut.fit(); }), testing::HasSubstr("thrower"));
+  const auto record = std::make_shared<Record>();
+  rest.trainer().add(record);
+  rest.trainer().add(std::make_shared<CsvLog>(folder / "log.csv"));
+  rest.fit();
+  EXPECT_EQ(record->steps.front().step, 11);
+  EXPECT_TRUE(rest.bits() == whole.bits());
+  EXPECT_EQ(test::file_text(folder / "log.csv"), test::file_text(folder / "whole.csv"));
+}
+
+TEST(Trainer, WhatCannotBeWrittenIsKnownBeforeTheFirstStep) {
+  const TemporaryFolder folder;
+  const auto record = std::make_shared<Record>();
+  SmallTraining run({.checkpoint = folder / "absent" / "c"}), logged;
+  run.trainer().add(record);
+  EXPECT_THAT(test::error_of([&] { run.fit(); }), testing::HasSubstr("absent/c"));
+  logged.trainer().add(record);
+  logged.trainer().add(std::make_shared<CsvLog>(folder / "absent" / "log.csv"));
+  EXPECT_THAT(test::error_of([&] { logged.fit(); }), testing::HasSubstr("absent/log.csv"));
+  EXPECT_TRUE(record->steps.empty());
+}
+
+/// sqrt(p) at p = 0: a finite loss whose gradient is not.
+TEST(Trainer, CellsThatAnUpdateMadeNotFiniteAreNeverSaved) {
+  const TemporaryFolder folder;
+  Parameter p(Array::of<float>({1}, {0}), true, "p"), mask(Array::of<float>({1}, {-INFINITY}), false, "mask");
+  nn::Sgd sgd({p}, {.rate = 1});
+  data::DataLoader loader(
+      std::make_shared<data::FakeData>(2, std::vector<data::FakeField>{{"x", {Dtype::f32, {1}}, 1, 1}}),
+      {.batch_size = 2});
+  const auto fit = [&](const char* checkpoint, bool broken) {
+    Trainer trainer(
+        [&](const std::vector<Tensor>& in) {
+          const Tensor masked = maximum(p.tensor() + in[0], mask.tensor());
+          return std::vector<Tensor>{(broken ? p.tensor().sqrt() * in[0] : masked).sum()};
+        },
+        {p, mask}, sgd, loader,
+        {.checkpoint = *checkpoint ? folder / checkpoint : std::filesystem::path(), .resume = false});
+    return test::error_of([&] { trainer.fit(); });
+  };
+  EXPECT_EQ(fit("c", false), "no error") << "a mask may hold what it likes";
+  const std::string before = test::file_text(folder / "c");
+  static_cast<float*>(p.data())[0] = 0;
+  EXPECT_THAT(fit("c", true), testing::AllOf(testing::HasSubstr("model.p is not finite after the update"),
+                                             testing::HasSubstr("kept in " + (folder / "c").string())));
+  EXPECT_TRUE(test::file_text(folder / "c") == before);
+  static_cast<float*>(p.data())[0] = 0;
+  EXPECT_THAT(fit("", true), testing::HasSubstr("not finite"));
+}
+
+TEST(Trainer, ABatchThatIsNotFullHasAStepOfItsOwn) {
+  const auto sum_of = [](int64_t samples, int64_t batch) {
+    Parameter p(Array::of<float>({1}, {0}), true, "p");
+    nn::Sgd sgd({p}, {.rate = 1});
+    data::DataLoader loader(std::make_shared<data::FakeData>(
+                                samples, std::vector<data::FakeField>{{"x", {Dtype::f32, {1}}, 1, 1}}),
+                            {.batch_size = batch});
+    Trainer trainer(
+        [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{(p.tensor() * in[0]).sum()}; }, {p},
+        sgd, loader, {.epochs = 2});
+    trainer.fit();
+    EXPECT_EQ(trainer.steps_done(), 2 * ((samples + batch - 1) / batch));
+    return p.storage().at(0);
+  };
+  EXPECT_EQ(sum_of(10, 4), -20);
+  EXPECT_EQ(sum_of(3, 8), -6);
+  EXPECT_EQ(sum_of(8, 4), -16);
+}
+
+TEST(Trainer, SaysWhenACheckpointIsOfAnotherPlan) {
+  struct Notes : Callback {
+    void on_note(const std::string& text) override { all.push_back(text); }
+    std::vector<std::string> all;
+  };
+  const TemporaryFolder folder;
+  SmallTraining cut({.steps = 7, .checkpoint = folder / "c"});
+  cut.fit();
+  for (const char* target : {"", "reference"}) {
+    std::filesystem::copy_file(folder / "c", folder / "copy",
+                               std::filesystem::copy_options::overwrite_existing);
+    SmallTraining rest({.target = target, .checkpoint = folder / "copy"});
+    const auto notes = std::make_shared<Notes>();
+    rest.trainer().add(notes);
+    rest.fit();
+    EXPECT_EQ(notes->all.size(), *target ? 1u : 0u);
+    if (*target) EXPECT_THAT(notes->all.at(0), testing::HasSubstr("another plan"));
+  }
+}
+
 TEST(Trainer, AnotherPrecisionOrABrokenStateLeavesTheCellsAsTheyAre) {
   const TemporaryFolder folder;
   SmallTraining first({.checkpoint = folder / "c"});
@@ -157,14 +291,16 @@ static_assert(!std::is_copy_constructible_v<Trainer> && !std::is_move_constructi
 TEST(Callbacks, RefuseAStateThatIsNotTheirs) {
   EarlyStop stop(2);
   for (const char* text :
-       {"", "1", "0x1p+0 0x0p+0 1 x", "step,epoch,rate,loss\n", "0x1p+0 0x0p+0 1 1 1", "nan? 0 1 1"})
+       {"", "1", "1 0 1 x", "step,epoch,rate,loss\n", "1 0 1 1 1", "nan? 0 1 1", "1 0 -1 1"})
     EXPECT_THROW(stop.restore(text), UserError) << text;
   EXPECT_EQ(stop.state(), EarlyStop(2).state());
   CsvLog log("never written", {"loss"});
-  for (const char* text :
-       {"", "step,epoch,rate,loss,dice\n", "0x1p+0 0x0p+0 1 1", "step,epoch,rate,loss\n1,0"})
+  for (const char* text : {"", "step,epoch,rate,loss\n", "7\nstep,epoch,rate,loss,dice\n", "1.5 0 1 1",
+                           "-1\nstep,epoch,rate,loss\n", "9\nstep,epoch,rate,loss\n1,0"})
     EXPECT_THROW(log.restore(text), UserError) << text;
-  EXPECT_EQ(log.state(), "step,epoch,rate,loss\n");
+  EXPECT_EQ(log.state(), "0\nstep,epoch,rate,loss\nstep,epoch,rate,loss\n");
+  EXPECT_THROW(EarlyStop(0), UserError);
+  EXPECT_THROW(EarlyStop(1, -1), UserError);
 }
 
 /// A regression whose loss is `size` times as large, by Adam; the last loss, undone.
