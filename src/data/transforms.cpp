@@ -157,6 +157,19 @@ Array affine(const Array& image, const Affine2& map, Size2 size, Interpolation i
   return out;
 }
 
+Array rotate(const Array& image, double degrees, Interpolation interpolation, float outside) {
+  const Picture in = view("rotate", image);
+  if (!std::isfinite(degrees))
+    throw UserError({"rotate, degrees", "is not finite", fmt::format("{}", degrees), "a finite number"});
+  const Size2 size{in.height, in.width};
+  return affine(image, Warp{.degrees = degrees}.between(size, size), size, interpolation, outside);
+}
+
+Array random_rotate(const Array& image, double degrees, Interpolation interpolation, Rng& rng,
+                    float outside) {
+  return rotate(image, rng.uniform(-degrees, degrees), interpolation, outside);
+}
+
 Array normalise(const Array& image, std::span<const float> mean, std::span<const float> std) {
   const auto channels = static_cast<size_t>(view("normalise", image).channels);
   for (const auto& [name, values] : {std::pair{"mean", mean}, std::pair{"std", std}})

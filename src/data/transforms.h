@@ -66,6 +66,14 @@ struct WarpRange {
 ESPALIER_API ir::Array affine(const ir::Array& image, const Affine2& map, Size2 size,
                               Interpolation interpolation, float outside = 0);
 
+/// Turned counter-clockwise about the centre, in the same size. What lies outside counts as `outside`. UserError for degrees that
+/// are not finite.
+ESPALIER_API ir::Array rotate(const ir::Array& image, double degrees, Interpolation interpolation,
+                              float outside = 0);
+/// Random: turned by an angle uniform in -degrees..degrees.
+ESPALIER_API ir::Array random_rotate(const ir::Array& image, double degrees, Interpolation interpolation,
+                                     Rng& rng, float outside = 0);
+
 /// (value - mean) / std by channel; one mean and std, or one for each channel; std > 0.
 ESPALIER_API ir::Array normalise(const ir::Array& image, std::span<const float> mean,
                                  std::span<const float> std);

@@ -1,5 +1,7 @@
 #include "nn/layers.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "op/activation.h"
@@ -20,18 +22,18 @@ Array filled(int64_t n, double value) { return Array::full(Dtype::f32, {n}, valu
 double bound(int64_t fan) { return 1.0 / std::sqrt(static_cast<double>(fan)); }
 
 /// `value`, the `what` of a layer, which is `least` or more.
-int64_t at_least(int64_t least, const char* layer, const char* what, int64_t value) {
+int64_t at_least(int64_t least, const std::string& layer, const char* what, int64_t value) {
   if (value < least)
-    throw UserError({std::string(layer) + ": " + what, "is out of range", std::to_string(value),
-                     ">= " + std::to_string(least)});
+    throw UserError(
+        {layer + ": " + what, "is out of range", std::to_string(value), ">= " + std::to_string(least)});
   return value;
 }
 
 /// `channels`, which `groups` divides.
-int64_t in_groups(const char* layer, const char* what, int64_t channels, int64_t groups) {
+int64_t in_groups(const std::string& layer, const char* what, int64_t channels, int64_t groups) {
   at_least(1, layer, "groups", groups);
   if (at_least(1, layer, what, channels) % groups != 0)
-    throw UserError({std::string(layer) + ": " + what, "do not fall into groups", std::to_string(channels),
+    throw UserError({layer + ": " + what, "do not fall into groups", std::to_string(channels),
                      "multiples of " + std::to_string(groups)});
   return channels;
 }
@@ -53,13 +55,34 @@ void each_of(Parameter& weight, Parameter& bias, const ParameterVisitor& visit, 
   if (bias) visit(join_path(prefix, "bias"), bias);
 }
 
-op::ConvAttrs conv_attrs(const ConvOptions& o, Dtype dtype) {
-  op::ConvAttrs a = op::plain_conv(2, dtype);
-  a.stride = {o.stride, o.stride};
-  a.pad_low = a.pad_high = {o.padding, o.padding};
-  a.dilation = {o.dilation, o.dilation};
+op::ConvAttrs conv_attrs(int axes, const ConvOptions& o, Dtype dtype) {
+  const auto n = static_cast<size_t>(axes);
+  op::ConvAttrs a = op::plain_conv(axes, dtype);
+  a.stride.assign(n, o.stride);
+  a.pad_low.assign(n, o.padding);
+  a.pad_high.assign(n, o.padding);
+  a.dilation.assign(n, o.dilation);
   a.groups = o.groups;
   return a;
+}
+
+void check_conv(const std::string& layer, int64_t in, int64_t out, int64_t kernel, const ConvOptions& o) {
+  in_groups(layer, "in", in, o.groups);
+  in_groups(layer, "out", out, o.groups);
+  at_least(1, layer, "kernel", kernel);
+  at_least(1, layer, "stride", o.stride);
+  at_least(0, layer, "padding", o.padding);
+  at_least(1, layer, "dilation", o.dilation);
+}
+
+std::vector<int64_t> filter_dims(int axes, int64_t filters, int64_t kernel, int64_t channels) {
+  std::vector<int64_t> dims(static_cast<size_t>(axes) + 2, kernel);
+  dims.front() = filters, dims.back() = channels;
+  return dims;
+}
+/// The elements of one filter.
+int64_t fan_of(const std::vector<int64_t>& filter_dims) {
+  return ir::count(std::span<const int64_t>(filter_dims).subspan(1));
 }
 
 op::PoolAttrs pool_attrs(int64_t kernel, int64_t stride, int64_t padding) {
@@ -86,46 +109,59 @@ void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
   each_of(weight, bias, visit, prefix);
 }
 
-Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init) : options(o) {
-  in_groups("Conv2d", "in", in, o.groups);
-  in_groups("Conv2d", "out", out, o.groups);
-  at_least(1, "Conv2d", "kernel", kernel);
-  at_least(1, "Conv2d", "stride", o.stride);
-  at_least(0, "Conv2d", "padding", o.padding);
-  at_least(1, "Conv2d", "dilation", o.dilation);
-  const int64_t fan = in / o.groups * kernel * kernel;
-  weight = Parameter(init.uniform({out, kernel, kernel, in / o.groups}, bound(fan)));
-  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan)));
+template <int Axes>
+Conv<Axes>::Conv(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init) : options(o) {
+  const std::string layer = fmt::format("Conv{}d", Axes);
+  check_conv(layer, in, out, kernel, o);
+  const std::vector<int64_t> dims = filter_dims(Axes, out, kernel, in / o.groups);
+  weight = Parameter(init.uniform(dims, bound(fan_of(dims))));
+  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan_of(dims))));
 }
-Tensor Conv2d::operator()(const Tensor& x) const {
+template <int Axes>
+Tensor Conv<Axes>::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
-  return with_bias(op::conv(x.value(), w.value(), conv_attrs(options, x.dtype())), x, w, bias);
+  return with_bias(op::conv(x.value(), w.value(), conv_attrs(Axes, options, x.dtype())), x, w, bias);
 }
-void Conv2d::each(const ParameterVisitor& visit, const std::string& prefix) {
+template <int Axes>
+void Conv<Axes>::each(const ParameterVisitor& visit, const std::string& prefix) {
   each_of(weight, bias, visit, prefix);
 }
+template struct Conv<1>;
+template struct Conv<2>;
+template struct Conv<3>;
 
-ConvTranspose2d::ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, Init& init,
-                                 bool with_bias)
-    : stride(at_least(1, "ConvTranspose2d", "stride", s)),
-      padding(at_least(0, "ConvTranspose2d", "padding", p)) {
-  at_least(1, "ConvTranspose2d", "in", in);
-  at_least(1, "ConvTranspose2d", "out", out);
-  at_least(1, "ConvTranspose2d", "kernel", kernel);
-  const int64_t fan = out * kernel * kernel;
-  weight = Parameter(init.uniform({in, kernel, kernel, out}, bound(fan)));
-  if (with_bias) bias = Parameter(init.uniform({out}, bound(fan)));
+template <int Axes>
+ConvTranspose<Axes>::ConvTranspose(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
+    : options(o) {
+  const std::string layer = fmt::format("ConvTranspose{}d", Axes);
+  check_conv(layer, in, out, kernel, o);
+  const std::vector<int64_t> dims = filter_dims(Axes, in, kernel, out / o.groups);
+  weight = Parameter(init.uniform(dims, bound(fan_of(dims))));
+  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan_of(dims))));
 }
-Tensor ConvTranspose2d::operator()(const Tensor& x) const {
+template <int Axes>
+Tensor ConvTranspose<Axes>::operator()(const Tensor& x) const {
   const Tensor w = weight.tensor();
-  op::ConvAttrs a = conv_attrs({.stride = stride, .padding = padding}, x.dtype());
-  for (int axis = 1; axis <= 2; ++axis)
-    a.spatial.push_back((x.dim(axis).value() - 1) * stride - 2 * padding + w.dim(axis).value());
+  op::ConvAttrs a = conv_attrs(Axes, options, x.dtype());
+  if (x.rank() != Axes + 2)
+    throw UserError({fmt::format("ConvTranspose{}d", Axes), "is for another rank", ir::dims_text(x.dims()),
+                     fmt::format("rank {}: batch, {} spatial, channels", Axes + 2, Axes)});
+  for (int axis = 1; axis <= Axes; ++axis) {
+    if (!x.dim(axis).is_static())
+      throw UserError({fmt::format("ConvTranspose{}d", Axes), "the size of a spatial axis is a symbol",
+                       ir::dims_text(x.dims()), "numbers for all axes but the batch"});
+    a.spatial.push_back((x.dim(axis).value() - 1) * options.stride - 2 * options.padding +
+                        options.dilation * (w.dim(axis).value() - 1) + 1);
+  }
   return with_bias(op::conv_data_grad(x.value(), w.value(), a), x, w, bias);
 }
-void ConvTranspose2d::each(const ParameterVisitor& visit, const std::string& prefix) {
+template <int Axes>
+void ConvTranspose<Axes>::each(const ParameterVisitor& visit, const std::string& prefix) {
   each_of(weight, bias, visit, prefix);
 }
+template struct ConvTranspose<1>;
+template struct ConvTranspose<2>;
+template struct ConvTranspose<3>;
 
 BatchNorm::BatchNorm(int64_t channels, double m, double e)
     : weight(filled(at_least(1, "BatchNorm", "channels", channels), 1)),

@@ -27,29 +27,44 @@ struct ConvOptions {
   bool bias = true;
 };
 
-/// 2-D convolution. x [N, H, W, in] -> [N, H', W', out]; weight [out, kernel, kernel, in/groups] (OHWI), bias [out].
-struct ESPALIER_API Conv2d {
+/// Convolution over `Axes` spatial axes, all with the same kernel size and options. x [N, spatial..., in] -> [N, spatial'..., out] with
+/// n' = (n + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; weight [out, kernel..., in/groups], bias [out].
+template <int Axes>
+struct ESPALIER_API Conv {
   Parameter weight, bias;
   ConvOptions options;
-  Conv2d() = default;
+  Conv() = default;
   /// Uniform in +-1/sqrt(fan_in), as PyTorch's default.
-  Conv2d(int64_t in, int64_t out, int64_t kernel, ConvOptions options, Init& init);
+  Conv(int64_t in, int64_t out, int64_t kernel, ConvOptions options, Init& init);
   Tensor operator()(const Tensor& x) const;
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
+extern template struct Conv<1>;
+extern template struct Conv<2>;
+extern template struct Conv<3>;
+using Conv1d = Conv<1>;  ///< [N, L, C]
+using Conv2d = Conv<2>;  ///< [N, H, W, C]
+using Conv3d = Conv<3>;  ///< [N, D, H, W, C]
 
-/// Transposed 2-D convolution: the gradient of a Conv2d with respect to its input. x [N, H, W, in] -> [N, H', W', out] with
-/// H' = (H - 1) stride - 2 padding + kernel; weight [in, kernel, kernel, out], bias [out].
-struct ESPALIER_API ConvTranspose2d {
+/// Transposed convolution: the gradient of a Conv with respect to its input. x [N, spatial..., in] -> [N, spatial'..., out] with
+/// n' = (n - 1) stride - 2 padding + dilation (kernel - 1) + 1; weight [in, kernel..., out/groups], bias [out]. The spatial dims of x must
+/// be numbers.
+template <int Axes>
+struct ESPALIER_API ConvTranspose {
   Parameter weight, bias;
-  int64_t stride = 1, padding = 0;
-  ConvTranspose2d() = default;
-  /// Uniform in +-1/sqrt(out kernel^2), as PyTorch's default.
-  ConvTranspose2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding, Init& init,
-                  bool with_bias = true);
+  ConvOptions options;
+  ConvTranspose() = default;
+  /// Uniform in +-1/sqrt(out/groups kernel^Axes), as PyTorch's default.
+  ConvTranspose(int64_t in, int64_t out, int64_t kernel, ConvOptions options, Init& init);
   Tensor operator()(const Tensor& x) const;
   void each(const ParameterVisitor& visit, const std::string& prefix = "");
 };
+extern template struct ConvTranspose<1>;
+extern template struct ConvTranspose<2>;
+extern template struct ConvTranspose<3>;
+using ConvTranspose1d = ConvTranspose<1>;
+using ConvTranspose2d = ConvTranspose<2>;
+using ConvTranspose3d = ConvTranspose<3>;
 
 /// Batch normalisation over all axes but the last (Ioffe and Szegedy 2015). Training updates running statistics:
 /// r = (1 - momentum) r + momentum * batch, with the unbiased batch variance. x [..., channels]; parameters [channels], scale 1

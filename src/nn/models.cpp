@@ -130,7 +130,7 @@ ResNet resnet50(Init& init, int64_t classes, int64_t in_channels) {
 }
 
 UNet::Up::Up(int64_t in, int64_t skip, int64_t out, Init& init)
-    : up(in, out, 2, 2, 0, init),
+    : up(in, out, 2, {.stride = 2}, init),
       first(out + skip, out, 3, 1, true, init, false),
       second(out, out, 3, 1, true, init, false) {}
 Tensor UNet::Up::operator()(const Tensor& x, const Tensor& skip, Mode mode) const {

@@ -147,7 +147,7 @@ TEST(BadInput, SizesOfLayers) {
   };
   const auto up = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding) {
     return [&init, in, out, kernel, stride, padding] {
-      nn::ConvTranspose2d(in, out, kernel, stride, padding, init);
+      nn::ConvTranspose2d(in, out, kernel, {.stride = stride, .padding = padding}, init);
     };
   };
   expect_errors({

@@ -9,6 +9,7 @@
 #include "nn/layers.h"
 #include "nn/losses.h"
 #include "nn/optim.h"
+#include "support/errors.h"
 
 namespace espalier::nn {
 namespace {
@@ -500,7 +501,7 @@ TEST(Conv2d, IsTheNaiveSum) {
 
 TEST(ConvTranspose2d, IsTheGradientOfConv2d) {
   Init init(10);
-  const ConvTranspose2d up(3, 2, 2, 2, 0, init, false);
+  const ConvTranspose2d up(3, 2, 2, {.stride = 2, .bias = false}, init);
   const Tensor x = Tensor::randn({1, 3, 3, 3}, 11);
   const std::vector<float> e = x.to_vector<float>(), got = up(x).to_vector<float>();
   ASSERT_EQ(got.size(), 72u);
@@ -513,6 +514,86 @@ TEST(ConvTranspose2d, IsTheGradientOfConv2d) {
                   up.weight.storage().at(((i * 2 + h % 2) * 2 + w % 2) * 2 + o);
         EXPECT_NEAR(got[static_cast<size_t>(at)], want, 1e-4);
       }
+}
+
+/// sum(y * g) of a layer's transpose is sum(x * layer(g)): for x of rank 3 (1-D), 4 or 5, both with groups and dilation.
+template <class Down, class Up>
+void expect_transposes(const std::vector<int64_t>& in, const std::vector<int64_t>& out) {
+  Init init(20);
+  const ConvOptions o{.stride = 2, .padding = 1, .dilation = 2, .groups = 2, .bias = false};
+  const Down down(6, 4, 3, o, init);
+  Up up(4, 6, 3, o, init);
+  up.weight.assign(down.weight.tensor());
+  const Tensor x = Tensor::randn(in, 21), g = Tensor::randn(out, 22);
+  ASSERT_EQ(down(g).dims(), x.dims());
+  ASSERT_EQ(up(x).dims(), g.dims());
+  EXPECT_NEAR((up(x) * g).sum().item(), (down(g) * x).sum().item(), 1e-3);
+}
+
+TEST(ConvTranspose, TransposesTheConvolutionInOneToThreeDimensions) {
+  expect_transposes<Conv1d, ConvTranspose1d>({2, 4, 4}, {2, 9, 6});
+  expect_transposes<Conv2d, ConvTranspose2d>({2, 4, 3, 4}, {2, 9, 7, 6});
+  expect_transposes<Conv3d, ConvTranspose3d>({1, 2, 4, 3, 4}, {1, 5, 9, 7, 6});
+}
+
+TEST(ConvTranspose, TakesASymbolicBatchAndRefusesASymbolicSize) {
+  Init init(28);
+  const ConvTranspose2d up(3, 2, 2, {.stride = 2}, init);
+  const auto traced = [&](const Dim& height) {
+    return Model::traced([&](const std::vector<Tensor>& x) { return std::vector{up(x[0])}; },
+                         std::vector{ir::Type{Dtype::f32, {Dim::symbol("batch"), height, 4, 3}}});
+  };
+  EXPECT_EQ(traced(5).frozen().outputs[0].value.type().text(), "f32[batch,10,8,2]");
+  const std::string said = test::error_of([&] { traced(Dim::symbol("h")); });
+  EXPECT_NE(said.find("ConvTranspose2d: the size of a spatial axis is a symbol (got [batch,h,4,3]"),
+            std::string::npos)
+      << said;
+  EXPECT_THROW(up(Tensor::randn({4, 4, 3}, 1)), UserError);
+}
+
+TEST(Conv, OfOneAndThreeDimensionsIsThatOfTwo) {
+  Init init(23);
+  const Conv1d line(3, 4, 3, {.stride = 2, .padding = 1, .dilation = 2}, init);
+  const Tensor x = Tensor::randn({2, 9, 3}, 24);
+  EXPECT_EQ(line.weight.dims(), (std::vector<int64_t>{4, 3, 3}));
+  const std::vector<float> got = line(x).to_vector<float>(), e = x.to_vector<float>();
+  ASSERT_EQ(line(x).dims(), (Dims{2, 4, 4}));
+  for (int64_t n = 0, at = 0; n < 2; ++n)
+    for (int64_t l = 0; l < 4; ++l)
+      for (int64_t o = 0; o < 4; ++o, ++at) {
+        double want = line.bias.storage().at(o);
+        for (int64_t k = 0; k < 3; ++k)
+          for (int64_t i = 0, r = 2 * l - 1 + 2 * k; i < 3; ++i)
+            if (r >= 0 && r < 9)
+              want += static_cast<double>(e[static_cast<size_t>((n * 9 + r) * 3 + i)]) *
+                      line.weight.storage().at((o * 3 + k) * 3 + i);
+        EXPECT_NEAR(got[static_cast<size_t>(at)], want, 1e-4);
+      }
+
+  Init again(25);
+  const Conv3d deep(2, 4, 1, {}, again);  // a kernel of one voxel is a product over the channels
+  const Tensor v = Tensor::randn({1, 2, 3, 4, 2}, 26);
+  const Tensor product =
+      matmul(v.reshape({24, 2}), deep.weight.tensor().reshape({4, 2}).transpose({1, 0})) + deep.bias.tensor();
+  const std::vector<float> want = product.to_vector<float>(), have = deep(v).to_vector<float>();
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(have[i], want[i], 1e-5);
+}
+
+TEST(Conv, WeightsAreUniformWithinTheFan) {
+  Init init(27);
+  const auto largest = [](const Parameter& p) {
+    double most = 0;
+    for (int64_t i = 0; i < p.storage().size(); ++i) most = std::max(most, std::fabs(p.storage().at(i)));
+    return most;
+  };
+  const Conv1d line(8, 64, 5, {.groups = 2}, init);
+  EXPECT_NEAR(largest(line.weight), 1 / std::sqrt(4 * 5), 0.01);
+  const Conv3d deep(8, 16, 3, {}, init);
+  EXPECT_NEAR(largest(deep.weight), 1 / std::sqrt(8 * 27), 0.01);
+  const ConvTranspose2d up(16, 64, 3, {.groups = 4}, init);
+  EXPECT_EQ(up.weight.dims(), (std::vector<int64_t>{16, 3, 3, 16}));
+  EXPECT_NEAR(largest(up.weight), 1 / std::sqrt(16 * 9), 0.01);
+  EXPECT_NEAR(largest(up.bias), 1 / std::sqrt(16 * 9), 0.01);
 }
 
 TEST(Embedding, GivesRowsOfItsTable) {

@@ -81,6 +81,33 @@ TEST(Transforms, AffineMovesAboutTheCentre) {
   EXPECT_THROW(affine(p, far, {0, 1}, Interpolation::nearest), UserError);
 }
 
+TEST(Transforms, Rotate) {
+  const Array p = grey(3, 3, {0, 1, 2, 3, 4, 5, 6, 7, 8});
+  for (const Interpolation mode : {Interpolation::bilinear, Interpolation::nearest}) {
+    EXPECT_EQ(rotate(p, 0, mode), p);
+    for (int i = 0; i < 9; ++i) {
+      EXPECT_NEAR(rotate(p, 90, mode).at(i), grey(3, 3, {2, 5, 8, 1, 4, 7, 0, 3, 6}).at(i), 1e-5);
+      EXPECT_NEAR(rotate(p, -90, mode).at(i), grey(3, 3, {6, 3, 0, 7, 4, 1, 8, 5, 2}).at(i), 1e-5);
+      EXPECT_NEAR(rotate(p, 540, mode).at(i), 8 - i, 1e-5);
+    }
+  }
+  // By 90 degrees about the middle of 1 x 4 only the middle stays; the ends come from outside.
+  EXPECT_EQ(rotate(grey(1, 4, {1, 2, 3, 4}), 90, Interpolation::nearest, 9).at(0), 9);
+  // Half of a pixel's way at 45 degrees: the corner of a 3 x 3 picture reads sqrt(2) from the centre, on the axis.
+  EXPECT_NEAR(rotate(p, 45, Interpolation::bilinear, -1).at(4), 4, 1e-5);
+  EXPECT_NEAR(rotate(p, 45, Interpolation::bilinear, 0).at(1), 4 - 2 * std::sqrt(0.5), 1e-5);
+  EXPECT_THROW(rotate(p, std::numeric_limits<double>::infinity(), Interpolation::nearest), UserError);
+  double least = 90, most = -90;
+  for (uint64_t i = 0; i < 60; ++i) {
+    Rng rng(0, 0, i), again(0, 0, i);
+    const double angle = again.uniform(-20, 20);
+    EXPECT_EQ(random_rotate(p, 20, Interpolation::bilinear, rng), rotate(p, angle, Interpolation::bilinear));
+    least = std::min(least, angle), most = std::max(most, angle);
+  }
+  EXPECT_LT(least, -15);
+  EXPECT_GT(most, 15);
+}
+
 TEST(Transforms, WarpFollowsItsFormula) {
   Warp w{true, 8, 1.05, 3, -2};
   const Affine2 m = w.between({217, 181}, {192, 160});
