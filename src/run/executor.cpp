@@ -1,5 +1,7 @@
 #include "run/executor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -12,14 +14,28 @@ namespace espalier::run {
 
 namespace {
 
+/// The number in the type it is compared in: f32 for the narrow floats, i64 for integers.
+template <class T>
+auto wide(T value) {
+  if constexpr (std::is_integral_v<T>) return static_cast<int64_t>(value);
+  else if constexpr (std::is_same_v<T, double>) return value;
+  else return static_cast<float>(value);
+}
+
+template <class T>
+bool is_inside(T value, int64_t low, int64_t high) {
+  const auto x = wide(value);
+  if constexpr (std::is_integral_v<T>) return (x >= low) & (x < high);
+  else return (x >= static_cast<decltype(x)>(low)) & (x <= static_cast<decltype(x)>(high));
+}
+
 template <class T>
 int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
-  bool outside = false;
-  for (int64_t i = 0; i < count; ++i)
-    outside |= static_cast<int64_t>(values[i]) < low || static_cast<int64_t>(values[i]) >= high;
-  if (!outside) return -1;
+  bool inside = true;
+  for (int64_t i = 0; i < count; ++i) inside &= is_inside(values[i], low, high);
+  if (inside) return -1;
   int64_t i = 0;
-  while (static_cast<int64_t>(values[i]) >= low && static_cast<int64_t>(values[i]) < high) ++i;
+  while (is_inside(values[i], low, high)) ++i;
   return i;
 }
 
@@ -34,12 +50,13 @@ struct Executor::Check {
   void operator()(const void* data, const std::string& name) const {
     ir::dispatch(dtype, [&](auto tag) {
       using T = typename decltype(tag)::type;
-      if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+      if constexpr (!std::is_same_v<T, bool>) {
         const T* values = static_cast<const T*>(data);
         if (const int64_t i = first_outside(values, count, low, high); i >= 0)
-          throw UserError({"input " + name + ", element " + std::to_string(i), "value out of range",
-                           std::to_string(static_cast<int64_t>(values[i])),
-                           std::to_string(low) + " to " + std::to_string(high - 1)});
+          throw UserError(
+              {"input " + name + ", element " + std::to_string(i), "value out of range",
+               fmt::format("{}", wide(values[i])),
+               std::to_string(low) + " to " + std::to_string(high - (std::is_integral_v<T> ? 1 : 0))});
       }
     });
   }

@@ -116,10 +116,10 @@ class ProgramBuilder {
       const auto i = graph_.find_input(r.input);
       if (!i)
         throw UserError(
-            {"range of input " + r.input, "the graph has no such input", "", "a name of an integer input"});
-      if (!ir::is_integer(graph_.inputs[*i].dtype()))
-        throw UserError({"range of input " + r.input, "only integer inputs have a range",
-                         graph_.inputs[*i].type().text(), "an integer input"});
+            {"range of input " + r.input, "the graph has no such input", "", "a name of an input"});
+      if (graph_.inputs[*i].dtype() == ir::Dtype::boolean)
+        throw UserError({"range of input " + r.input, "only inputs of numbers have a range",
+                         graph_.inputs[*i].type().text(), "an input of another dtype"});
       program_->ranges_.push_back(r);
     }
   }
@@ -294,7 +294,8 @@ std::string Program::text() const {
                        is_state_output(o) ? fmt::format(" in input {}", state_output_[o]) : "");
   for (size_t c = 0; c < constants_.size(); ++c)
     out += fmt::format("constant {} {}\n", c, constants_[c].type().text());
-  for (const InputRange& r : ranges_) out += fmt::format("range {} <= \"{}\" < {}\n", r.low, r.input, r.high);
+  for (const InputRange& r : ranges_)
+    out += fmt::format("range {} to {} of \"{}\"\n", r.low, r.high, r.input);
   for (size_t s = 0; s < steps_.size(); ++s) {
     out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
     for (const auto& body : steps_[s].bodies) out += indented(body->text());

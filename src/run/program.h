@@ -14,7 +14,8 @@
 
 namespace espalier::run {
 
-/// An integer input whose elements must be in [low, high): checked at the start of every run.
+/// An input whose elements must be in a range, checked at the start of every run: [low, high) for integers, low to high with both
+/// ends for floating dtypes, where NaN is outside.
 struct InputRange {
   std::string input;
   int64_t low = 0, high = 0;

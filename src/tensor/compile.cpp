@@ -8,7 +8,7 @@
 #include "run/program.h"
 #include "run/targets.h"
 #include "tensor/impl.h"
-#include "tensor/index_ranges.h"
+#include "tensor/input_ranges.h"
 #include "tensor/tracing.h"
 
 namespace espalier {
@@ -144,7 +144,7 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   o.print_changed = options_.print_changed;
   for (const auto& [i, range] : options_.argument_ranges)
     o.ranges.push_back({name_or(options_.argument_names, i, "x"), range.first, range.second});
-  for (run::InputRange& r : index_ranges(t.graph, arguments.size()))
+  for (run::InputRange& r : input_ranges(t.graph, arguments.size()))
     if (std::none_of(o.ranges.begin(), o.ranges.end(), [&](const auto& x) { return x.input == r.input; }))
       o.ranges.push_back(std::move(r));
   const size_t results = t.graph.outputs.size() - t.graph.state.size();

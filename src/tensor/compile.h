@@ -26,8 +26,9 @@ struct CompileOptions {
   bool exact = false;   ///< no kernel or rewrite that rounds otherwise than the reference order class
   bool freeze = false;  ///< parameters become constants (inference): weights are folded and packed
   std::set<std::string, std::less<>> disabled_passes{};
-  /// Allowed range [low, high) of integer arguments, by position: checked on every call. One that is the labels of a cross entropy or
-  /// the positions of an embedding or a gather, as it is or cast, reshaped, transposed or broadcast, has [0, classes or rows) by itself.
+  /// Allowed ranges of arguments, by position, checked on every call: [low, high) for integers, low to high with both ends for
+  /// floating dtypes. An argument that is the labels of a cross entropy or the positions of an embedding or a gather, as it is or cast,
+  /// reshaped, transposed or broadcast, has [0, classes or rows) by itself, one that is the targets of bce_with_logits 0 to 1.
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};
   std::vector<std::string> argument_names{}, result_names{};  ///< defaults "x0".., "y0"..; all differ
   std::string name = "function";

@@ -6,6 +6,7 @@
 #include "run/executor.h"
 #include "run/program.h"
 #include "tensor/impl.h"
+#include "tensor/input_ranges.h"
 #include "tensor/tracing.h"
 
 namespace espalier {
@@ -21,7 +22,16 @@ struct CachedProgram {
   std::shared_ptr<const run::Program> program;
   run::Executor executor;
   CachedProgram(size_t h, ir::Graph g)
-      : hash(h), graph(std::move(g)), program(run::Program::compile(graph)), executor(program) {}
+      : hash(h),
+        graph(std::move(g)),
+        program(run::Program::compile(graph, options_for(graph))),
+        executor(program) {}
+
+  static run::CompileOptions options_for(const ir::Graph& graph) {
+    run::CompileOptions o;
+    o.ranges = input_ranges(graph, graph.inputs.size());
+    return o;
+  }
 };
 
 /// The most recently used programs of looks at tensors.

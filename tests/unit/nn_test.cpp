@@ -1,4 +1,5 @@
 // Optimisers, schedules and layers against their formulas, written out by hand.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,6 +15,8 @@
 namespace espalier::nn {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 using Vector = std::vector<double>;
 
 TEST(Schedule, FollowsItsFormula) {
@@ -257,6 +260,50 @@ TEST(Losses, LabelsAndIdsOfACompiledFunctionAreChecked) {
       {.argument_ranges = {{1, {-1, 3}}}});
   EXPECT_NO_THROW(wider({logits, Tensor::of({0, -1}, Dtype::i32)}));
   EXPECT_THROW(wider({logits, Tensor::of({0, 3}, Dtype::i32)}), UserError);
+}
+
+TEST(Loss, ValuesOutOfRangeAreNamedWithoutAFunctionToo) {
+  const Tensor logits = Tensor::ones({2, 3});
+  const auto text = [](auto&& look) {
+    try {
+      (void)look();
+    } catch (const UserError& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(text([&] { return cross_entropy(logits, Tensor::of({0, 2}, Dtype::i32)).item(); }), "no error");
+  EXPECT_THAT(text([&] {
+                return cross_entropy(logits, Tensor::of({0, 3}, Dtype::i32)).item();
+              }),
+              AllOf(HasSubstr("element 1"), HasSubstr("got 3"), HasSubstr("0 to 2")));
+  EXPECT_THAT(text([&] {
+                return cross_entropy(logits, Tensor::of({-100, 2}, Dtype::i32)).item();
+              }),
+              HasSubstr("got -100"));
+  Init init(1);
+  const Embedding table(4, 2, init);
+  EXPECT_THAT(text([&] { return table(Tensor::of({1, 9}, Dtype::i32)).array(); }), HasSubstr("got 9"));
+  // Targets of a mask: 0 to 1, not 0 to 255.
+  const Tensor mask = Tensor::of({0, 255}), half = Tensor::of({0.5F, 1}), two = Tensor::of({1, -1});
+  EXPECT_EQ(text([&] { return bce_with_logits(two, half).item(); }), "no error");
+  EXPECT_THAT(text([&] { return bce_with_logits(two, mask).item(); }), HasSubstr("got 255"));
+  EXPECT_THAT(text([&] {
+                return bce_with_logits(two, Tensor::of({std::nanf(""), 1})).item();
+              }),
+              HasSubstr("nan"));
+  EXPECT_THAT(text([&] { return bce_with_logits(two, mask.cast(Dtype::u8).cast(Dtype::f32)).item(); }),
+              HasSubstr("got 255"));
+  // Captured by a traced function, and as an argument of one.
+  Compiled captured = compile([&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+    return {cross_entropy(in[0], Tensor::of({0, 7}, Dtype::i32))};
+  });
+  EXPECT_THAT(text([&] { return captured({logits}); }),
+              AllOf(HasSubstr("cross_entropy"), HasSubstr("got 7")));
+  Compiled loss = compile(
+      [&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {bce_with_logits(in[0], in[1])}; });
+  EXPECT_EQ(text([&] { return loss({two, half}); }), "no error");
+  EXPECT_THAT(text([&] { return loss({two, mask}); }), AllOf(HasSubstr("element 1"), HasSubstr("0 to 1")));
 }
 
 TEST(Model, AFileKeepsWhatIsAParameterAndWhatIsTrainable) {

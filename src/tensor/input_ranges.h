@@ -1,0 +1,18 @@
+#pragma once
+// What a graph's own ops allow its inputs and constants to hold: classes of labels, rows of tables, targets between 0 and 1.
+#include <span>
+#include <vector>
+
+#include "ir/graph.h"
+#include "run/program.h"
+
+namespace espalier {
+
+/// For each of the graph's first `inputs` inputs that is, perhaps after casts, reshapes, transposes and broadcasts,
+///   of integers, and the labels of a cross entropy or the positions of an embedding or a gather: [0, classes or rows);
+///   the targets of a binary cross entropy: from 0 to 1;
+/// the narrowest where there are several. Constants in such places are checked here: UserError names op and element. Bodies of control
+/// flow are not looked into.
+std::vector<run::InputRange> input_ranges(const ir::Graph& graph, size_t inputs);
+
+}  // namespace espalier
