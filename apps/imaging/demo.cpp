@@ -208,6 +208,11 @@ class Demo {
       if (report_.pictures.empty()) draw(m);
       if (stopped("run")) return false;
     }
+    if (const std::string check = check_text(report_.engines, report_.outputs, study_.expected_dice);
+        options_.steps == 0 && !check.empty()) {  // of the whole recipe
+      say("check     " + check);
+      report_.notes.push_back("Check: " + check + ".");
+    }
     return true;
   }
 

@@ -216,6 +216,29 @@ std::string to_html(const Report& r) {
   return out + "</body></html>\n";
 }
 
+std::string check_text(const std::vector<EngineFigures>& engines, const std::vector<std::string>& outputs,
+                       double expected_dice) {
+  constexpr double largest_distance = 0.01;
+  std::vector<std::string> parts;
+  const auto add = [&](bool as_expected, const std::string& what) {
+    parts.push_back(what + (as_expected ? ": yes" : ": NO"));
+  };
+  if (expected_dice > 0)
+    add(std::ranges::all_of(engines,
+                            [&](const EngineFigures& e) { return e.dice[0].value_or(0) >= expected_dice; }),
+        fmt::format("{} Dice at least {}", outputs[0], expected_dice));
+  if (engines.size() > 1) {
+    double distance = 0;
+    for (size_t i = 0; i < outputs.size(); ++i)
+      distance =
+          std::max(distance, std::abs(engines[0].dice[i].value_or(0) - engines[1].dice[i].value_or(0)));
+    add(distance <= largest_distance,
+        fmt::format("{} within {} Dice of {} (at most {:.4f})", engines[1].precision, largest_distance,
+                    engines[0].precision, distance));
+  }
+  return join(parts, "; ");
+}
+
 std::string to_summary(const Report& r) {
   bool absent = false;
   std::string out = fmt::format("{:<24}", "held-out slices");

@@ -43,6 +43,10 @@ struct Report {
 std::vector<TrainingPoint> parse_history(const std::string& csv);
 /// The page: no script, nothing from outside, light and dark.
 std::string to_html(const Report& report);
+/// Whether the engines are as good as they should be: the first output's Dice at least `expected_dice` (0: not known) in every
+/// precision, and every output of a second precision within 0.01 of the first's. "" where there is nothing to say.
+std::string check_text(const std::vector<EngineFigures>& engines, const std::vector<std::string>& outputs,
+                       double expected_dice);
 /// The results as lines for a terminal.
 std::string to_summary(const Report& report);
 

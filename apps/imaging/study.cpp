@@ -46,7 +46,8 @@ Study load_study(const std::optional<std::filesystem::path>& folder) {
     return {data::brain_task(), brain_augmentation, "one brain (Colin27)",
             "This is ONE brain, trained on and scored on different slices of the same head. It says nothing "
             "about other people, other "
-            "scanners or patients, and it is not a medical device."};
+            "scanners or patients, and it is not a medical device.",
+            0.95};
   const std::filesystem::path path = plain_path(*folder);
   data::SegmentationTask task = data::folder_task(path);
   const size_t n = task.volumes->labelled().size();

@@ -14,6 +14,7 @@ struct Study {
   data::SliceAugmentation augmentation;  ///< how views of the training slices are drawn
   std::string title;                     ///< "one brain (Colin27)"
   std::string caution;                   ///< what the figures do not say
+  double expected_dice = 0;  ///< what the whole recipe reaches at least for the first output; 0: not known
 
   const data::LabelledVolumes& volumes() const { return *task.volumes; }
   const std::vector<std::string>& outputs() const { return task.volumes->outputs(); }

@@ -96,6 +96,26 @@ TEST(Overlay, ShowsSliceTruthAndFound) {
   for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(edge[c], colour[c], 26);
 }
 
+TEST(Report, SaysWhetherTheDiceIsAsExpected) {
+  const auto figures = [](const char* precision, double brain, std::optional<double> rest) {
+    EngineFigures e;
+    e.precision = precision;
+    e.dice = {brain, rest};
+    return e;
+  };
+  const std::vector<std::string> outputs{"brain", "front"};
+  const auto check = [&](std::vector<EngineFigures> e, double least) {
+    return check_text(e, outputs, least);
+  };
+  EXPECT_EQ(check({figures("f32", 0.97, 0.91), figures("bf16", 0.966, 0.9176)}, 0.95),
+            "brain Dice at least 0.95: yes; bf16 within 0.01 Dice of f32 (at most 0.0076): yes");
+  EXPECT_EQ(check({figures("f32", 0.95, 0.91), figures("bf16", 0.9499, 0.8989)}, 0.95),
+            "brain Dice at least 0.95: NO; bf16 within 0.01 Dice of f32 (at most 0.0111): NO");
+  EXPECT_EQ(check({figures("f32", 0.5, std::nullopt), figures("bf16", 0.5, std::nullopt)}, 0),
+            "bf16 within 0.01 Dice of f32 (at most 0.0000): yes");
+  EXPECT_EQ(check({figures("f32", 0.5, 0.5)}, 0), "");
+}
+
 TEST(Report, IsSelfContainedAndEscapesNames) {
   Report r{.title = "one <volume>",
            .caution = "This is ONE volume.",
