@@ -62,7 +62,7 @@ void ArrayDataset::fill(int64_t index, Rng&, std::span<Array> out) const {
 
 FakeData::FakeData(int64_t size, std::vector<FakeField> fields, uint64_t seed)
     : size_(size), fields_(std::move(fields)), seed_(seed) {
-  if (size < 0) throw UserError({"FakeData, size", "is negative", std::to_string(size), ""});
+  if (size < 1) throw UserError({"FakeData, size", "is out of range", std::to_string(size), "1 or more"});
   for (const FakeField& f : fields_) {
     const std::string where = "FakeData, field " + quote(f.name);
     if (!f.type.is_static()) throw UserError({where, "dims are not all numbers", f.type.text(), ""});

@@ -60,6 +60,7 @@ struct FakeField {
 };
 
 /// Random samples: element values depend on (seed, field, index) alone, so every epoch shows the same data.
+/// UserError unless size >= 1.
 class ESPALIER_API FakeData : public Dataset {
  public:
   FakeData(int64_t size, std::vector<FakeField> fields, uint64_t seed = 0);

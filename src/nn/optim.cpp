@@ -4,6 +4,7 @@
 #include <limits>
 #include <numbers>
 
+#include "base/text.h"
 #include "op/widen.h"
 
 namespace espalier::nn {
@@ -55,6 +56,7 @@ Tensor all_finite(std::span<const Tensor> tensors) {
 }  // namespace
 
 std::vector<Tensor> clip_by_norm(std::span<const Tensor> gradients, double limit) {
+  if (!(limit >= 0)) throw UserError({"clip_by_norm: limit", "out of range", number_text(limit), ">= 0"});
   if (gradients.empty()) return {};
   Dtype dtype = Dtype::f32;
   for (const Tensor& g : gradients)
@@ -76,7 +78,7 @@ LossScale::LossScale(double initial, int64_t grow_after)
       skipped_(Array(Dtype::f32, {}), false, "loss_scale.skipped") {
   int exponent = 0;
   if (!(initial >= 1 && initial <= largest_scale) || std::frexp(initial, &exponent) != 0.5)
-    throw UserError({"loss scale", "out of range", std::to_string(initial), "a power of two in 1..2^24"});
+    throw UserError({"loss scale", "out of range", number_text(initial), "a power of two in 1..2^24"});
   if (grow_after < 1)
     throw UserError({"loss scale: grow_after", "out of range", std::to_string(grow_after), ">= 1"});
 }

@@ -22,7 +22,7 @@ ESPALIER_API Schedule cosine_rate(double rate, int64_t total, int64_t warmup = 0
 ESPALIER_API Schedule with_warmup(Schedule schedule, int64_t steps);
 
 /// Gradients scaled by min(1, limit / (norm + 1e-6)), norm taken over all of them together (Pascanu et al. 2013).
-/// Each keeps its dtype; the norm is taken in f32, or f64 where one of them is f64.
+/// Each keeps its dtype; the norm is taken in f32, or f64 where one of them is f64. UserError unless limit >= 0.
 ESPALIER_API std::vector<Tensor> clip_by_norm(std::span<const Tensor> gradients, double limit);
 
 /// A loss scale that keeps small gradients of f16 training above zero and finds its own size (Micikevicius et al. 2017,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/text.h"
 #include "run/executor.h"
 #include "run/program.h"
 #include "run/targets.h"
@@ -49,6 +50,13 @@ void check_results(const std::vector<Tensor>& results, const std::string& name) 
   for (size_t i = 0; i < results.size(); ++i)
     if (!results[i].defined())
       throw UserError({"function " + name, "result " + std::to_string(i) + " is empty", "", "a tensor"});
+}
+
+/// `i`; UserError where the step has no such argument or result.
+size_t below(size_t i, size_t count, const char* what) {
+  if (i < count) return i;
+  throw UserError({std::string("step: ") + what, "there is none of that number", std::to_string(i),
+                   "below " + std::to_string(count)});
 }
 
 }  // namespace
@@ -101,15 +109,17 @@ Step::Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> p
 Step::~Step() = default;
 Step::Step(Step&&) noexcept = default;
 
-ir::Type Step::argument_type(size_t i) const { return program_->inputs()[i].type; }
-ir::Type Step::result_type(size_t i) const { return program_->outputs()[i].type; }
-void* Step::input(size_t i) { return executor_->input(i); }
-const void* Step::output(size_t i) const { return executor_->output(i); }
+ir::Type Step::argument_type(size_t i) const {
+  return program_->inputs()[below(i, arguments_, "argument")].type;
+}
+ir::Type Step::result_type(size_t i) const { return program_->outputs()[below(i, results_, "result")].type; }
+void* Step::input(size_t i) { return executor_->input(below(i, arguments_, "argument")); }
+const void* Step::output(size_t i) const { return executor_->output(below(i, results_, "result")); }
 int64_t Step::planned_bytes() const { return program_->planned_bytes(); }
 void Step::run() { executor_->run(); }
 
 void Step::set_input(size_t i, const Array& array) {
-  const run::Port& port = program_->inputs()[i];
+  const run::Port& port = program_->inputs()[below(i, arguments_, "argument")];
   if (array.type() != port.type)
     throw UserError({"argument " + port.name, "is of another type", array.type().text(), port.type.text()});
   std::memcpy(input(i), array.data(), static_cast<size_t>(array.bytes()));
@@ -133,7 +143,7 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   if (slot) return *slot;
   if (!(options_.loss_scale > 0) || !std::isfinite(options_.loss_scale))
     throw UserError({"function " + options_.name + ": loss_scale", "out of range",
-                     std::to_string(options_.loss_scale), "a finite number > 0"});
+                     number_text(options_.loss_scale), "a finite number > 0"});
   Trace t = trace(fn_, arguments, options_);
   run::CompileOptions o;
   o.target = options_.target.empty() ? &run::default_target() : &run::find_target(options_.target);

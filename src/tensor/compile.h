@@ -47,7 +47,8 @@ ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments
                          const CompileOptions& options = {});
 
 /// One specialisation of a compiled function: fixed shapes, bound buffers. The fast way to run a step many times: write
-/// the arguments into input(), call run(), read output(). Not thread-safe; make one per thread.
+/// the arguments into input(), call run(), read output(). Not thread-safe; make one per thread. UserError for an argument or a
+/// result that it has not.
 class ESPALIER_API Step {
  public:
   Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters,

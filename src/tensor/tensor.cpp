@@ -98,11 +98,28 @@ Tensor binary(const char* name, Binary build, const Tensor& a, const Tensor& b) 
   return Tensor::from(build(op::broadcast_to(a.value(), dims), op::broadcast_to(b.value(), dims)), {a, b});
 }
 
+/// UserError where an integer dtype or bool has no such number.
+void check_number(const char* what, Dtype dtype, double value) {
+  if (ir::is_float(dtype)) return;
+  const std::string got = fmt::format("{} and {}", number_text(value), ir::dtype_name(dtype));
+  if (value != std::trunc(value))
+    throw UserError(
+        {what, "has a fraction that the dtype has not", got, "a whole number, or a floating dtype"});
+  ir::dispatch(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_integral_v<T>) {
+      constexpr auto low = static_cast<double>(std::numeric_limits<T>::lowest()),
+                     high = static_cast<double>(std::numeric_limits<T>::max());  // of i64: 2^63, beyond
+      if (!(value >= low && (value < high || (sizeof(T) < 8 && value == high))))
+        throw UserError(
+            {what, "is beyond the dtype's range", got,
+             fmt::format("{} to {}", +std::numeric_limits<T>::lowest(), +std::numeric_limits<T>::max())});
+    }
+  });
+}
+
 Tensor number_like(const Tensor& like, double value) {
-  if (!ir::is_float(like.dtype()) && value != std::trunc(value))
-    throw UserError({"number beside a tensor", "has a fraction that the tensor's dtype has not",
-                     fmt::format("{} and {}", value, ir::dtype_name(like.dtype())),
-                     "a whole number (use cast for the tensor)"});
+  check_number("number beside a tensor", like.dtype(), value);
   return Tensor::from(ir::constant(like.dtype(), value), std::span<const Tensor>());
 }
 
@@ -118,6 +135,7 @@ Dim Tensor::dim(int64_t axis) const { return dims()[static_cast<size_t>(axis_of(
 Tensor Tensor::zeros(std::vector<int64_t> dims, Dtype dtype) { return Tensor(Array(dtype, std::move(dims))); }
 Tensor Tensor::ones(std::vector<int64_t> dims, Dtype dtype) { return full(std::move(dims), 1, dtype); }
 Tensor Tensor::full(std::vector<int64_t> dims, double value, Dtype dtype) {
+  check_number("number of a tensor", dtype, value);
   return Tensor(Array::full(dtype, std::move(dims), value));
 }
 Tensor Tensor::arange(int64_t count, Dtype dtype) {
@@ -396,9 +414,7 @@ namespace {
 
 void print_axis(std::string& out, const Array& a, size_t axis, int64_t& at) {
   if (axis == a.dims().size()) {
-    char buffer[32];
-    std::snprintf(buffer, sizeof buffer, "%.6g", a.at(at++));
-    out += buffer;
+    out += fmt::format("{:.6g}", a.at(at++));
     return;
   }
   constexpr int64_t longest = 8;

@@ -37,7 +37,7 @@ class ESPALIER_API Tensor {
     return from(std::move(value), std::span<const Tensor>(parents.begin(), parents.size()));
   }
 
-  /// Tensors of `dims` filled with one number; UserError for a negative dim.
+  /// Tensors of `dims` filled with one number; UserError for a negative dim, and for a number that the dtype has not.
   static Tensor zeros(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
   static Tensor ones(std::vector<int64_t> dims, Dtype dtype = Dtype::f32);
   static Tensor full(std::vector<int64_t> dims, double value, Dtype dtype = Dtype::f32);
@@ -66,10 +66,14 @@ class ESPALIER_API Tensor {
   const Array& array() const;
   /// The one element as a double; UserError when there are more.
   double item() const;
-  /// The elements in row-major order; T must be the tensor's element type (float for f32, ...), else InternalError.
+  /// The elements in row-major order; T must be the tensor's element type (float for f32, ...), else UserError.
   template <class T>
   std::vector<T> to_vector() const {
     const Array& a = array();
+    if (ir::dtype_of<T>() != a.dtype())
+      throw UserError({"to_vector", "is asked for another type than the elements'",
+                       std::string(ir::dtype_name(ir::dtype_of<T>())),
+                       std::string(ir::dtype_name(a.dtype()))});
     const T* p = a.data<T>();
     return {p, p + a.size()};
   }

@@ -7,6 +7,7 @@
 #include "run/ceilings.h"
 #include "run/targets.h"
 #include "target/cpu/cpu_features.h"
+#include "target/cpu/jit/object_cache.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 
@@ -18,11 +19,13 @@ nlohmann::json describe(bool measure) {
   nlohmann::json targets = nlohmann::json::array();
   for (const run::NamedTarget& t : run::targets())
     targets.push_back({{"name", std::string(t.name)}, {"what", std::string(t.doc)}});
+  const target::cpu::ObjectCache& cache = target::cpu::object_cache();
   nlohmann::json out{
       {"cpu", target::cpu::cpu_name()},
       {"features", target::cpu::cpu_features().text()},
       {"threads", available_threads()},
       {"fast_precision", std::string(ir::dtype_name(run::default_target().spec().fast_dtype()))},
+      {"kernel_cache", {{"folder", cache.directory().string()}, {"refused", cache.refusal()}}},
       {"targets", targets}};
   if (measure) {
     const run::Ceilings& ceilings = run::ceilings();
@@ -57,6 +60,8 @@ void add_devices(CLI::App& app, int&) {
       fmt::print("         f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, memory {:.1f} GB/s\n",
                  out["f32_gflops"].get<double>(), out["bf16_gflops"].get<double>(),
                  out["read_gbps"].get<double>());
+    const std::string folder = out["kernel_cache"]["folder"], refused = out["kernel_cache"]["refused"];
+    fmt::print("cache    {}\n", !folder.empty() ? folder : refused.empty() ? "none" : "none: " + refused);
     for (const auto& t : out["targets"])
       fmt::print("target   {:10} {}\n", t["name"].get<std::string>(), t["what"].get<std::string>());
   });

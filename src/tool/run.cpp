@@ -2,13 +2,17 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "base/threads.h"
 #include "format/numpy.h"
+#include "format/onnx.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/model_file.h"
@@ -27,11 +31,22 @@ struct Options {
 
 using Arrays = std::map<std::string, ir::Array>;
 
+/// `NAME=FILE.npy` taken apart; a name may hold '=' itself, so the model's names decide.
+NamedText input_of(const std::string& option, const std::vector<std::string>& names) {
+  const std::string* longest = nullptr;
+  for (const std::string& name : names)
+    if (option.starts_with(name + "=") && (!longest || name.size() > longest->size())) longest = &name;
+  if (longest) return {*longest, option.substr(longest->size() + 1)};
+  const NamedText other = named_text("--input", option, "NAME=FILE.npy");
+  throw UserError({"--input", "names no input of the model", other.name, join(names, ", ")});
+}
+
 /// The arrays of `NAME=FILE.npy` options.
-Arrays read_arrays(const std::vector<std::string>& options) {
+Arrays read_arrays(const std::vector<std::string>& options, const std::vector<std::string>& names) {
   Arrays arrays;
   for (const std::string& o : options) {
-    const NamedText n = named_text("--input", o, "NAME=FILE.npy");
+    const NamedText n = input_of(o, names);
+    if (n.text.empty()) throw UserError({"--input", "names no file", o, "NAME=FILE.npy"});
     if (!arrays.emplace(n.name, format::load_npy(n.text)).second)
       throw UserError({"--input", "names an input twice", o, "each input once"});
   }
@@ -48,9 +63,6 @@ ModelFile load_for(const std::string& path, const Arrays& arrays) {
 /// In the order of the model's arguments.
 std::vector<Tensor> in_order(const Model& model, const Arrays& arrays) {
   const std::vector<std::string>& names = model.argument_names();
-  for (const auto& [name, array] : arrays)
-    if (std::find(names.begin(), names.end(), name) == names.end())
-      throw UserError({"--input", "names no input of the model", name, join(names, ", ")});
   std::vector<Tensor> tensors;
   for (size_t i = 0; i < names.size(); ++i) {
     const auto at = arrays.find(names[i]);
@@ -68,12 +80,38 @@ std::vector<Tensor> in_order(const Model& model, const Arrays& arrays) {
 std::string file_name(std::string name) {
   for (char& c : name)
     if (c == '/' || c == '\\' || c == '\0') c = '_';
-  return (name.empty() || name[0] == '.' ? "_" + name : name) + ".npy";
+  return name.empty() || name[0] == '.' ? "_" + name : name;
+}
+
+/// A file for each output: of its name, numbered where two names make one.
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder,
+                                            const std::vector<std::string>& names) {
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : names) {
+    std::filesystem::path file = folder / (file_name(name) + ".npy");
+    for (int n = 2; std::find(files.begin(), files.end(), file) != files.end(); ++n)
+      file = folder / fmt::format("{}_{}.npy", file_name(name), n);
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+/// Compute; `prepare` is called when the inputs are known to fit, before the work.
+std::vector<Tensor> compute(const Model& model, const CompileOptions& options,
+                            const std::vector<Tensor>& inputs, const std::function<void()>& prepare) {
+  Compiled program = compile([&](const std::vector<Tensor>& in) { return model(in); }, options);
+  std::vector<ir::Type> types;
+  for (const Tensor& t : inputs) types.push_back(t.array().type());
+  (void)program.step(types);
+  prepare();
+  return program(inputs);
 }
 
 void run_model(const Options& o) {
+  if (o.target == "null")
+    throw UserError({"--target", "computes nothing that could be written", o.target, "cpu or reference"});
   if (o.threads != 0) set_threads(o.threads);
-  const Arrays arrays = read_arrays(o.inputs);
+  const Arrays arrays = read_arrays(o.inputs, format::onnx_input_names(o.model));
   const ModelFile file = load_for(o.model, arrays);
   const std::vector<Tensor> inputs = in_order(file.model, arrays);
   CompileOptions c;
@@ -83,17 +121,18 @@ void run_model(const Options& o) {
   c.exact = o.exact;
   c.freeze = true;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
-  Compiled program = compile([&](const std::vector<Tensor>& in) { return file.model(in); }, c);
-  const std::vector<Tensor> results = program(inputs);
-  std::filesystem::create_directories(o.output);
+  const std::vector<std::filesystem::path> files = files_of(o.output, file.model.result_names());
+  const std::vector<Tensor> results = compute(file.model, c, inputs, [&] {
+    make_folder(o.output);
+    for (const std::filesystem::path& f : files) check_writable(f);
+  });
   nlohmann::json written = nlohmann::json::array();
   for (size_t i = 0; i < results.size(); ++i) {
     const std::string& name = file.model.result_names()[i];
-    const std::filesystem::path path = std::filesystem::path(o.output) / file_name(name);
     const std::string type = results[i].array().type().text();
-    format::save_npy(path, results[i].array());
-    written.push_back({{"name", name}, {"file", path.string()}, {"type", type}});
-    if (!o.json) fmt::print("{} {}\n", path.string(), type);
+    format::save_npy(files[i], results[i].array());
+    written.push_back({{"name", name}, {"file", files[i].string()}, {"type", type}});
+    if (!o.json) fmt::print("{} {}\n", files[i].string(), type);
   }
   if (o.json)
     fmt::print("{}\n", json_line({{"model", o.model}, {"precision", c.precision}, {"outputs", written}}));
@@ -105,8 +144,9 @@ void add_run(CLI::App& app, int&) {
   const auto o = std::make_shared<Options>();
   CLI::App* c = app.add_subcommand("run", "Run a model on arrays from .npy files");
   c->add_option("MODEL", o->model, "an ONNX file")->required();
-  c->add_option("--input", o->inputs, "NAME=FILE.npy, once for each input; its dims bind symbolic ones")
-      ->required();
+  c->add_option("--input", o->inputs, "an array for each input; its dims bind symbolic ones")
+      ->type_name("NAME=FILE.npy")
+      ->allow_extra_args(false);
   c->add_option("--output", o->output, "folder for one NAME.npy per output")->required();
   add_precision_option(*c, o->precision,
                        "f32, bf16 or f16 (default: what the file was optimised for, else f32)");

@@ -375,6 +375,44 @@ TEST_F(CommandLine, SymbolicPicturesTakeTheDimsOfTheGivenInput) {
   EXPECT_EQ(inspect.json()["outputs"]["y"], "f32[1,16,24,2]");
 }
 
+TEST_F(CommandLine, RunTakesItsInputsByTheModelsNames) {
+  const std::filesystem::path odd = folder_ / "odd.onnx", none = folder_ / "none.onnx";
+  const ir::Value x = ir::new_input("a=b", {Dtype::f32, {5, 64}});
+  const ir::Value one = ir::constant(Tensor::ones({2}).array());
+  const auto outputs = [](const ir::Value& v) {
+    return std::vector<ir::Output>{{"a/b", op::relu(v)}, {"a_b", op::exp(v)}};
+  };
+  format::save_onnx(odd, {.name = "odd", .inputs = {x}, .outputs = outputs(x), .state = {}, .info = {}});
+  format::save_onnx(none, {.name = "none", .inputs = {}, .outputs = outputs(one), .state = {}, .info = {}});
+  const std::string to = " --output " + in_quotes(folder_ / "results");
+  ToolCall c = call_tool("run --input 'a=b'=" + in_quotes(x_) + " " + in_quotes(odd) + to + " --json");
+  EXPECT_EQ(c.code, 0) << c.err;
+  EXPECT_EQ(c.json()["outputs"][0]["file"], (folder_ / "results/a_b.npy").string());
+  EXPECT_EQ(c.json()["outputs"][1]["file"], (folder_ / "results/a_b_2.npy").string());
+  EXPECT_EQ(call_tool("run " + in_quotes(none) + to).code, 0);
+  EXPECT_EQ(format::load_npy(folder_ / "results/a_b.npy").at(1), 1);
+  expect_error("run " + in_quotes(odd) + to + " --input 'a=b='", usage, {"names no file"});
+  expect_error(run_arguments("--target null --input x=" + in_quotes(x_)), usage,
+               {"--target", "computes nothing"});
+}
+
+TEST_F(CommandLine, ACacheOfKernelsThatIsNotUsedIsSaidOnce) {
+  std::filesystem::create_directory(folder_ / "open");
+  std::filesystem::permissions(folder_ / "open", std::filesystem::perms::all);
+  for (const char* name : {"open", "x.npy"}) {
+    const ToolCall c =
+        call_tool("devices --json", "export ESPALIER_CACHE_DIR=" + in_quotes(folder_ / name) + ";");
+    EXPECT_EQ(c.code, 0);
+    EXPECT_EQ(c.json()["kernel_cache"]["folder"], "");
+    EXPECT_THAT(c.json()["kernel_cache"]["refused"], HasSubstr(name));
+    EXPECT_THAT(c.err, AllOf(HasSubstr("the cache of kernels is not used"), HasSubstr(name)));
+    EXPECT_EQ(std::count(c.err.begin(), c.err.end(), '\n'), 1);
+  }
+  const ToolCall off = call_tool("devices --json", "export ESPALIER_CACHE_DIR=off;");
+  EXPECT_EQ(off.json()["kernel_cache"]["refused"], "");
+  EXPECT_EQ(off.err, "");
+}
+
 /// A training of about a dozen short epochs with a checkpoint after each.
 class TrainProcess {
  public:

@@ -190,6 +190,13 @@ CacheCounts ObjectCache::counts() const {
 
 ObjectCache& object_cache() {
   static ObjectCache cache(default_directory());
+  static const bool said = [] {
+    if (!cache.refusal().empty())
+      std::fprintf(stderr, "espalier: the cache of kernels is not used, every process compiles them: %s\n",
+                   cache.refusal().c_str());
+    return true;
+  }();
+  (void)said;
   return cache;
 }
 

@@ -32,6 +32,8 @@ class ObjectCache {
 
   CacheCounts counts() const;
   bool is_on() const { return !directory_.empty(); }
+  /// Empty where it is off.
+  const std::filesystem::path& directory() const { return directory_; }
   /// Why the directory is not used; "" when it is, or when the cache was switched off.
   const std::string& refusal() const { return refusal_; }
   /// The file that holds `key`.
@@ -43,7 +45,8 @@ class ObjectCache {
   CacheCounts counts_;
 };
 
-/// The process's cache: ESPALIER_CACHE_DIR ("off": none), else $XDG_CACHE_HOME/espalier, else ~/.cache/espalier.
+/// The process's cache: ESPALIER_CACHE_DIR ("off": none), else $XDG_CACHE_HOME/espalier, else ~/.cache/espalier. One that is not used
+/// is said so once, on standard error.
 ObjectCache& object_cache();
 
 }  // namespace espalier::target::cpu
