@@ -2,8 +2,8 @@
 // Models as ONNX files (opset 17 written; opsets up to 18 read, each op from where it broadcasts as today). Safe from any thread.
 //
 // Saving is exact: a saved graph loads as a graph with bit-identical results. Ops that ONNX has are written as standard
-// nodes, and so are those that several standard nodes say with the same bits (GELU, SiLU, group norm, an embedding: they
-// load as these nodes); all others are nodes of the domain "espalier" whose attributes are their text. Graph inputs and outputs keep
+// nodes, and so are those that several standard nodes say with the same bits (GELU, SiLU and group norm, which loading
+// finds again; squares, embeddings and others, which load as these nodes); all others are nodes of the domain "espalier" whose attributes are their text. Graph inputs and outputs keep
 // their dims (channels-last images stay so); between them convolutions, pooling, resizing and normalisation stand in
 // ONNX's channels-first form with one Transpose where a chain begins and ends, which loading takes away again.
 // Weights of convolutions are stored as ONNX wants them (OIHW).

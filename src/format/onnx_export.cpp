@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/onnx.h"
+#include "format/onnx_terms.h"
 #include "format/safetensors.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"

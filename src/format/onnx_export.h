@@ -79,9 +79,6 @@ struct WriteRow {
 };
 std::span<const WriteRow> write_rows();
 
-/// The same graph, with the same bits, in ops that ONNX has where there are such: composites without a row are expanded.
-ir::Graph in_onnx_terms(const ir::Graph& graph);
-
 /// Can ONNX's node say this normalisation: its eps as an f32, its dtypes, its axes?
 bool fits_norm(const ir::Node& n);
 /// Is the value of rank 0, or such a number repeated?

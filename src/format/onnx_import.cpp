@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/onnx.h"
+#include "format/onnx_terms.h"
 #include "op/axes.h"
 #include "op/movement.h"
 #include "op/table.h"
@@ -246,6 +247,7 @@ class Reader {
     if (out_.outputs.empty()) fail("the graph has no output");
     read_state();
     settle_parameters();
+    out_ = from_onnx_terms(out_);
     ir::verify(out_);
     return std::move(out_);
   }

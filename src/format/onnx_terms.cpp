@@ -1,7 +1,9 @@
-// Ops of ours in terms of those that ONNX has: the same bits from other nodes.
+#include "format/onnx_terms.h"
+
 #include <algorithm>
 
 #include "format/onnx_export.h"
+#include "op/activation.h"
 #include "op/elementwise.h"
 #include "op/indexed.h"
 #include "op/movement.h"
@@ -45,6 +47,64 @@ Value in_terms(const Node& n) {
   return {};
 }
 
+// Where the operands of a composite would stand if a value is its expansion; an empty value where it cannot be one. Only
+// expanding again shows that it is.
+
+bool is(const Value& v, const ir::OpDef& op) { return v && v->op().name == op.name; }
+
+/// Operand i of a node of this op.
+Value operand(const Value& v, const ir::OpDef& op, int i) { return is(v, op) ? v->input(i) : Value(); }
+
+/// Group norm, add(mul(hat, scale), bias), with the operands, groups and eps that such a value names.
+Value maybe_group_norm(const Value& sum) {
+  const Value product = operand(sum, op::add_op, 0), hat = operand(product, op::mul_op, 0);
+  const Value scale = operand(operand(sum, op::add_op, 0), op::mul_op, 1), bias = operand(sum, op::add_op, 1);
+  const Value view = operand(operand(operand(hat, op::reshape_op, 0), op::mul_op, 0), op::sub_op, 0);
+  const Value inverse =
+      operand(operand(operand(hat, op::reshape_op, 0), op::mul_op, 1), op::broadcast_to_op, 0);
+  const Value shifted = operand(operand(inverse, op::reciprocal_op, 0), op::sqrt_op, 0);
+  const Value eps = operand(operand(shifted, op::add_op, 1), op::broadcast_to_op, 0);
+  const Value x = operand(view, op::reshape_op, 0);
+  const Array* number = eps ? ir::constant_value(eps) : nullptr;
+  if (!x || !number || number->rank() != 0 || !is(scale, op::broadcast_to_op) ||
+      !is(bias, op::broadcast_to_op))
+    return {};
+  const Value w = scale->input(0), b = bias->input(0);
+  const ir::Dim groups = view.dims()[static_cast<size_t>(view.rank() - 2)];
+  const bool fits = x.rank() >= 2 && view.rank() == x.rank() + 1 && w.rank() == 1 && b.rank() == 1 &&
+                    x.dims().back().is_static() && groups.is_static() && groups.value() > 0 &&
+                    x.dims().back().value() % groups.value() == 0 && w.dims()[0] == x.dims().back() &&
+                    b.dims()[0] == x.dims().back() && w.dtype() == b.dtype();
+  const double exact = number->dtype() == Dtype::f32 ? widen(number->data<float>()[0]) : number->at(0);
+  return fits ? op::group_norm(x, w, b, groups.value(), exact) : Value();
+}
+
+/// The composites that a value may be the expansion of.
+std::vector<Value> candidates(const Value& v) {
+  std::vector<Value> out;
+  const auto add = [&](const Value& c) {
+    if (c && c.type() == v.type()) out.push_back(c);
+  };
+  if (is(v, op::cast_op)) {  // of 16 bits, around what was found to be one of f32
+    const Value& wide = v->input(0);
+    const bool found = is(wide, op::silu_op) || is(wide, op::gelu_op) || is(wide, op::group_norm_op);
+    const Value x = found ? operand(wide->input(0), op::cast_op, 0) : Value();
+    if (!x || x.dtype() != v.dtype() || !is_float(x.dtype())) return {};
+    std::vector<Value> operands = wide->inputs();
+    operands[0] = x;
+    add(ir::make(wide->op(), operands, wide->attrs()));
+  } else if (is(v, op::mul_op) && is(v->input(1), op::sigmoid_op)) {
+    add(op::silu(v->input(0)));
+  } else if (is(v, op::mul_op) && is(v->input(0), op::mul_op) && is(v->input(1), op::add_op)) {
+    const Value& x = v->input(0)->input(0);
+    if (is_float(x.dtype()))
+      for (const bool tanh_form : {false, true}) add(op::gelu(x, tanh_form));
+  } else if (is(v, op::add_op) && is(v->input(0), op::mul_op)) {
+    add(maybe_group_norm(v));
+  }
+  return out;
+}
+
 /// The results of a composite on new inputs, where ONNX can say all of its expansion; else a graph without outputs.
 ir::Graph expansion(const Node& n) {
   ir::Graph body{.name = std::string(n.op().name), .inputs = {}, .outputs = {}, .state = {}, .info = {}};
@@ -60,6 +120,22 @@ ir::Graph expansion(const Node& n) {
 }
 
 }  // namespace
+
+ir::Graph from_onnx_terms(const ir::Graph& graph) {
+  const auto expanded = [](const Value& v) -> Value {
+    const ir::Graph body = expansion(v.node());
+    return body.outputs.empty() ? Value() : ir::inline_graph(body, v->inputs())[0];
+  };
+  return ir::transform(graph, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
+    if (n.op().kind == ir::Kind::leaf || n.results() != 1) return {};
+    const Value here = operands == n.inputs() ? n.value() : ir::make(n.op(), operands, n.attrs());
+    for (const Value& c : candidates(here)) {
+      const bool around = is(here, op::cast_op);
+      if (expanded(c) == (around ? op::cast(expanded(here->input(0)), here.dtype()) : here)) return {c};
+    }
+    return {};
+  });
+}
 
 bool is_one_number(const Value& v) { return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0); }
 

@@ -132,6 +132,14 @@ TEST(OnnxForeign, DimNamesThatDifferStaySymbolsThatDiffer) {
   EXPECT_EQ(types({{"高", "宽"}, {"宽", "2d"}}), "f32[_,__2] f32[__2,_2d] ");
 }
 
+TEST(OnnxForeign, IntegersAroundASiluStayWhatTheyAre) {
+  const std::string bytes =
+      onnx::model({onnx::node("Cast", {"x"}, {"f"}, {{"to", 1}}), onnx::node("Sigmoid", {"f"}, {"s"}),
+                   onnx::node("Mul", {"f", "s"}, {"p"}), onnx::node("Cast", {"p"}, {"y"}, {{"to", 7}})},
+                  {}, {onnx::info("x", {3}, 7)}, {onnx::info("y", {3}, 7)});
+  EXPECT_EQ(run_model(bytes, {Array::of<int64_t>({3}, {-9, 0, 9})}), Array::of<int64_t>({3}, {0, 0, 8}));
+}
+
 TEST(OnnxForeign, CumSumsOfEveryLength) {
   for (int64_t n = 1; n <= 20; ++n)
     for (const int64_t exclusive : {0, 1})

@@ -173,6 +173,15 @@ TEST(Onnx, WhatOnnxCanSayIsNotInOurDomain) {
     EXPECT_FALSE(has_our_domain(format::onnx_bytes(g))) << name;
   }
   exact(graph_of({table, ids}, {op::gather(table, ids, 0)}), {{"batch", 3}});  // no clipping stays
+  for (const ir::Dtype dtype : {ir::Dtype::f32, ir::Dtype::bf16, ir::Dtype::f64}) {
+    const ir::Dtype stats = dtype == ir::Dtype::f64 ? dtype : ir::Dtype::f32;
+    const Value v = ir::new_input("v", {dtype, {batch, 3, 5, 6}}),
+                scale = ir::new_input("scale", {stats, {6}}), shift = ir::new_input("shift", {stats, {6}});
+    const Value h = op::group_norm(op::silu(v), scale, shift, 3, 1e-5);
+    exact(graph_of({v, scale, shift},
+                   {op::gelu(h), op::gelu(h, true), op::group_norm(v, scale, shift, 2, 0.125)}),
+          {{"batch", 2}});
+  }
   EXPECT_TRUE(has_our_domain(format::onnx_bytes(graph_of({x}, {op::expm1(x)}))));
 }
 
