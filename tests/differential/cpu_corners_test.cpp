@@ -170,6 +170,33 @@ TEST(CpuCorners, ExactKeepsNotANumberThroughReluOverFrozenWeights) {
       100, options);
 }
 
+/// Few outputs between strides: the library's kernels would read scratch that they have not filled.
+TEST(CpuCorners, Bfloat16WeightGradientsOfFewStridedOutputs) {
+  const auto grad = [](const std::vector<int64_t>& in, int64_t kernel, int64_t stride, int64_t pad,
+                       int64_t channels) {
+    op::ConvAttrs a = op::plain_conv(static_cast<int>(in.size()), Dtype::bf16);
+    ir::Dims x{2}, y{2};
+    for (size_t i = 0; i < in.size(); ++i) {
+      a.stride[i] = stride;
+      a.pad_low[i] = a.pad_high[i] = pad;
+      a.spatial.push_back(kernel);
+      x.emplace_back(in[i]);
+      y.emplace_back((in[i] + 2 * pad - kernel) / stride + 1);
+    }
+    x.emplace_back(channels);
+    y.emplace_back(channels);
+    check(
+        {{Dtype::bf16, x}, {Dtype::bf16, y}},
+        [&](const Values& v) { return Values{op::conv_weight_grad(v[0], v[1], a)}; }, 50);
+  };
+  for (const int64_t channels : {1, 16}) {
+    grad({1}, 1, 2, 0, channels);
+    grad({2, 2}, 2, 3, 0, channels);
+    grad({2, 2, 2}, 2, 2, 1, channels);
+    grad({3, 3, 3}, 3, 2, 1, channels);
+  }
+}
+
 /// A processor's own conversion takes what is below the smallest normal number for 0 (docs/limits.md); all else is rounded.
 TEST(CpuCorners, Bfloat16AroundTheSmallestNormalNumber) {
   for (const int64_t size : {64, 65, 7}) {
