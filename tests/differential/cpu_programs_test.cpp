@@ -6,6 +6,7 @@
 #include "support/cpu_run.h"
 #include "support/op_samples.h"
 #include "support/random_graph.h"
+#include "support/random_network.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier {
@@ -82,6 +83,27 @@ TEST(RandomGraphsOnCpu, AgreeWithTheReference) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     expect_cpu_agrees(r.graph, r.inputs, 100);
   }
+}
+
+TEST(RandomNetworksOnCpu, AreNearTheReference) {
+  using enum pass::Precision;
+  for (uint64_t seed = 0; seed < 8 && !HasFailure(); ++seed)
+    for (const bool frozen : {true, false})
+      for (const pass::Precision precision : {f32, bf16, f16}) {
+        ir::SampleRng rng(seed);
+        test::RandomNetworkOptions options;
+        options.layers = 3 + static_cast<int>(seed % 8);
+        options.frozen = frozen;
+        const test::RandomNetwork n = test::random_network(rng, options);
+        run::CompileOptions compile;
+        compile.precision = precision;
+        compile.exact = seed % 2;
+        compile.loss_scale = precision == f16 ? 64 : 1;
+        SCOPED_TRACE("seed " + std::to_string(seed) + (frozen ? " frozen " : " with gradients ") +
+                     std::string(pass::precision_name(precision)));
+        test::expect_near(test::run_on_cpu(n.graph, n.inputs, compile),
+                          target::reference::evaluate(n.graph, n.inputs), precision == f32 ? 2e-4 : 0.3);
+      }
 }
 
 }  // namespace

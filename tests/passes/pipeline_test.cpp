@@ -71,25 +71,6 @@ TEST_P(EachPass, KeepsTheMeaningOfRandomGraphs) {
   EXPECT_TRUE(changed > 0 || may_rest) << "no random graph gave the pass work";
 }
 
-double largest(const ir::Array& a) {
-  double size = 0;
-  for (int64_t i = 0; i < a.size(); ++i) size = std::max(size, std::fabs(a.at(i)));
-  return size;
-}
-
-/// |got - want| is within `tolerance` of the output's largest |want|, and a tenth of the network's largest: a gradient that
-/// should be zero (of a bias before a norm) is a rounding of the others.
-void expect_near(const std::vector<ir::Array>& got, const std::vector<ir::Array>& want, double tolerance) {
-  ASSERT_EQ(got.size(), want.size());
-  double all = 0;
-  for (const ir::Array& a : want) all = std::max(all, largest(a));
-  for (size_t o = 0; o < got.size(); ++o) {
-    double off = 0;
-    for (int64_t i = 0; i < want[o].size(); ++i) off = std::max(off, std::fabs(got[o].at(i) - want[o].at(i)));
-    EXPECT_LE(off, tolerance * (largest(want[o]) + 0.1 * all)) << "output " << o;
-  }
-}
-
 /// Over random networks with the parameters as constants or with gradients, in a precision: on how many of them the pass did
 /// something.
 int check_networks(const std::string& pass, pass::Precision precision, bool frozen, double tolerance) {
@@ -119,6 +100,42 @@ TEST_P(EachPass, KeepsTheMeaningOfNetworks) {
   const bool may_rest =
       GetParam() == "fold_constants" || GetParam() == "simplify_layout" || GetParam() == "sink_relu";
   EXPECT_TRUE(changed > 0 || may_rest) << "no network gave the pass work";
+}
+
+/// Gradients of parameters leave as f32 sums: none is a rounded value made wide again.
+TEST(ParameterGradients, AreNotRoundedInNetworks) {
+  for (const pass::Precision precision : {pass::Precision::bf16, pass::Precision::f16})
+    for (uint64_t seed = 0; seed < 60; ++seed) {
+      ir::SampleRng rng(seed);
+      RandomNetworkOptions options;
+      options.frozen = false;
+      const Applied a = apply("mixed_precision", random_network(rng, options).graph, context(precision));
+      for (const ir::Output& o : a.after.outputs) {
+        const ir::Node& n = o.value.node();
+        EXPECT_TRUE(n.op().name != "cast" || n.input(0).dtype() == ir::Dtype::f32)
+            << "seed " << seed << " output " << o.name << "\n"
+            << ir::print(a.after);
+      }
+    }
+}
+
+TEST(SinkRelu, KeepsGradientsOfNetworksThroughMaxPool) {
+  int changed = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    ir::SampleRng rng(seed);
+    RandomNetworkOptions options;
+    options.frozen = false;
+    options.max_pool_gradients = true;
+    const RandomNetwork n = random_network(rng, options);
+    const Applied a = apply("sink_relu", n.graph, context());
+    changed += a.changed();
+    expect_nothing_left(a, context());
+    const auto got = target::reference::evaluate(a.after, n.inputs),
+               want = target::reference::evaluate(a.before, n.inputs);
+    for (size_t i = 0; i < want.size(); ++i) expect_close(got[i], want[i], {0, 0, 0});
+  }
+  EXPECT_GT(changed, 5);
 }
 
 std::vector<std::string> pass_names() {
@@ -152,7 +169,7 @@ std::vector<ir::Array> run_on_cpu(const ir::Graph& graph, const std::vector<ir::
 class CpuProgram : public testing::TestWithParam<int> {};
 
 TEST_P(CpuProgram, GivesWhatTheReferenceGives) {
-  const auto dtypes = {ir::Dtype::f32, ir::Dtype::f64, ir::Dtype::i32, ir::Dtype::bf16};
+  const auto dtypes = {ir::Dtype::f32, ir::Dtype::f64, ir::Dtype::i32, ir::Dtype::i64, ir::Dtype::bf16};
   for (const ir::Dtype dtype : dtypes)
     for (uint64_t seed = 0; seed < 6; ++seed) {
       ir::SampleRng rng(static_cast<uint64_t>(GetParam()) * 1000 + seed);

@@ -1,9 +1,12 @@
 #pragma once
-// Random convolutional networks: what the passes for convolutions, norms and precision have to work on, which random graphs
+// Random convolutional networks, some of whose weights stand in several layers: what the passes for convolutions, norms and precision have to work on, which random graphs
 // rarely hold. Small pictures; channels that blocks divide and channels that they do not.
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "grad/grad.h"
@@ -14,6 +17,7 @@
 #include "op/reduction.h"
 #include "op/sampling.h"
 #include "op/window.h"
+#include "support/arrays.h"
 
 namespace espalier::test {
 
@@ -21,6 +25,8 @@ struct RandomNetworkOptions {
   int layers = 7;
   bool frozen =
       true;  ///< parameters are constants (inference); else inputs, and their gradients are outputs too
+  /// Gradients through max_pool too. Where a maximum lies may jump with a rounding, so only for passes that change none.
+  bool max_pool_gradients = false;
 };
 
 struct RandomNetwork {
@@ -62,13 +68,14 @@ class NetworkGrower {
     made_.inputs.push_back(std::move(a));
     return made_.graph.inputs.back();
   }
-  ir::Value parameter(std::vector<int64_t> dims, double size, double centre = 0) {
+  ir::Value parameter(const std::vector<int64_t>& dims, double size, double centre = 0) {
+    ir::Value& known = known_[{dims, centre}];
+    if (known && op::draw_chance(rng_, 0.4)) return known;
     if (options_.frozen)
-      return ir::constant(
-          op::draw_array(rng_, ir::Dtype::f32, std::move(dims), centre - size, centre + size));
+      return known = ir::constant(op::draw_array(rng_, ir::Dtype::f32, dims, centre - size, centre + size));
     parameters_.push_back(
-        input("p" + std::to_string(parameters_.size()), std::move(dims), centre - size, centre + size));
-    return parameters_.back();
+        input("p" + std::to_string(parameters_.size()), dims, centre - size, centre + size));
+    return known = parameters_.back();
   }
 
   ir::Value layer(const ir::Value& x) {
@@ -89,8 +96,9 @@ class NetworkGrower {
   ir::Value pool(const ir::Value& x) {
     if (x.dims()[1].value() < 2) return x;
     op::PoolAttrs a{.window = {2, 2}, .stride = {1, 1}, .pad_low = {0, 0}, .pad_high = {0, 0}};
-    // where a maximum lies may jump with a rounding, and with it a gradient
-    return options_.frozen && op::draw_chance(rng_, 0.5) ? op::max_pool(x, a)[0] : op::avg_pool(x, a);
+    const bool may_choose = options_.frozen || options_.max_pool_gradients;
+    if (!may_choose || op::draw_chance(rng_, 0.5)) return op::avg_pool(x, a);
+    return op::max_pool(op::draw_chance(rng_, 0.7) ? op::relu(x) : x, a)[0];
   }
   ir::Value convolution(const ir::Value& x, int64_t c) {
     const int64_t k = op::draw_chance(rng_, 0.5) ? 3 : 1;
@@ -115,6 +123,7 @@ class NetworkGrower {
   RandomNetworkOptions options_;
   RandomNetwork made_;
   std::vector<ir::Value> parameters_;
+  std::map<std::pair<std::vector<int64_t>, double>, ir::Value> known_;  // by dims and centre
 };
 
 }  // namespace detail
@@ -122,6 +131,29 @@ class NetworkGrower {
 /// A random network; equal generators give equal networks (up to the identity of inputs).
 inline RandomNetwork random_network(ir::SampleRng& rng, const RandomNetworkOptions& options = {}) {
   return detail::NetworkGrower(rng, options).grow();
+}
+
+inline double largest(const ir::Array& a) {
+  double size = 0;
+  for (int64_t i = 0; i < a.size(); ++i) size = std::max(size, std::fabs(a.at(i)));
+  return size;
+}
+
+/// |got - want| is within `tolerance` of the output's largest |want|, and a tenth of the network's largest: a gradient that
+/// should be zero (of a bias before a norm) is a rounding of the others.
+inline void expect_near(const std::vector<ir::Array>& got, const std::vector<ir::Array>& want,
+                        double tolerance) {
+  ASSERT_EQ(got.size(), want.size());
+  double all = 0;
+  for (const ir::Array& a : want) all = std::max(all, largest(a));
+  for (size_t o = 0; o < got.size(); ++o) {
+    double off = 0;
+    for (int64_t i = 0; i < want[o].size(); ++i) {
+      const double d = std::fabs(got[o].at(i) - want[o].at(i));
+      off = d <= off || std::isnan(off) ? off : d;
+    }
+    EXPECT_LE(off, tolerance * (largest(want[o]) + 0.1 * all)) << "output " << o;
+  }
 }
 
 /// The graph with some of its float inputs as constants, which are taken from `inputs`.
