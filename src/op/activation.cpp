@@ -2,6 +2,7 @@
 
 #include <numbers>
 
+#include "base/text.h"
 #include "op/infer.h"
 #include "op/sampling.h"
 #include "op/table.h"
@@ -77,7 +78,7 @@ std::vector<Value> expand_silu(const Node& n) {
 
 std::vector<Type> infer_dropout(const InferCtx& c) {
   const double rate = c.attrs.get<DropoutAttrs>().rate;
-  if (!(rate >= 0 && rate < 1)) c.fail("rate is out of range", "0 <= rate < 1", std::to_string(rate));
+  if (!(rate >= 0 && rate < 1)) c.fail("rate is out of range", "0 <= rate < 1", number_text(rate));
   for (size_t i = 1; i < 3; ++i)
     if (c.in[i] != Type{Dtype::i64, {}})
       c.fail(i == 1 ? "key is of a wrong type" : "counter is of a wrong type", "i64[]");

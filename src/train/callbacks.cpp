@@ -21,6 +21,8 @@ std::string ProgressBar::line(const Progress& p) const {
   std::string out = fmt::format("[{}] epoch {} step {}/{}", bar, p.epoch + 1, p.step, p.steps);
   for (size_t i = 0; i < p.values.size(); ++i)
     out += fmt::format("  {} {:.4f}", i < names_.size() ? names_[i] : "value", p.values[i]);
+  for (size_t i = 0; i < p.held_out.size(); ++i)
+    out += fmt::format("  val_{} {:.4f}", i < names_.size() ? names_[i] : "value", p.held_out[i]);
   const int64_t here = p.step - first_step_;
   if (here > 0 && p.seconds > began_)
     out += fmt::format("  {:.0f} s left", (p.seconds - began_) / static_cast<double>(here) *
@@ -57,9 +59,10 @@ void ProgressBar::on_end(const Progress& p) {
   std::fflush(out_);
 }
 
-CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names)
-    : path_(std::move(path)), header_("step,epoch,rate") {
+CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names, std::vector<std::string> held_out)
+    : path_(std::move(path)), held_out_(held_out.size()), header_("step,epoch,rate") {
   for (const std::string& n : names) header_ += "," + n;
+  for (const std::string& n : held_out) header_ += "," + n;
   header_ += "\n";
   pending_ = header_;
 }
@@ -68,6 +71,8 @@ void CsvLog::on_begin() { check_writable(path_); }
 void CsvLog::on_step(const Progress& p) {
   pending_ += fmt::format("{},{},{}", p.step, p.epoch, p.rate);
   for (const double v : p.values) pending_ += fmt::format(",{}", v);
+  for (size_t i = 0; i < held_out_; ++i)
+    pending_ += i < p.held_out.size() ? fmt::format(",{}", p.held_out[i]) : ",";
   pending_ += "\n";
 }
 bool CsvLog::on_epoch(const Progress&) {
@@ -110,8 +115,8 @@ void CsvLog::restore(const std::string& state) {
   written_ = bytes, pending_ = std::move(pending);
 }
 
-EarlyStop::EarlyStop(int64_t patience, double min_delta, size_t value)
-    : patience_(patience), min_delta_(min_delta), value_(value) {
+EarlyStop::EarlyStop(int64_t patience, double min_delta, size_t value, Of of)
+    : patience_(patience), min_delta_(min_delta), value_(value), of_(of) {
   if (patience < 1)
     throw UserError({"early stop: patience", "out of range", std::to_string(patience), ">= 1"});
   if (!(min_delta >= 0))
@@ -119,7 +124,12 @@ EarlyStop::EarlyStop(int64_t patience, double min_delta, size_t value)
 }
 
 void EarlyStop::on_step(const Progress& p) {
-  sum_ += p.values.at(value_);
+  const std::vector<double>& values = of_ == Of::training ? p.values : p.held_out;
+  if (of_ == Of::held_out && !p.end_of_epoch) return;
+  if (value_ >= values.size())
+    throw UserError({name(), "the trainer gives no such value", std::to_string(value_),
+                     "below " + std::to_string(values.size())});
+  sum_ += values[value_];
   ++count_;
 }
 

@@ -27,13 +27,14 @@ class ESPALIER_API ProgressBar : public Callback {
   int64_t first_step_ = 0;
 };
 
-/// One row per step: step, epoch, rate, values. A resumed run cuts the rows after its checkpoint and goes on; where there is no file
+/// One row per step: step, epoch, rate, values, held-out values (in the rows that end an epoch). A resumed run cuts the rows after its checkpoint and goes on; where there is no file
 /// then, a new one begins with the rows from there.
 class ESPALIER_API CsvLog : public Callback {
  public:
-  /// `names` of the values after step, epoch and rate. An epoch's rows are added to the file at its end: WriteError where they cannot
+  /// `names` of the values after step, epoch and rate, and of the held-out ones behind them. An epoch's rows are added to the file at its end: WriteError where they cannot
   /// be, before the first step where that is known then.
-  CsvLog(std::filesystem::path path, std::vector<std::string> names = {"loss"});
+  CsvLog(std::filesystem::path path, std::vector<std::string> names = {"loss"},
+         std::vector<std::string> held_out = {});
   void on_begin() override;
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
@@ -47,20 +48,26 @@ class ESPALIER_API CsvLog : public Callback {
  private:
   void write();
   std::filesystem::path path_;
+  size_t held_out_;               ///< columns
   std::string header_, pending_;  ///< rows that are not in the file yet
   int64_t written_ = 0;           ///< bytes of the file that count
 };
 
-/// Ends the training when a value has not improved by `min_delta` for `patience` epochs (mean over each epoch; lower is better).
+/// Ends the training when a value has not improved by `min_delta` for `patience` epochs (lower is better): the mean of a training value over
+/// each epoch, or a held-out value.
 /// It stays ended, for another fit() and from its checkpoint too; one with more patience goes on from that checkpoint.
 class ESPALIER_API EarlyStop : public Callback {
  public:
-  /// UserError unless patience >= 1 and min_delta >= 0.
-  explicit EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0);
+  enum class Of : uint8_t { training, held_out };
+  /// UserError unless patience >= 1 and min_delta >= 0, and later where the trainer gives no such value.
+  explicit EarlyStop(int64_t patience, double min_delta = 0, size_t value = 0, Of of = Of::training);
   void on_step(const Progress& p) override;
   bool on_epoch(const Progress& p) override;
   bool has_ended() const override { return waited_ > 0 && waited_ >= patience_; }
-  std::string name() const override { return "early_stop of value " + std::to_string(value_); }
+  std::string name() const override {
+    return (of_ == Of::training ? "early_stop of value " : "early_stop of held-out value ") +
+           std::to_string(value_);
+  }
   std::string state() const override;
   void restore(const std::string& state) override;
 
@@ -68,6 +75,7 @@ class ESPALIER_API EarlyStop : public Callback {
   int64_t patience_;
   double min_delta_;
   size_t value_;
+  Of of_;
   double best_ = std::numeric_limits<double>::infinity(), sum_ = 0;
   int64_t count_ = 0, waited_ = 0;
 };

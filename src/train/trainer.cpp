@@ -283,13 +283,7 @@ Progress Trainer::one_step() {
              .skipped = steps_skipped() > skipped,
              .seconds = 0,
              .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
-  for (size_t i = 0; i < s.results(); ++i) {
-    const ir::Type type = s.result_type(i);
-    if (type.elements() != 1)
-      throw UserError({"trainer", "result " + std::to_string(i) + " of the loss function is no scalar",
-                       type.text(), "f32[]"});
-    p.values.push_back(ir::Array::borrow(type.dtype, {}, s.output(i), nullptr).at(0));
-  }
+  p.values = scalar_results(s);
   return p;
 }
 
@@ -318,8 +312,10 @@ void Trainer::check_cells(const Progress& p) {
                        "finite elements: try a lower learning rate or limit the norm of the gradients"});
 }
 
-std::optional<Ending> Trainer::after_step(const Progress& p) {
+std::optional<Ending> Trainer::after_step(Progress& p) {
   check_finite(p);
+  if (p.end_of_epoch) check_cells(p);
+  if (p.end_of_epoch && options_.held_out) p.held_out = options_.held_out();
   for (const auto& c : callbacks_) c->on_step(p);
   bool stop = false;
   std::exception_ptr failure;  // of a callback: the epoch that is done is kept first
@@ -334,7 +330,7 @@ std::optional<Ending> Trainer::after_step(const Progress& p) {
   const bool cut =
       interrupted() && done_ < total_steps();  // asked once: what is seen later waits for the next step
   const bool over = stop || failure || cut || done_ == total_steps();
-  if (over || p.end_of_epoch) check_cells(p);
+  if (over && !p.end_of_epoch) check_cells(p);
   const bool due =
       p.end_of_epoch && options_.checkpoint_every > 0 && (p.epoch + 1) % options_.checkpoint_every == 0;
   if (!options_.checkpoint.empty() && (due || over)) save();

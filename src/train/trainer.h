@@ -12,6 +12,7 @@
 #include "nn/optim.h"
 #include "tensor/compile.h"
 #include "train/checkpoint.h"
+#include "train/evaluate.h"
 
 namespace espalier::train {
 
@@ -20,6 +21,7 @@ struct Progress {
   int64_t step = 0, steps = 0;                ///< of all steps, counted from 1
   int64_t epoch = 0, batch = 0, batches = 0;  ///< epoch and its batch, counted from 0, of `batches` per epoch
   std::vector<double> values;                 ///< the loss, then the metrics
+  std::vector<double> held_out{};             ///< of TrainerOptions::held_out, at the end of an epoch
   double rate = 0;                            ///< learning rate of this step
   double loss_scale = 1;                      ///< of this step
   bool skipped = false;  ///< its gradients overflowed f16: no parameter changed, and the loss scale is halved
@@ -60,14 +62,13 @@ struct TrainerOptions {
       checkpoint{};  ///< empty: none; else written every `checkpoint_every` epochs and at the end
   int64_t checkpoint_every = 1;
   bool resume = true;  ///< go on from `checkpoint` when the file exists
+  /// Called after each epoch, before the callbacks (mean_over() of a loader, say); an epoch that `steps` cuts short has none.
+  EvaluateFn held_out{};
   std::vector<std::string> value_names{"loss"};
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};  ///< as in CompileOptions
 };
 
 enum class Ending : uint8_t { finished, stopped_early, interrupted };
-
-/// The loss function of a batch: its fields as tensors -> {loss, metrics...}, all scalars.
-using LossFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 class ESPALIER_API Trainer {
  public:
@@ -117,7 +118,7 @@ class ESPALIER_API Trainer {
   /// Are all cells finite that a step changes?
   void check_cells(const Progress& p);
   /// Callbacks, checks and the checkpoint behind a step; how the training ends here, if it does.
-  std::optional<Ending> after_step(const Progress& p);
+  std::optional<Ending> after_step(Progress& p);
   std::string kept() const;
 
   LossFn loss_;

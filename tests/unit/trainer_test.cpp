@@ -431,6 +431,65 @@ TEST(EarlyStop, ATrainingThatHasEndedStaysEnded) {
   EXPECT_EQ(patient.trainer().steps_done(), 15);
 }
 
+/// One number p that training pushes down by 1 a step; held-out values are (p + 7)^2 and p.
+TEST(Trainer, HeldOutValuesReachCallbacksAndEndATraining) {
+  const TemporaryFolder folder;
+  struct Run {
+    explicit Run(TrainerOptions options) {
+      options.epochs = 20;
+      options.held_out = mean_over(
+          [this](const std::vector<Tensor>& in) {
+            return std::vector<Tensor>{((p.tensor() + 7).square() * in[0]).mean(),
+                                       (p.tensor() * in[0]).mean()};
+          },
+          held_out);
+      trainer = std::make_unique<Trainer>(
+          [this](const std::vector<Tensor>& in) { return std::vector<Tensor>{(p.tensor() * in[0]).mean()}; },
+          std::vector<Parameter>{p}, sgd, loader, options);
+      trainer->add(record);
+      trainer->add(std::make_shared<EarlyStop>(2, 0, 0, EarlyStop::Of::held_out));
+    }
+    static std::shared_ptr<data::Dataset> ones(int64_t n) {
+      return std::make_shared<data::FakeData>(n,
+                                              std::vector<data::FakeField>{{"x", {Dtype::f32, {1}}, 1, 1}});
+    }
+    Parameter p{Array::of<float>({1}, {0}), true, "p"};
+    nn::Sgd sgd{{p}, {.rate = 1}};
+    data::DataLoader loader{ones(8), {.batch_size = 4}}, held_out{ones(5), {.batch_size = 2}};
+    std::shared_ptr<Record> record = std::make_shared<Record>();
+    std::unique_ptr<Trainer> trainer;
+  };
+  Run whole({});
+  EXPECT_EQ(whole.trainer->fit(), Ending::stopped_early);
+  EXPECT_EQ(whole.trainer->steps_done(), 10) << "best after 6 steps, 1; or after 8, no better; then 9";
+  EXPECT_TRUE(whole.record->steps[0].held_out.empty());
+  ASSERT_EQ(whole.record->steps[3].held_out.size(), 2u);
+  EXPECT_NEAR(whole.record->steps[3].held_out[0], 9, 1e-4);
+  EXPECT_NEAR(whole.record->steps[3].held_out[1], -4, 1e-4);
+  Run cut({.steps = 8, .checkpoint = folder / "c"}), rest({.checkpoint = folder / "c"});
+  EXPECT_EQ(cut.trainer->fit(), Ending::finished);
+  EXPECT_EQ(rest.trainer->fit(), Ending::stopped_early);
+  EXPECT_EQ(rest.trainer->steps_done(), 10) << "the resumed one had waited once";
+
+  SmallTraining none;
+  none.trainer().add(std::make_shared<EarlyStop>(2, 0, 0, EarlyStop::Of::held_out));
+  EXPECT_THAT(test::error_of([&] { none.fit(); }), testing::HasSubstr("gives no such value"));
+}
+
+TEST(Trainer, ALogHasHeldOutValuesInTheRowsThatEndAnEpoch) {
+  const TemporaryFolder folder;
+  SmallTraining run({.held_out = [] { return std::vector<double>{0.5}; }});
+  run.trainer().add(std::make_shared<CsvLog>(folder / "log.csv", std::vector<std::string>{"loss"},
+                                             std::vector<std::string>{"val_loss"}));
+  run.fit();
+  std::istringstream log(test::file_text(folder / "log.csv"));
+  std::string line;
+  std::getline(log, line);
+  EXPECT_EQ(line, "step,epoch,rate,loss,val_loss");
+  for (int step = 1; std::getline(log, line); ++step)
+    EXPECT_EQ(line.substr(line.rfind(',')), step % 5 == 0 ? ",0.5" : ",") << line;
+}
+
 TEST(ProgressBar, WritesALinePerEpochWithoutATerminal) {
   const TemporaryFolder folder;
   std::FILE* out = std::fopen((folder / "progress").c_str(), "w");

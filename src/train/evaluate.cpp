@@ -1,0 +1,42 @@
+#include "train/evaluate.h"
+
+namespace espalier::train {
+
+std::vector<double> scalar_results(const Step& step) {
+  std::vector<double> values;
+  for (size_t i = 0; i < step.results(); ++i) {
+    const ir::Type type = step.result_type(i);
+    if (type.elements() != 1)
+      throw UserError({"trainer", "result " + std::to_string(i) + " of the loss function is no scalar",
+                       type.text(), "f32[]"});
+    values.push_back(ir::Array::borrow(type.dtype, {}, step.output(i), nullptr).at(0));
+  }
+  return values;
+}
+
+EvaluateFn mean_over(LossFn values, data::DataLoader& loader, CompileOptions options) {
+  const auto compiled = std::make_shared<Compiled>(std::move(values), std::move(options));
+  return [compiled, &loader] {
+    data::LoaderState begin = loader.state();
+    begin.epoch = begin.batch = 0;
+    loader.restore(begin);
+    std::vector<double> sums;
+    for (int64_t b = 0; b < loader.batches_per_epoch(); ++b) {
+      const data::Batch batch = loader.next();
+      std::vector<ir::Type> types;
+      for (const ir::Array& a : batch.arrays) types.push_back(a.type());
+      Step& step = compiled->step(types);
+      for (size_t i = 0; i < batch.arrays.size(); ++i) step.set_input(i, batch.arrays[i]);
+      step.run();
+      const std::vector<double> now = scalar_results(step);
+      sums.resize(now.size());
+      for (size_t i = 0; i < now.size(); ++i) sums[i] += now[i] * static_cast<double>(batch.size);
+    }
+    const int64_t seen =
+        loader.options().drop_last ? loader.batches_per_epoch() * loader.options().batch_size : begin.samples;
+    for (double& s : sums) s /= static_cast<double>(seen);
+    return sums;
+  };
+}
+
+}  // namespace espalier::train
