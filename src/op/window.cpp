@@ -455,7 +455,9 @@ constinit const OpDef avg_pool_grad_op{
 
 constinit const OpDef resize_op{
     .name = "resize",
-    .doc = "x [N, spatial, C] resampled to other spatial dims, nearest or linear.",
+    .doc =
+        "x [N, spatial, C] resampled to other spatial dims, nearest or linear (a neighbour of weight 0 is "
+        "not read).",
     .kind = Kind::window,
     .arity = {1, 1},
     .dtypes = ir::all_types,

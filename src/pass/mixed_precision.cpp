@@ -119,8 +119,8 @@ class Mixer {
 
   std::vector<Value> follower(const Node& n) {
     if (const Value biased = bias_add(n)) return {biased};
-    bool full =
-        false;  // a genuine f32 operand that is no small broadcast, or does not fit, keeps the op in f32
+    // A genuine f32 operand that is no small broadcast, or one that does not fit, keeps the op in f32.
+    bool full = false;
     for (const Value& v : n.inputs())
       full = full || beyond_.contains(&v.node()) ||
              (v.dtype() == Dtype::f32 && !is_low(v) && !rewrite::splat_value(v) && n.op().name != "concat" &&
