@@ -3,6 +3,8 @@
 // activations, a range of output features (which has no partial sums, but copies its slice of dy).
 #include <algorithm>
 #include <cstring>
+#include <string>
+#include <string_view>
 
 #include "base/threads.h"
 #include "target/cpu/onednn/geometry.h"
@@ -45,6 +47,14 @@ struct Part {
   std::string implementation;
 };
 
+/// Strides with one or two outputs along an axis: the library's direct bf16 kernels (2.6.3) may then read rows of scratch that they
+/// never filled (NaN where its old bytes say so), or beyond their operands.
+bool few_strided_outputs(const ConvSpec& s) {
+  for (size_t k = 0; k < s.out.size(); ++k)
+    if (s.stride[k] > 1 && s.out[k] <= 2) return true;
+  return false;
+}
+
 Part make_part(const ConvSpec& s) {
   const Geometry g = geometry(s);
   const memory::desc x = activation(s.x_layout, s.block, s.compute, s.batch, s.channels, s.in);
@@ -60,7 +70,9 @@ Part make_part(const ConvSpec& s) {
   const dnnl::convolution_forward::primitive_desc hint(forward, attr, engine());
   const dnnl::convolution_backward_weights::desc desc(g.algorithm, x, any(memory::data_type::f32), y,
                                                       g.stride, g.dilation, g.pad_low, g.pad_high);
-  const dnnl::convolution_backward_weights::primitive_desc pd(desc, attr, engine(), hint);
+  dnnl::convolution_backward_weights::primitive_desc pd(desc, attr, engine(), hint);
+  while (std::string_view(pd.impl_info_str()).starts_with("jit_bf16") && few_strided_outputs(s))
+    if (!pd.next_impl()) throw dnnl::error(dnnl_unimplemented, "no implementation that serves this shape");
   const memory::desc dw = pd.diff_weights_desc();
   return {
       Step(dnnl::convolution_backward_weights(pd),
@@ -201,20 +213,10 @@ bool has_idle_position(const ConvSpec& s) {
   return false;
 }
 
-/// Strides with one or two outputs along an axis: the library's bf16 kernels (2.6.3) may then read rows of scratch that they never
-/// filled (NaN where its old bytes say so), or beyond their operands.
-bool reads_unfilled_rows(const ConvSpec& s) {
-  if (s.compute != ir::Dtype::bf16) return false;
-  for (size_t k = 0; k < s.out.size(); ++k)
-    if (s.stride[k] > 1 && s.out[k] <= 2) return true;
-  return false;
-}
-
 }  // namespace
 
 PreparedCall prepare_weight_grad(const ConvSpec& s) {
   if (s.bias || !s.posts.empty()) return Declined{"nothing follows a weight gradient"};
-  if (reads_unfilled_rows(s)) return Declined{"bf16 with strides and an output of one or two elements"};
   const TeamScope scope(1);
   auto call = std::make_unique<WeightGradCall>();
   call->split = choose_split(s);
@@ -229,7 +231,8 @@ PreparedCall prepare_weight_grad(const ConvSpec& s) {
       packed = call->whole.dw;
     }
   }
-  if (is_reference(call->whole.implementation) || is_reference(call->last.implementation))
+  const bool slow = is_reference(call->whole.implementation) || is_reference(call->last.implementation);
+  if (slow && !few_strided_outputs(s))
     return Declined{"only the library's reference code: " + call->whole.implementation};
   if (call->split.features) {
     call->dw_chunk_bytes = bytes_of(call->whole.dw);
