@@ -7,7 +7,8 @@ namespace espalier::nn {
 
 /// logits [..., classes], labels [...] (i32 or i64) in 0..classes-1: mean of -log softmax(logits)[label]. Labels are checked
 /// wherever their numbers are known: when the result is looked at, and on every call of a compiled function (UserError names the
-/// element), unless its argument_ranges allow others, which then are of no class.
+/// element). Other labels, which then are of no class, are only possible in an argument of a compiled function whose argument_ranges
+/// allow them.
 ESPALIER_API Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
 /// Binary cross-entropy on logits, targets of equal dims from 0 to 1, checked as labels are.
 ESPALIER_API Tensor bce_with_logits(const Tensor& logits, const Tensor& targets);

@@ -32,10 +32,17 @@ std::optional<int64_t> largest(const Node& n) {
   return std::nullopt;
 }
 
+/// Does this cast keep numbers what they are (but for the rounding of floats, and numbers that do not fit)? Not one to bool or from a
+/// float to an integer.
+bool keeps_numbers(const Node& cast) {
+  const ir::Dtype from = cast.input(0).dtype(), to = cast.types()[0].dtype;
+  return to != ir::Dtype::boolean && (ir::is_float(to) || !ir::is_float(from));
+}
+
 /// The value whose elements `v` holds, all of them, in another order or dtype.
 Value source_of(Value v) {
-  while (&v->op() == &op::cast_op || &v->op() == &op::reshape_op || &v->op() == &op::transpose_op ||
-         &v->op() == &op::broadcast_to_op)
+  while ((&v->op() == &op::cast_op && keeps_numbers(v.node())) || &v->op() == &op::reshape_op ||
+         &v->op() == &op::transpose_op || &v->op() == &op::broadcast_to_op)
     v = v->input(0);
   return v;
 }

@@ -8,7 +8,7 @@
 
 namespace espalier {
 
-/// For each of the graph's first `inputs` inputs that is, perhaps after casts, reshapes, transposes and broadcasts,
+/// For each of the graph's first `inputs` inputs that is, perhaps after casts (not to bool, nor from floats to integers), reshapes, transposes and broadcasts,
 ///   of integers, and the labels of a cross entropy or the positions of an embedding or a gather: [0, classes or rows);
 ///   the targets of a binary cross entropy: from 0 to 1;
 /// the narrowest where there are several. Constants in such places are checked here: UserError names op and element. Bodies of control
