@@ -76,10 +76,12 @@ const Node* Writer::bias_of(const Node& conv) const {
 
 std::string Writer::fresh(const std::string& base) {
   if (!base.empty() && taken_.insert(base).second) return base;
+  return numbered(fmt::format("#{}{}", base, base.empty() ? "" : ":"));
+}
+
+std::string Writer::numbered(std::string_view mark) {
   for (;;)
-    if (std::string name = fmt::format("#{}{}{}", base, base.empty() ? "" : ":", ++next_);
-        taken_.insert(name).second)
-      return name;
+    if (std::string name = fmt::format("{}{}", mark, ++next_); taken_.insert(name).second) return name;
 }
 
 std::string Writer::name_of(const Value& v, bool channels_first) {
@@ -205,12 +207,12 @@ onnx::NodeProto& Writer::node(const std::string& op, std::vector<std::string> in
   return n;
 }
 
-std::pair<onnx::NodeProto&, std::string> Writer::step(const std::string& op,
-                                                      std::vector<std::string> inputs) {
+std::pair<onnx::NodeProto&, std::string> Writer::step(const std::string& op, std::vector<std::string> inputs,
+                                                      std::string_view mark) {
   onnx::NodeProto& n = *g_.add_node();
   n.set_op_type(op);
   for (std::string& i : inputs) n.add_input(std::move(i));
-  n.add_output(fresh(""));
+  n.add_output(numbered(mark));
   return {n, n.output(0)};
 }
 

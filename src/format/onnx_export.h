@@ -35,8 +35,9 @@ class Writer {
   /// A node that gives the value's form; the result is named and remembered.
   onnx::NodeProto& node(const std::string& op, std::vector<std::string> inputs, const ir::Value& result,
                         bool channels_first = false);
-  /// A node whose result is no value of the graph, and that result's name.
-  std::pair<onnx::NodeProto&, std::string> step(const std::string& op, std::vector<std::string> inputs);
+  /// A node whose result is no value of the graph, and that result's name: `mark` and a number.
+  std::pair<onnx::NodeProto&, std::string> step(const std::string& op, std::vector<std::string> inputs,
+                                                std::string_view mark = "#");
   void attr(onnx::NodeProto& n, const std::string& name, int64_t v);
   void attr(onnx::NodeProto& n, const std::string& name, double v);
   void attr(onnx::NodeProto& n, const std::string& name, const std::string& v);
@@ -52,6 +53,7 @@ class Writer {
     std::string plain, first;
   };
   std::string fresh(const std::string& base);
+  std::string numbered(std::string_view mark);
   std::string name_of(const ir::Value& v, bool channels_first);
   void write_node(const ir::Node& n);
   void write_in_our_domain(const ir::Node& n);
@@ -81,7 +83,7 @@ std::span<const WriteRow> write_rows();
 
 /// Can ONNX's node say this normalisation: its eps as an f32, its dtypes, its axes?
 bool fits_norm(const ir::Node& n);
-/// Is the value of rank 0, or such a number repeated?
+/// Is the value of rank 0, such a number repeated, or a known array without a name of one number?
 bool is_one_number(const ir::Value& v);
 /// Is the value a broadcast_to? Those are written only where an operand needs one.
 bool is_broadcast(const ir::Value& v);

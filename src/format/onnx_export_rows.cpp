@@ -84,8 +84,11 @@ bool write_cast(Writer& w, const Node& n) {
 bool write_clamp(Writer& w, const Node& n) {
   if (!is_one_number(n.input(1)) || !is_one_number(n.input(2)) || is_broadcast(n.input(0))) return false;
   const bool first = w.only_first(n.input(0));
-  const std::string x = w.form(n.input(0), first), low = w.operand(n.input(1), first),
-                    high = w.operand(n.input(2), first);
+  const auto bound = [&](const Value& v) {
+    const bool repeated = ir::constant_value(v) && v.rank() > 0;
+    return repeated ? w.initializer(*one_number(v)) : w.operand(v, first);
+  };
+  const std::string x = w.form(n.input(0), first), low = bound(n.input(1)), high = bound(n.input(2));
   w.node("Clip", {x, low, high}, n.value(), first);
   return true;
 }
@@ -354,23 +357,27 @@ bool write_layer_norm(Writer& w, const Node& n) {
 }
 
 /// Gather or GatherElements. Ours takes the nearest valid index, ONNX's counts negative ones from the end: indices that are not
-/// known are clipped, which reading takes away again.
+/// known are clipped, under a name by which reading takes it away again.
 template <const char* Name>
 bool write_gather(Writer& w, const Node& n, int64_t axis) {
   const Dim rows = n.input(0).dims()[at(axis)];
   const Value& indices = n.input(1);
   if (!rows.is_static() || rows.value() < 1) return false;
+  const auto is_row = [&](double i) { return i >= 0 && i < static_cast<double>(rows.value()); };
   const Array* known = ir::constant_value(indices);
   bool inside = known != nullptr;
-  for (int64_t i = 0; inside && i < known->size(); ++i)
-    inside = known->at(i) >= 0 && known->at(i) < static_cast<double>(rows.value());
+  for (int64_t i = 0; inside && i < known->size(); ++i) inside = is_row(known->at(i));
+  if (indices->op().name == op::clamp_op.name) {
+    const auto low = one_number(indices->input(1)), high = one_number(indices->input(2));
+    inside = low && high && is_row(low->at(0)) && is_row(high->at(0));
+  }
   const std::string x = w.plain(n.input(0));
   std::string at_rows = w.plain(indices);
   if (!inside) {
     const auto bound = [&](int64_t v) {
       return w.initializer(Array::of<int64_t>({}, {v}).cast(indices.dtype()));
     };
-    at_rows = w.step("Clip", {at_rows, bound(0), bound(rows.value() - 1)}).second;
+    at_rows = w.step("Clip", {at_rows, bound(0), bound(rows.value() - 1)}, nearest_mark).second;
   }
   w.attr(w.node(Name, {x, at_rows}, n.value()), "axis", axis);
   return true;

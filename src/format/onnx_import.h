@@ -28,6 +28,8 @@ class Use {
 
   /// Is operand i given?
   bool has(size_t i) const { return i < inputs_.size() && inputs_[i]; }
+  /// The name of operand i in the file.
+  std::string_view input_name(size_t i) const { return node_.input(static_cast<int>(i)); }
   /// Operand i; UserError where it is missing.
   const Held& held(size_t i) const;
   /// Operand i as it is stored; UserError for sizes that are symbolic.

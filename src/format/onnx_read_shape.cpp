@@ -262,27 +262,33 @@ Value from_either_end(const Value& i, int64_t n) {
   return op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(n)), i);
 }
 
-/// What is clipped to 0..n-1, which gathering does by itself; or nothing.
-Value clipped_to(const Value& i, int64_t n) {
-  if (i->op().name != op::clamp_op.name) return {};
-  const auto is = [](const Value& v, int64_t number) {
-    const bool repeated = v->op().name == op::broadcast_to_op.name;
-    const Array* a = ir::constant_value(repeated ? v->input(0) : v);
-    return a && a->rank() == 0 && a->at(0) == static_cast<double>(number);
-  };
-  return is(i->input(1), 0) && is(i->input(2), n - 1) ? i->input(0) : Value();
+/// Is it known that no element is negative?
+bool is_never_negative(const Value& i) {
+  if (const Array* a = ir::constant_value(i)) {
+    for (int64_t k = 0; k < a->size(); ++k)
+      if (a->at(k) < 0) return false;
+    return true;
+  }
+  if (i->op().name != op::clamp_op.name) return false;
+  const auto low = one_number(i->input(1)), high = one_number(i->input(2));
+  return low && high && low->at(0) >= 0 && high->at(0) >= 0;
 }
 
-/// The same of an operand, which is itself where it is known to hold no negative number.
+/// Is it clipped to 0..n-1?
+bool is_clipped_to(const Value& i, int64_t n) {
+  if (i->op().name != op::clamp_op.name) return false;
+  if (i.type().is_static() && i.type().elements() == 0) return true;
+  const auto low = one_number(i->input(1)), high = one_number(i->input(2));
+  return low && high && low->at(0) == 0 && high->at(0) == static_cast<double>(n - 1);
+}
+
+/// An operand as positions along an axis: without the clipping that writing puts before a gathering, itself where it is known to hold
+/// no negative number, else from either end.
 Value wrapped(const Use& u, size_t input, const Dim& dim) {
-  Value i = u.value(input);
-  if (const Value free = clipped_to(i, dim.value())) return free;
-  if (const Array* a = ir::constant_value(i)) {
-    bool negative = false;
-    for (int64_t k = 0; k < a->size(); ++k) negative = negative || a->at(k) < 0;
-    if (!negative) return i;
-  }
-  return from_either_end(i, dim.value());
+  const Value i = u.value(input);
+  const bool ours = u.input_name(input).starts_with(nearest_mark);
+  if (ours && dim.is_static() && is_clipped_to(i, dim.value())) return i->input(0);
+  return is_never_negative(i) ? i : from_either_end(i, dim.value());
 }
 
 Results read_gather(Use& u) {

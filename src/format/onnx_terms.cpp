@@ -137,7 +137,10 @@ ir::Graph from_onnx_terms(const ir::Graph& graph) {
   });
 }
 
-bool is_one_number(const Value& v) { return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0); }
+bool is_one_number(const Value& v) {
+  return v.rank() == 0 || (is_broadcast(v) && v->input(0).rank() == 0) ||
+         (ir::constant_name(v).empty() && one_number(v));
+}
 
 ir::Graph in_onnx_terms(const ir::Graph& graph) {
   return ir::transform(graph, [](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <sstream>
 
 #include "op/axes.h"
@@ -210,6 +211,18 @@ Value stretched(const Value& x, const Dims& dims) {
   for (size_t i = 0; i < x.dims().size(); ++i)
     positions.push_back(static_cast<int64_t>(i + dims.size() - x.dims().size()));
   return stretched(x, dims, positions);
+}
+
+std::optional<Array> one_number(const Value& v) {
+  const bool repeated = v->op().name == op::broadcast_to_op.name;
+  const Array* a = ir::constant_value(repeated ? v->input(0) : v);
+  if (!a || a->size() == 0) return std::nullopt;
+  const auto* bytes = static_cast<const char*>(a->data());
+  const auto all = static_cast<size_t>(a->bytes()), each = all / static_cast<size_t>(a->size());
+  if (std::memcmp(bytes, bytes + each, all - each) != 0) return std::nullopt;  // each is as the next
+  Array number(a->dtype(), {});
+  std::memcpy(number.write(), bytes, each);
+  return number;
 }
 
 std::vector<Array> evaluate_node(const ir::Node& node, std::span<const Array> operands) {

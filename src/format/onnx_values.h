@@ -68,6 +68,11 @@ ir::Value stretched(const ir::Value& x, const ir::Dims& dims, const Ints& at);
 /// NumPy's rule: trailing axes align.
 ir::Value stretched(const ir::Value& x, const ir::Dims& dims);
 
+/// The known number, of rank 0, that every element of a value is, bit by bit; nullopt where there is none.
+std::optional<ir::Array> one_number(const ir::Value& v);
+/// What the names of indices begin with that were clipped for a gathering as it is written; reading takes that away again.
+inline constexpr std::string_view nearest_mark = "#nearest:";
+
 /// Constants computed from constants: integers, bools, small floats and what only moves; the same Value otherwise. Moved
 /// constants of a name get names that say how.
 class Folder {

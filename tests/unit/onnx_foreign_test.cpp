@@ -10,6 +10,7 @@
 #include "support/arrays.h"
 #include "support/onnx_file.h"
 #include "target/reference/interpreter.h"
+#include "tensor/input_ranges.h"
 
 namespace espalier {
 namespace {
@@ -130,6 +131,48 @@ TEST(OnnxForeign, DimNamesThatDifferStaySymbolsThatDiffer) {
             "f32[seq_len_2,batch] f32[seq_len,batch] f32[seq_len_2,4*batch] ");
   EXPECT_EQ(types({{"?", "?"}, {"", "?"}, {"x1_0", 3}}), "f32[x0_0,x0_1] f32[x1_0_2,x1_1] f32[x1_0,3] ");
   EXPECT_EQ(types({{"高", "宽"}, {"宽", "2d"}}), "f32[_,__2] f32[__2,_2d] ");
+}
+
+/// A gathering along `axis` of x: dims as given, its indices an initializer.
+ir::Graph gathered(const std::vector<std::variant<int64_t, std::string>>& dims, int64_t axis,
+                   const Array& indices) {
+  std::vector<std::variant<int64_t, std::string>> left = dims;
+  left.erase(left.begin() + axis);
+  return format::parse_onnx(
+      onnx::model({onnx::node("Gather", {"x", "i"}, {"y"}, {{"axis", axis}})}, {onnx::tensor("i", indices)},
+                  {onnx::info("x", dims)}, {onnx::info("y", left)}),
+      "model");
+}
+
+TEST(OnnxForeign, KnownIndicesNeedNoKnownAxis) {
+  const Array x = floats({2, 3, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+  const ir::Graph of_length = gathered({"batch", "length", 2}, 1, Array::scalar(Dtype::i64, 0)),
+                  of_batch = gathered({"batch", "length", 2}, 0, Array::scalar(Dtype::i64, 1));
+  EXPECT_EQ(target::reference::evaluate(of_length, std::vector{x}).at(0), floats({2, 2}, {0, 1, 6, 7}));
+  EXPECT_EQ(target::reference::evaluate(of_batch, std::vector{x}).at(0),
+            floats({3, 2}, {6, 7, 8, 9, 10, 11}));
+  EXPECT_THROW(gathered({"batch", "length", 2}, 1, Array::scalar(Dtype::i64, -1)), UserError);
+}
+
+TEST(OnnxForeign, AClipOfIndicesStaysAndAllowsThemAll) {
+  const std::variant<int64_t, std::string> n[] = {int64_t{4}, std::string("n")};
+  for (const auto& length : n)
+    for (const char* op : {"Gather", "GatherElements"}) {
+      const std::string bytes = onnx::model(
+          {onnx::node("Clip", {"ids", "low", "high"}, {"rows"}), onnx::node(op, {"x", "rows"}, {"y"})},
+          {onnx::tensor("low", Array::scalar(Dtype::i64, 0)),
+           onnx::tensor("high", Array::scalar(Dtype::i64, 2))},
+          {onnx::info("x", {3}), onnx::info("ids", {length}, 7)}, {onnx::info("y", {length})});
+      ir::Graph g = format::parse_onnx(bytes, "model");
+      const std::vector<Array> inputs{floats({3}, {5, 6, 7}), Array::of<int64_t>({4}, {-9, 1, 2, 50})};
+      const std::string text = ir::print(g);
+      for (int i = 0; i < 3; ++i) {
+        EXPECT_TRUE(input_ranges(g, g.inputs.size()).empty());
+        EXPECT_EQ(target::reference::evaluate(g, inputs).at(0), floats({4}, {5, 6, 7, 7}));
+        g = format::parse_onnx(format::onnx_bytes(g), "model");
+        EXPECT_EQ(ir::print(g), text);
+      }
+    }
 }
 
 TEST(OnnxForeign, IntegersAroundASiluStayWhatTheyAre) {

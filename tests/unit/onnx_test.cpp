@@ -24,6 +24,7 @@
 #include "support/op_samples.h"
 #include "support/random_graph.h"
 #include "target/reference/interpreter.h"
+#include "tensor/input_ranges.h"
 
 namespace espalier {
 namespace {
@@ -183,6 +184,48 @@ TEST(Onnx, WhatOnnxCanSayIsNotInOurDomain) {
           {{"batch", 2}});
   }
   EXPECT_TRUE(has_our_domain(format::onnx_bytes(graph_of({x}, {op::expm1(x)}))));
+}
+
+/// Saving and loading adds nothing, whether the dims are known or not, and the indices an argument may hold are still checked.
+TEST(Onnx, GatheringsComeBackAsTheyWere) {
+  const Value table = ir::new_input("table", f32({7, 3}));
+  for (const Dim& n : {Dim(2), batch, Dim(0), Dim(1)})
+    for (const ir::Dtype dtype : {ir::Dtype::i64, ir::Dtype::i32}) {
+      const Value ids = ir::new_input("ids", {dtype, {n, 3}}), row = ir::new_input("row", {dtype, {n}});
+      for (const Value& y : {op::gather(table, ids, 0), op::gather_along(table, ids, 0),
+                             op::gather(table, row, 1), op::embedding(table, ids)}) {
+        const Value& indices = y->input(1);
+        ir::Graph g = graph_of({table, indices}, {y});
+        const bool composite = y->op().name == op::embedding_op.name;  // which comes back as a gathering
+        if (composite) g = format::parse_onnx(format::onnx_bytes(g), "model");
+        const std::string text = ir::print(g), bytes = format::onnx_bytes(g);
+        for (int i = 0; i < 3; ++i) {
+          g = format::parse_onnx(format::onnx_bytes(g), "model");
+          EXPECT_EQ(ir::print(g), text);
+          EXPECT_EQ(format::onnx_bytes(g), bytes);
+        }
+        const auto ranges = input_ranges(g, g.inputs.size());
+        ASSERT_EQ(ranges.size(), 1u) << text;
+        EXPECT_EQ(ranges[0].high, indices == row ? 3 : 7);
+      }
+    }
+}
+
+/// Indices of another tool that count from either end are that after every saving and loading.
+TEST(Onnx, PositionsFromEitherEndDoNotGrow) {
+  const Value x = ir::new_input("x", f32({5, 4}));
+  for (const Dim& n : {Dim(2), batch}) {
+    const Value ids = ir::new_input("ids", {ir::Dtype::i64, {n}});
+    const Value rows = op::select(op::lt(ids, op::zeros_like(ids)), op::add(ids, 5), ids);
+    ir::Graph g =
+        format::parse_onnx(format::onnx_bytes(graph_of({x, ids}, {op::gather(x, rows, 0)})), "model");
+    const std::string bytes = format::onnx_bytes(g);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(g.nodes().size(), format::parse_onnx(bytes, "model").nodes().size());
+      g = format::parse_onnx(format::onnx_bytes(g), "model");
+      EXPECT_EQ(format::onnx_bytes(g), bytes);
+    }
+  }
 }
 
 TEST(Onnx, IndicesOutsideComeBackAsTheNearest) {
