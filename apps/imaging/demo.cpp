@@ -35,10 +35,19 @@ fs::path run_path(const fs::path& folder) { return folder / "run.json"; }
 fs::path report_path(const fs::path& folder) { return folder / "report.html"; }
 fs::path overlays_path(const fs::path& folder) { return folder / "overlays"; }
 
-/// What run.json says: which run the folder holds, and its summary once it has finished.
+using Names = std::vector<std::string>;
+
+/// What run.json says: which run the folder holds, its summary once it has finished, and the files that are the run's, by their
+/// names in the folder.
 struct Folder {
   std::string key, summary;
+  std::optional<Names> files{};  ///< none: run.json has no such list
 };
+
+/// Is this the name of something in the folder itself?
+bool is_inside(const fs::path& name) {
+  return name.is_relative() && std::find(name.begin(), name.end(), "..") == name.end();
+}
 
 Folder read_folder(const fs::path& folder) {
   if (!fs::exists(run_path(folder))) return {};
@@ -48,34 +57,51 @@ Folder read_folder(const fs::path& folder) {
     const auto it = j.find(name);
     return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
   };
-  return {text("key"), text("summary")};
+  Folder out{text("key"), text("summary")};
+  const auto files = j.find("files");
+  if (files == j.end() || !files->is_array()) return out;
+  out.files.emplace();
+  for (const nlohmann::json& name : *files)
+    if (name.is_string() && is_inside(name.get<std::string>())) out.files->push_back(name);
+  return out;
 }
 
 void write_folder(const fs::path& folder, const Folder& state) {
-  const nlohmann::json j{{"key", state.key}, {"summary", state.summary}};
+  nlohmann::json j{{"key", state.key}, {"summary", state.summary}};
+  if (state.files) j["files"] = *state.files;
   write_file(run_path(folder), j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
-/// Remove the files of `folder` whose names end so, and the folder if nothing is left in it.
-void clear_files(const fs::path& folder, std::string_view ending) {
-  if (!fs::is_directory(folder)) return;
-  for (const fs::directory_entry& e : fs::directory_iterator(folder))
-    if (e.is_regular_file() && e.path().string().ends_with(ending)) fs::remove(e.path());
-  if (fs::is_empty(folder)) fs::remove(folder);
+/// UserError where a file of `names` is in the folder and `before`, the run that it holds, has not written it.
+void check_foreign(const fs::path& folder, const Names& names, const Folder& before) {
+  const auto refuse = [&](const fs::path& path) {
+    throw UserError({"file " + path.string(), "is in the way, and no run of the demo wrote it", "",
+                     "a folder without it: move it, or take another with --out DIR"});
+  };
+  if (before.key.empty() && fs::exists(fs::symlink_status(run_path(folder)))) refuse(run_path(folder));
+  if (!before.key.empty() && !before.files) return;  // a run that kept no list
+  for (const std::string& name : names) {
+    const bool own = !before.key.empty() &&
+                     std::find(before.files->begin(), before.files->end(), name) != before.files->end();
+    if (!own && fs::exists(fs::symlink_status(folder / name))) refuse(folder / name);
+  }
 }
 
-/// Remove what an earlier run left: all of it, or only unfinished files of a process that was killed. What is not the demo's stays.
-void clear_folder(const fs::path& folder, bool all) {
+/// Remove the files `names`, and the folders that they leave empty.
+void clear_files(const fs::path& folder, const Names& names) {
+  for (const std::string& name : names) {
+    const fs::path path = folder / name, parent = path.parent_path();
+    if (!fs::is_directory(fs::symlink_status(path))) fs::remove(path);
+    if (fs::path(name).has_parent_path() && fs::is_directory(fs::symlink_status(parent)) &&
+        fs::is_empty(parent))
+      fs::remove(parent);
+  }
+}
+
+/// Remove unfinished files of a process that was killed.
+void clear_temporary(const fs::path& folder) {
   for (const fs::directory_entry& e : fs::directory_iterator(folder))
     if (is_temporary_file(e.path())) fs::remove(e.path());
-  if (!all) return;
-  const SavedPaths saved(folder);
-  for (const fs::path& p : {run_path(folder), checkpoint_path(folder), log_path(folder), report_path(folder),
-                            saved.model, saved.slices, saved.log})
-    fs::remove(p);
-  clear_files(overlays_path(folder), ".png");
-  clear_files(saved.outputs, ".npy");
-  clear_files(saved.outputs_fresh, ".npy");
 }
 
 int64_t count_weights(nn::UNet& network) {
@@ -134,13 +160,43 @@ class Demo {
                       fs::absolute(report_path(options_.folder)).string()));
       return true;
     }
-    clear_folder(options_.folder, options_.again || before.key != key_);
-    write_folder(options_.folder, {key_, ""});
+    const Names names = file_names();
+    check_foreign(options_.folder, names, before);
+    if (!before.key.empty()) {
+      clear_temporary(options_.folder);
+      if (options_.again || before.key != key_) clear_files(options_.folder, before.files.value_or(names));
+    }
+    write_folder(options_.folder, {key_, "", names});
     train::interrupt_on_signals();
     return train() && optimise_and_run() && save() && finish();
   }
 
  private:
+  const std::string& volume_of(const data::SliceRef& slice) const {
+    return study_.volumes().volumes()[static_cast<size_t>(slice.volume)].name;
+  }
+
+  fs::path overlay_path(const fs::path& folder, const data::SliceRef& slice) const {
+    return overlays_path(folder) / fmt::format("{}_{:03}.png", volume_of(slice), slice.z);
+  }
+
+  /// All that a run writes beside run.json; first what a later call would go on from.
+  Names file_names() const {
+    const fs::path here;
+    const SavedPaths saved(here);
+    Names out{report_path(here),
+              checkpoint_path(here),
+              log_path(here),
+              saved.model,
+              saved.slices,
+              saved.log,
+              saved.outputs / "logits.npy",
+              saved.outputs_fresh / "logits.npy"};
+    for (const int64_t i : chosen_slices(held_out_->size()))
+      out.push_back(overlay_path(here, held_out_->slices()[static_cast<size_t>(i)]));
+    return out;
+  }
+
   bool stopped(const char* stage) const {
     if (!train::interrupted()) return false;
     say(fmt::format("{:<10}interrupted; the same call goes on from {}", stage,
@@ -220,10 +276,9 @@ class Demo {
     make_folder(overlays_path(options_.folder));
     for (const int64_t i : chosen_slices(held_out_->size())) {
       const data::SliceRef ref = held_out_->slices()[static_cast<size_t>(i)];
-      const std::string& volume = study_.volumes().volumes()[static_cast<size_t>(ref.volume)].name;
-      Picture p{fmt::format("{}, slice {}", volume, ref.z),
+      Picture p{fmt::format("{}, slice {}", volume_of(ref), ref.z),
                 data::png_bytes(draw_overlay(*held_out_, i, m.logits[static_cast<size_t>(i)].data()))};
-      write_file(overlays_path(options_.folder) / fmt::format("{}_{:03}.png", volume, ref.z), p.png);
+      write_file(overlay_path(options_.folder, ref), p.png);
       report_.pictures.push_back(std::move(p));
     }
   }
@@ -243,7 +298,7 @@ class Demo {
   bool finish() {
     write_file(report_path(options_.folder), to_html(report_));
     const std::string summary = to_summary(report_);
-    write_folder(options_.folder, {key_, summary});
+    write_folder(options_.folder, {key_, summary, file_names()});
     say(summary);
     say("report    " + fs::absolute(report_path(options_.folder)).string());
     return true;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 
 namespace espalier::imaging {
@@ -37,7 +39,13 @@ std::string Study::key() const {
 }
 
 std::filesystem::path plain_path(const std::filesystem::path& folder) {
-  const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+  std::filesystem::path path = std::filesystem::absolute(folder);
+  if (std::find(path.begin(), path.end(), "..") != path.end()) {  // behind a link: of where it leads
+    std::error_code error;
+    path = std::filesystem::weakly_canonical(path, error);
+    if (error) throw UserError({"folder " + folder.string(), "cannot be found", error.message(), "a folder"});
+  }
+  path = path.lexically_normal();
   return path.has_filename() ? path : path.parent_path();
 }
 

@@ -26,7 +26,7 @@ struct Study {
   std::string key() const;
 };
 
-/// `folder` by its one name: absolute, without "." and "..", without a slash at its end.
+/// `folder` by its name: absolute, without "." and "..", without a slash at its end. UserError where ".." leads nowhere.
 std::filesystem::path plain_path(const std::filesystem::path& folder);
 
 /// The volumes of `folder` (data/segmentation.h), or the brain of Debian's mricron-data. UserError names what is missing or does

@@ -57,15 +57,18 @@ std::filesystem::path beside(const std::filesystem::path& path) {
          fmt::format("{}{}-{}{}", temporary_prefix, ::getpid(), counter++, temporary_suffix);
 }
 
-/// N for /proc/self/fd/N by whatever name (what /dev/stdout leads to), else -1.
+/// N for /proc/self/fd/N by whatever name (what /dev/stdout leads to; /proc/thread-self/fd/N), else -1.
 int own_descriptor(const std::filesystem::path& path) {
   std::error_code none;
-  if (std::filesystem::canonical(path.parent_path(), none) != fmt::format("/proc/{}/fd", ::getpid()))
+  const std::string folder = std::filesystem::canonical(path.parent_path(), none).string();
+  const std::string process = fmt::format("/proc/{}", ::getpid());
+  if (folder != process + "/fd" && !(folder.starts_with(process + "/task/") && folder.ends_with("/fd")))
     return -1;
   const std::string number = path.filename().string();
+  const char* end = number.data() + number.size();
   int fd = -1;
-  std::from_chars(number.data(), number.data() + number.size(), fd);
-  return fd;
+  const auto [at, error] = std::from_chars(number.data(), end, fd);
+  return error == std::errc{} && at == end ? fd : -1;
 }
 
 /// Where links lead, as far as a descriptor of this process.
@@ -83,6 +86,12 @@ int open_straight(const std::filesystem::path& path, int flags) {
   const int open_already = own_descriptor(path);
   return open_already >= 0 ? ::fcntl(open_already, F_DUPFD_CLOEXEC, 3)
                            : ::open(path.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC | flags, 0644);
+}
+
+/// Give a file this mode, except on file systems whose files have no modes of their own.
+bool set_mode(int fd, int mode) {
+  return ::fchmod(fd, static_cast<mode_t>(mode)) == 0 || errno == EPERM || errno == ENOTSUP ||
+         errno == EOPNOTSUPP || errno == ENOSYS;
 }
 
 bool write_whole(int fd, std::string_view bytes) {
@@ -188,7 +197,7 @@ void AtomicFile::give_name() {
 
 void AtomicFile::commit() {
   if (!direct_) {
-    if (mode_ >= 0 && ::fchmod(fd_, static_cast<mode_t>(mode_)) != 0) fail("cannot keep its mode");
+    if (mode_ >= 0 && !set_mode(fd_, mode_)) fail("cannot keep its mode");
     if (::fsync(fd_) != 0 && errno != EINVAL) fail("cannot be synced");
     if (temporary_.empty()) give_name();
   }
@@ -202,6 +211,11 @@ int64_t append_file(const std::filesystem::path& path, int64_t keep, std::string
   if (fd < 0) fail_write(path, "cannot be opened", errno);
   struct stat st {};
   const bool regular = own_descriptor(target) < 0 && ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  if (regular && st.st_size < keep) {
+    ::close(fd);
+    throw WriteError({"file " + path.string(), "has lost bytes that were written to it",
+                      fmt::format("{} bytes", st.st_size), fmt::format("{} bytes or more", keep)});
+  }
   const bool written = (!regular || (::ftruncate(fd, keep) == 0 && ::lseek(fd, 0, SEEK_END) == keep)) &&
                        write_whole(fd, bytes) && (!regular || ::fsync(fd) == 0);
   const int error = errno;

@@ -60,7 +60,8 @@ class AtomicFile {
 };
 
 /// Cut a file (made where there is none) to its first `keep` bytes, write `bytes` behind them and sync it; its size then. Of what
-/// is no regular file nothing is cut. WriteError when it cannot; the first `keep` bytes stay in any case.
+/// is no regular file nothing is cut. WriteError when it cannot or there are fewer bytes than that; the first `keep` bytes stay in
+/// any case.
 int64_t append_file(const std::filesystem::path& path, int64_t keep, std::string_view bytes);
 
 /// The WriteError that AtomicFile(path) would throw, before long work; it leaves no trace.

@@ -99,7 +99,8 @@ LoaderState LoaderState::of_text(std::string_view text) {
   const auto number = [&](std::string_view key) {
     const auto fail = [&] {
       throw UserError({"loader state", "cannot be read", quote(text),
-                       "epoch=E batch=B seed=S batch_size=N samples=M shuffle=0|1 drop_last=0|1"});
+                       "epoch=E batch=B seed=S batch_size=N samples=M shuffle=0|1 drop_last=0|1 (an older "
+                       "version's checkpoint lacks some: begin a new one)"});
     };
     if (text.substr(at, key.size()) != key) fail();
     at += key.size();

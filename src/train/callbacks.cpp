@@ -10,6 +10,18 @@
 
 namespace espalier::train {
 
+namespace {
+
+constexpr uint64_t hash_of_nothing = 14695981039346656037ull;
+
+/// FNV-1a of what `hash` is of, and of `bytes` behind it.
+uint64_t hash_on(uint64_t hash, std::string_view bytes) {
+  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return hash;
+}
+
+}  // namespace
+
 ProgressBar::ProgressBar(std::vector<std::string> names, std::FILE* out)
     : names_(std::move(names)), out_(out), terminal_(::isatty(::fileno(out)) != 0) {}
 
@@ -60,7 +72,7 @@ void ProgressBar::on_end(const Progress& p) {
 }
 
 CsvLog::CsvLog(std::filesystem::path path, std::vector<std::string> names, std::vector<std::string> held_out)
-    : path_(std::move(path)), held_out_(held_out.size()), header_("step,epoch,rate") {
+    : path_(std::move(path)), held_out_(held_out.size()), header_("step,epoch,rate"), hash_(hash_of_nothing) {
   for (const std::string& n : names) header_ += "," + n;
   for (const std::string& n : held_out) header_ += "," + n;
   header_ += "\n";
@@ -82,20 +94,40 @@ bool CsvLog::on_epoch(const Progress&) {
 void CsvLog::on_end(const Progress&) { write(); }
 
 void CsvLog::write() {
+  std::error_code error;
+  const std::filesystem::file_status there = std::filesystem::status(path_, error);
+  const bool none = there.type() == std::filesystem::file_type::not_found;
+  const bool cut = std::filesystem::is_regular_file(there) &&
+                   std::cmp_less(std::filesystem::file_size(path_, error), written_) && !error;
+  if (written_ > 0 && (none || cut)) {
+    note_ = fmt::format("csv log {} has lost the {} bytes written so far: it begins anew", path_.string(),
+                        written_);
+    written_ = 0, hash_ = hash_of_nothing;
+    pending_.insert(0, header_);
+  }
   written_ = append_file(path_, written_, pending_);
+  hash_ = written_ > 0 ? hash_on(hash_, pending_) : hash_of_nothing;
   pending_.clear();
 }
 
-std::string CsvLog::state() const { return fmt::format("{}\n{}{}", written_, header_, pending_); }
+std::string CsvLog::state() const {
+  return fmt::format("{} {:016x}\n{}{}", written_, hash_, header_, pending_);
+}
 
 void CsvLog::restore(const std::string& state) {
   const std::string where = "csv log " + path_.string();
+  const auto fail = [&] {
+    throw UserError(
+        {where, "its state in the checkpoint cannot be read", quote(state.substr(0, 80)),
+         "bytes, hash, columns and rows (an older version's checkpoint has no hash: begin anew)"});
+  };
   int64_t bytes = 0;
-  const char *begin = state.data(), *end = begin + state.size();
-  const auto [at, error] = std::from_chars(begin, end, bytes);
-  if (error != std::errc{} || at == end || *at != '\n' || bytes < 0 || !state.ends_with('\n'))
-    throw UserError({where, "its state in the checkpoint cannot be read", quote(state.substr(0, 80)),
-                     "bytes, columns and rows"});
+  uint64_t hash = 0;
+  const char* end = state.data() + state.size();
+  const auto [space, bad] = std::from_chars(state.data(), end, bytes);
+  if (bad != std::errc{} || bytes < 0 || space == end || *space != ' ') fail();
+  const auto [at, error] = std::from_chars(space + 1, end, hash, 16);
+  if (error != std::errc{} || at == end || *at != '\n' || !state.ends_with('\n')) fail();
   const std::string_view rest(at + 1, static_cast<size_t>(end - at - 1));
   if (!rest.starts_with(header_))
     throw UserError({where, "its state in the checkpoint has other columns",
@@ -103,16 +135,17 @@ void CsvLog::restore(const std::string& state) {
   std::string pending(rest.substr(header_.size()));
   if (!std::filesystem::exists(path_)) {
     if (!pending.starts_with(header_)) pending.insert(0, header_);
-    bytes = 0;
+    bytes = 0, hash = hash_of_nothing;
   } else if (std::filesystem::is_regular_file(path_)) {
     const std::string there = read_file(path_);
-    if (static_cast<int64_t>(there.size()) < bytes || (bytes > 0 && !there.starts_with(header_)))
+    if (std::cmp_less(there.size(), bytes) ||
+        hash_on(hash_of_nothing, std::string_view(there).substr(0, static_cast<size_t>(bytes))) != hash)
       throw UserError(
           {where, "is not the file that the checkpoint goes on with", fmt::format("{} bytes", there.size()),
            fmt::format("the log of the training so far, {} bytes or more (or no file, for a new one)",
                        bytes)});
   }
-  written_ = bytes, pending_ = std::move(pending);
+  written_ = bytes, hash_ = hash, pending_ = std::move(pending);
 }
 
 EarlyStop::EarlyStop(int64_t patience, double min_delta, size_t value, Of of)
@@ -134,7 +167,8 @@ void EarlyStop::on_step(const Progress& p) {
 }
 
 bool EarlyStop::on_epoch(const Progress&) {
-  const double mean = count_ ? sum_ / static_cast<double>(count_) : 0;
+  if (count_ == 0) return false;  // an epoch without values
+  const double mean = sum_ / static_cast<double>(count_);
   sum_ = 0;
   count_ = 0;
   if (mean < best_ - min_delta_) {

@@ -14,28 +14,45 @@ std::vector<double> scalar_results(const Step& step) {
   return values;
 }
 
+namespace {
+
+/// Means over the epoch that `loader` stands at the begin of.
+std::vector<double> means(Compiled& values, data::DataLoader& loader) {
+  std::vector<double> sums;
+  int64_t seen = 0;
+  for (int64_t b = 0; b < loader.batches_per_epoch(); ++b) {
+    const data::Batch batch = loader.next();
+    std::vector<ir::Type> types;
+    for (const ir::Array& a : batch.arrays) types.push_back(a.type());
+    Step& step = values.step(types);
+    for (size_t i = 0; i < batch.arrays.size(); ++i) step.set_input(i, batch.arrays[i]);
+    step.run();
+    const std::vector<double> now = scalar_results(step);
+    sums.resize(now.size());
+    for (size_t i = 0; i < now.size(); ++i) sums[i] += now[i] * static_cast<double>(batch.size);
+    seen += batch.size;
+  }
+  for (double& s : sums) s /= static_cast<double>(seen);
+  return sums;
+}
+
+}  // namespace
+
 EvaluateFn mean_over(LossFn values, data::DataLoader& loader, CompileOptions options) {
   const auto compiled = std::make_shared<Compiled>(std::move(values), std::move(options));
   return [compiled, &loader] {
-    data::LoaderState begin = loader.state();
+    const data::LoaderState before = loader.state();
+    data::LoaderState begin = before;
     begin.epoch = begin.batch = 0;
     loader.restore(begin);
-    std::vector<double> sums;
-    for (int64_t b = 0; b < loader.batches_per_epoch(); ++b) {
-      const data::Batch batch = loader.next();
-      std::vector<ir::Type> types;
-      for (const ir::Array& a : batch.arrays) types.push_back(a.type());
-      Step& step = compiled->step(types);
-      for (size_t i = 0; i < batch.arrays.size(); ++i) step.set_input(i, batch.arrays[i]);
-      step.run();
-      const std::vector<double> now = scalar_results(step);
-      sums.resize(now.size());
-      for (size_t i = 0; i < now.size(); ++i) sums[i] += now[i] * static_cast<double>(batch.size);
+    try {
+      std::vector<double> out = means(*compiled, loader);
+      loader.restore(before);
+      return out;
+    } catch (...) {
+      loader.restore(before);
+      throw;
     }
-    const int64_t seen =
-        loader.options().drop_last ? loader.batches_per_epoch() * loader.options().batch_size : begin.samples;
-    for (double& s : sums) s /= static_cast<double>(seen);
-    return sums;
   };
 }
 

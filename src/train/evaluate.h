@@ -17,7 +17,7 @@ using EvaluateFn = std::function<std::vector<double>()>;
 std::vector<double> scalar_results(const Step& step);
 
 /// `values` of every batch of one epoch of `loader`, which must outlive it: their means, weighted by the batches' samples. Each call goes
-/// through the loader's first epoch, so that equal parameters give equal values. `values` should ask layers for Mode::eval, and
+/// through the loader's first epoch, so that equal parameters give equal values, and leaves the loader where it was. `values` should ask layers for Mode::eval, and
 /// must assign no parameter.
 ESPALIER_API EvaluateFn mean_over(LossFn values, data::DataLoader& loader, CompileOptions options = {});
 

@@ -243,12 +243,27 @@ std::string Trainer::try_resume() {
               "plan");
 }
 
+void Trainer::check_held_out() const {
+  std::optional<size_t> values;
+  for (const auto& c : callbacks_) {
+    const size_t needed = c->held_out_values();
+    if (needed == 0) continue;
+    if (!values) values = options_.held_out ? options_.held_out().size() : 0;
+    const size_t given = *values;
+    if (given < needed)
+      throw UserError({c->name(), "the trainer gives no such value",
+                       options_.held_out ? fmt::format("{} held-out values", given) : "no held_out",
+                       fmt::format("TrainerOptions::held_out with {} or more", needed)});
+  }
+}
+
 void Trainer::begin(const std::string& plan_before) {
   if (!options_.checkpoint.empty()) check_writable(options_.checkpoint);
   open_cells_.clear();
   for (const NamedParameter& c : checkpoint_cells())
     if (!c.parameter.trainable() && !all_finite(c.parameter.storage())) open_cells_.insert(c.name);
   for (const auto& c : callbacks_) c->on_begin();
+  check_held_out();
   (void)step(), (void)step_of(last_batch());  // what is wrong with them is known before the first step
   if (plan_before.empty() || plan_before == plan()) return;
   const std::string note = fmt::format(
@@ -312,21 +327,36 @@ void Trainer::check_cells(const Progress& p) {
                        "finite elements: try a lower learning rate or limit the norm of the gradients"});
 }
 
+void Trainer::pass_notes() {
+  for (const auto& from : callbacks_)
+    if (const std::string note = from->take_note(); !note.empty())
+      for (const auto& to : callbacks_) to->on_note(note);
+}
+
+std::exception_ptr Trainer::end_epoch(Progress& p, bool& stop) {
+  std::exception_ptr failure;
+  const auto attempt = [&](const auto& act) {
+    try {
+      act();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  if (options_.held_out) attempt([&] { p.held_out = options_.held_out(); });
+  for (const auto& c : callbacks_) attempt([&] { c->on_step(p); });
+  for (const auto& c : callbacks_) attempt([&] { stop = c->on_epoch(p) || stop; });
+  attempt([&] { pass_notes(); });
+  return failure;
+}
+
 std::optional<Ending> Trainer::after_step(Progress& p) {
   check_finite(p);
   if (p.end_of_epoch) check_cells(p);
-  if (p.end_of_epoch && options_.held_out) p.held_out = options_.held_out();
-  for (const auto& c : callbacks_) c->on_step(p);
   bool stop = false;
-  std::exception_ptr failure;  // of a callback: the epoch that is done is kept first
-  if (p.end_of_epoch)
-    for (const auto& c : callbacks_) {
-      try {
-        stop = c->on_epoch(p) || stop;
-      } catch (...) {
-        if (!failure) failure = std::current_exception();
-      }
-    }
+  std::exception_ptr failure;  // the epoch that is done is kept first
+  if (p.end_of_epoch) failure = end_epoch(p, stop);
+  else
+    for (const auto& c : callbacks_) c->on_step(p);
   const bool cut =
       interrupted() && done_ < total_steps();  // asked once: what is seen later waits for the next step
   const bool over = stop || failure || cut || done_ == total_steps();
@@ -354,6 +384,7 @@ Ending Trainer::fit() {
     ending = after_step(last).value_or(Ending::finished);
   }
   for (const auto& c : callbacks_) c->on_end(last);
+  pass_notes();
   return ending;
 }
 

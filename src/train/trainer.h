@@ -1,6 +1,7 @@
 #pragma once
 // Trainer: a loop over batches around one compiled step, with callbacks, checkpoints and exact resumption. Killed at any
 // instant, it goes on from its last checkpoint to the same bits as an undisturbed run.
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -36,8 +37,14 @@ class ESPALIER_API Callback {
   virtual void on_begin() {}
   /// Something that people should know and that is no error.
   virtual void on_note(const std::string&) {}
+  /// A note of its own, once: asked after each epoch and at the end, and passed to every callback's on_note().
+  virtual std::string take_note() { return ""; }
+  /// How many held-out values it cannot do without: fit() refuses to begin where the trainer gives fewer.
+  virtual size_t held_out_values() const { return 0; }
+  /// What it, on_epoch() or TrainerOptions::held_out throws at the end of an epoch leaves fit() after the epoch's checkpoint is
+  /// written.
   virtual void on_step(const Progress&) {}
-  /// After the last batch of an epoch; true ends the training. What it throws leaves fit() after the epoch's checkpoint is written.
+  /// After the last batch of an epoch; true ends the training.
   virtual bool on_epoch(const Progress&) { return false; }
   /// Did this callback end the training? Then fit(), called once more or resumed from a checkpoint, trains no further.
   virtual bool has_ended() const { return false; }
@@ -62,7 +69,8 @@ struct TrainerOptions {
       checkpoint{};  ///< empty: none; else written every `checkpoint_every` epochs and at the end
   int64_t checkpoint_every = 1;
   bool resume = true;  ///< go on from `checkpoint` when the file exists
-  /// Called after each epoch, before the callbacks (mean_over() of a loader, say); an epoch that `steps` cuts short has none.
+  /// Called after each epoch, before the callbacks (mean_over() of a loader, say); an epoch that `steps` cuts short has none. Called
+  /// before the first step as well where a callback cannot do without its values.
   EvaluateFn held_out{};
   std::vector<std::string> value_names{"loss"};
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};  ///< as in CompileOptions
@@ -117,6 +125,11 @@ class ESPALIER_API Trainer {
   void check_finite(const Progress& p) const;
   /// Are all cells finite that a step changes?
   void check_cells(const Progress& p);
+  /// Does `held_out` give what the callbacks need?
+  void check_held_out() const;
+  void pass_notes();
+  /// What an epoch's end calls; `stop` becomes true where a callback ends the training. The first thing that was thrown.
+  std::exception_ptr end_epoch(Progress& p, bool& stop);
   /// Callbacks, checks and the checkpoint behind a step; how the training ends here, if it does.
   std::optional<Ending> after_step(Progress& p);
   std::string kept() const;

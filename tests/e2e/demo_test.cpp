@@ -104,21 +104,24 @@ TEST_F(Demo, WritesAReportAModelAndTheSameOutputsFromAFreshProcess) {
 }
 
 TEST_F(Demo, TheSameDataHasOneFolderOnlyItsOwn) {
-  const fs::path before = fs::current_path();
   fs::create_directory(folder_ / "work");
-  fs::current_path(folder_ / "work");
+  const test::CurrentFolder here(folder_ / "work");
   const std::vector<fs::path> old{"run.json", "report.html", "overlays/old_001.png", "outputs/b.npy",
                                   "outputs_fresh/b.npy"},
-      mine{"mine.txt", "overlays/mine.txt"};  // of other data, and not the demo's
+      mine{"mine.txt", "overlays/mine.txt", "overlays/mine.png", "outputs/mine.npy",
+           "outputs_fresh/mine.npy"};  // of other data, and not the demo's
   for (const char* name : {"overlays", "outputs", "outputs_fresh"}) make_folder(fs::path("demo/data") / name);
   for (const fs::path& p : old)
-    write_file("demo/data" / p, "{\"key\": \"of other data\", \"summary\": \"old\"}");
+    write_file("demo/data" / p, R"({"key": "of other data", "summary": "old", "files": ["report.html",
+      "overlays/old_001.png", "outputs/b.npy", "outputs_fresh/b.npy", "../../kept.txt", "/kept.txt"]})");
+  write_file("kept.txt", "outside");
   for (const fs::path& p : mine) write_file("demo/data" / p, "notes");
   write_file("demo/report.html", "of the brain");
   EXPECT_EQ(call({"--data", "../data/", "--steps", "2"}), 0) << log();
   for (size_t i = 2; i < old.size(); ++i) EXPECT_FALSE(fs::exists("demo/data" / old[i])) << old[i];
   for (const fs::path& p : mine) EXPECT_TRUE(fs::exists("demo/data" / p)) << p;
   EXPECT_TRUE(fs::exists("demo/data/model.onnx"));
+  EXPECT_TRUE(fs::exists("kept.txt"));
 
   fs::create_directory_symlink(folder_ / "work/demo", folder_ / "data/demo");
   for (const char* name : {"../data", "../data/", ".", "./", "images/.."}) {
@@ -128,7 +131,39 @@ TEST_F(Demo, TheSameDataHasOneFolderOnlyItsOwn) {
   }
   EXPECT_EQ(read_file("demo/report.html"), "of the brain");
   EXPECT_EQ(call({"--data", "/", "--steps", "2"}), 2) << log();
-  fs::current_path(before);
+}
+
+TEST_F(Demo, AFolderThatIsNotItsOwnLosesNothing) {
+  const fs::path out = folder_ / "out";
+  for (const char* name : {"overlays", "outputs", "outputs_fresh"}) make_folder(out / name);
+  const std::vector<fs::path> mine{"overlays/mine.png", "outputs/mine.npy", "outputs_fresh/mine.npy"};
+  for (const fs::path& p : mine) write_file(out / p, "mine");
+  for (const char* name : {"model.onnx", "report.html", "outputs/logits.npy", "checkpoint.safetensors"}) {
+    write_file(out / name, "mine");
+    for (const bool again : {false, true}) {
+      auto arguments = train(out, 2);
+      if (again) arguments.push_back("--again");
+      EXPECT_EQ(call(arguments), 3) << log();
+      EXPECT_NE(log().find(name), std::string::npos) << log();
+      EXPECT_NE(log().find("--out"), std::string::npos) << log();
+    }
+    EXPECT_EQ(read_file(out / name), "mine");
+    fs::remove(out / name);
+  }
+  write_file(out / "run.json", "{\"lanes\": 4}");
+  EXPECT_EQ(call(train(out, 2)), 3) << log();
+  EXPECT_EQ(read_file(out / "run.json"), "{\"lanes\": 4}");
+  fs::remove(out / "run.json");
+  EXPECT_EQ(call(train(out, 2)), 0) << log();
+  for (const fs::path& p : mine) EXPECT_EQ(read_file(out / p), "mine") << p;
+}
+
+TEST_F(Demo, DotsBehindALinkAreOfWhereItLeads) {
+  make_folder(folder_ / "work/sub");
+  fs::create_directory_symlink(folder_ / "data/images", folder_ / "work/sub/link");
+  const test::CurrentFolder here(folder_ / "work/sub");
+  EXPECT_EQ(call({"--data", "link/..", "--steps", "2"}), 0) << log();
+  EXPECT_TRUE(fs::exists("demo/data/model.onnx"));
 }
 
 TEST_F(Demo, KilledItGoesOnToTheSameBits) {

@@ -29,4 +29,21 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
+/// The current folder while it lives, and the one before afterwards.
+class CurrentFolder {
+ public:
+  explicit CurrentFolder(const std::filesystem::path& path) : before_(std::filesystem::current_path()) {
+    std::filesystem::current_path(path);
+  }
+  CurrentFolder(const CurrentFolder&) = delete;
+  CurrentFolder& operator=(const CurrentFolder&) = delete;
+  ~CurrentFolder() {
+    std::error_code ignored;
+    std::filesystem::current_path(before_, ignored);
+  }
+
+ private:
+  std::filesystem::path before_;
+};
+
 }  // namespace espalier::test

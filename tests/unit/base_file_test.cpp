@@ -5,14 +5,26 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "base/error.h"
 #include "support/folder.h"
+
+namespace {
+int mode_error = 0;  ///< with which fchmod fails, as it does on file systems without modes
+}
+
+extern "C" int fchmod(int fd, mode_t mode) noexcept {
+  if (mode_error == 0) return static_cast<int>(::syscall(SYS_fchmod, fd, mode));
+  errno = mode_error;
+  return -1;
+}
 
 namespace espalier {
 namespace {
@@ -109,6 +121,37 @@ TEST_F(Files, AFileThatIsReplacedHandsOnItsMode) {
     EXPECT_EQ(read_file(folder_ / "x"), "new");
     fs::remove(folder_ / "x");
   }
+}
+
+TEST_F(Files, AFileSystemWithoutModesLosesNoFile) {
+  for (const int error : {EPERM, EOPNOTSUPP}) {
+    write_file(folder_ / "x", "old");
+    mode_error = error;
+    EXPECT_NO_THROW(write_file(folder_ / "x", "new"));
+    mode_error = 0;
+    EXPECT_EQ(read_file(folder_ / "x"), "new");
+  }
+  mode_error = EIO;
+  EXPECT_THROW(write_file(folder_ / "x", "newer"), WriteError);
+  mode_error = 0;
+  EXPECT_EQ(read_file(folder_ / "x"), "new");
+}
+
+TEST_F(Files, ADescriptorOfThisThreadIsOneOfTheProcess) {
+  const int fd = ::open((folder_ / "x").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  ASSERT_EQ(::write(fd, "before ", 7), 7);
+  write_file("/proc/thread-self/fd/" + std::to_string(fd), "behind");
+  EXPECT_EQ(read_file(folder_ / "x"), "before behind");
+  EXPECT_THROW(write_file("/dev/fd/" + std::to_string(fd) + "x", "more"), WriteError);
+  EXPECT_EQ(read_file(folder_ / "x"), "before behind");
+  ::close(fd);
+}
+
+TEST_F(Files, WhatIsAddedBehindBytesThatAreGoneIsRefused) {
+  EXPECT_EQ(append_file(folder_ / "x", 0, "12345"), 5);
+  EXPECT_EQ(append_file(folder_ / "x", 3, "678"), 6);
+  EXPECT_THROW(append_file(folder_ / "x", 7, "9"), WriteError);
+  EXPECT_EQ(read_file(folder_ / "x"), "123678");
 }
 
 TEST_F(Files, WhatIsNoRegularFileIsWrittenStraight) {

@@ -193,6 +193,10 @@ TEST(Loader, RefusesWhatItCannotDo) {
         "epoch=1 batch=1 seed=0 batch_size=1 samples=1 shuffle=0 drop_last=0 ",
         "epoch=1 batch=1 seed=99999999999999999999 batch_size=1 samples=1 shuffle=0 drop_last=0"})
     EXPECT_NE(test::error_of([&] { LoaderState::of_text(bad); }), "no error") << bad;
+  EXPECT_NE(test::error_of([&] {
+              LoaderState::of_text("epoch=1 batch=1 seed=0 batch_size=1 samples=1");
+            }).find("older version"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -135,7 +135,9 @@ TEST(Trainer, ALogThatIsNotTheCheckpointsIsRefusedAndAMissingOneBegun) {
   };
   EXPECT_EQ(fit(7), "no error");
   const std::string whole = test::file_text(folder / "log.csv");
-  for (const std::string& other : {whole.substr(0, 60), std::string(whole.size(), 'x')}) {
+  for (const std::string& other :
+       {whole.substr(0, 60), std::string(whole.size(), 'x'),
+        std::string(whole).replace(whole.find("\n1,") + 3, 1, "7") + "8,1,1,1\n"}) {
     std::ofstream(folder / "log.csv") << other;
     EXPECT_THAT(fit(0), testing::HasSubstr("is not the file that the checkpoint goes on with"));
     EXPECT_EQ(test::file_text(folder / "log.csv"), other);
@@ -175,6 +177,64 @@ TEST(Trainer, WhatACallbackThrowsAfterAnEpochLosesNoEpoch) {
   EXPECT_EQ(record->steps.front().step, 11);
   EXPECT_TRUE(rest.bits() == whole.bits());
   EXPECT_EQ(test::file_text(folder / "log.csv"), test::file_text(folder / "whole.csv"));
+}
+
+TEST(Trainer, WhatFailsAtTheEndOfAnEpochLosesNoEpoch) {
+  const TemporaryFolder folder;
+  for (const bool of_held_out : {false, true}) {
+    const std::filesystem::path path = folder / (of_held_out ? "held_out" : "on_step");
+    const auto fail = [] { throw UserError({"evaluation", "fails", "", ""}); };
+    const auto calls = std::make_shared<int>(0);
+    TrainerOptions options{.checkpoint = path};
+    if (of_held_out)
+      options.held_out = [=] {
+        if (++*calls == 3) fail();  // the first is before the first step
+        return std::vector<double>{1};
+      };
+    SmallTraining cut(options), rest({.checkpoint = path, .held_out = [] { return std::vector<double>{1}; }});
+    if (!of_held_out) cut.trainer().add(std::make_shared<AtStep>(10, fail));
+    const auto early = [&](SmallTraining& run) {
+      if (of_held_out) run.trainer().add(std::make_shared<EarlyStop>(9, 0, 0, EarlyStop::Of::held_out));
+      run.trainer().add(std::make_shared<CsvLog>(path.string() + ".csv"));
+    };
+    early(cut), early(rest);
+    EXPECT_THAT(test::error_of([&] { cut.fit(); }), testing::HasSubstr("evaluation: fails"));
+    const auto record = std::make_shared<Record>();
+    rest.trainer().add(record);
+    EXPECT_EQ(rest.fit(), Ending::finished);
+    EXPECT_EQ(record->steps.front().step, 11);
+  }
+}
+
+TEST(Trainer, ALogThatIsLostWhileItTrainsBeginsAnew) {
+  struct Notes : Callback {
+    void on_note(const std::string& text) override { all.push_back(text); }
+    std::vector<std::string> all;
+  };
+  const TemporaryFolder folder;
+  for (const bool removed : {false, true}) {
+    const std::filesystem::path log = folder / (removed ? "removed.csv" : "cut.csv"), c = folder / "c";
+    std::filesystem::remove(c);
+    SmallTraining run({.checkpoint = c}), rest({.checkpoint = c});
+    const auto notes = std::make_shared<Notes>();
+    run.trainer().add(notes);
+    run.trainer().add(std::make_shared<CsvLog>(log));
+    run.trainer().add(std::make_shared<AtStep>(7, [&] {
+      if (removed) std::filesystem::remove(log);
+      else std::filesystem::resize_file(log, 30);
+    }));
+    run.trainer().add(std::make_shared<AtStep>(17, [] { set_interrupted(true); }));
+    EXPECT_EQ(run.fit(), Ending::interrupted);
+    set_interrupted(false);
+    EXPECT_THAT(notes->all, testing::ElementsAre(testing::HasSubstr("begins anew")));
+    rest.trainer().add(std::make_shared<CsvLog>(log));
+    EXPECT_EQ(rest.fit(), Ending::finished);
+    const std::string text = test::file_text(log);
+    EXPECT_THAT(text, testing::StartsWith("step,epoch,rate,loss\n6,1,"));
+    EXPECT_THAT(text, testing::HasSubstr("\n20,3,"));
+    EXPECT_EQ(text.find('\0'), std::string::npos);
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 16);
+  }
 }
 
 TEST(Trainer, WhatCannotBeWrittenIsKnownBeforeTheFirstStep) {
@@ -298,7 +358,9 @@ TEST(Callbacks, RefuseAStateThatIsNotTheirs) {
   for (const char* text : {"", "step,epoch,rate,loss\n", "7\nstep,epoch,rate,loss,dice\n", "1.5 0 1 1",
                            "-1\nstep,epoch,rate,loss\n", "9\nstep,epoch,rate,loss\n1,0"})
     EXPECT_THROW(log.restore(text), UserError) << text;
-  EXPECT_EQ(log.state(), "0\nstep,epoch,rate,loss\nstep,epoch,rate,loss\n");
+  EXPECT_EQ(log.state(), "0 cbf29ce484222325\nstep,epoch,rate,loss\nstep,epoch,rate,loss\n");
+  EXPECT_THAT(test::error_of([&] { log.restore("0\nstep,epoch,rate,loss\nstep,epoch,rate,loss\n"); }),
+              testing::HasSubstr("older version"));
   EXPECT_THROW(EarlyStop(0), UserError);
   EXPECT_THROW(EarlyStop(1, -1), UserError);
 }
@@ -471,9 +533,30 @@ TEST(Trainer, HeldOutValuesReachCallbacksAndEndATraining) {
   EXPECT_EQ(rest.trainer->fit(), Ending::stopped_early);
   EXPECT_EQ(rest.trainer->steps_done(), 10) << "the resumed one had waited once";
 
-  SmallTraining none;
-  none.trainer().add(std::make_shared<EarlyStop>(2, 0, 0, EarlyStop::Of::held_out));
-  EXPECT_THAT(test::error_of([&] { none.fit(); }), testing::HasSubstr("gives no such value"));
+  SmallTraining none, few({.held_out = [] { return std::vector<double>{1}; }});
+  for (SmallTraining* run : {&none, &few}) {
+    run->trainer().add(std::make_shared<EarlyStop>(2, 0, 1, EarlyStop::Of::held_out));
+    EXPECT_THAT(test::error_of([&] { run->fit(); }), testing::HasSubstr("gives no such value"));
+    EXPECT_EQ(run->trainer().steps_done(), 0);
+  }
+}
+
+TEST(Evaluate, LeavesTheLoaderWhereItWas) {
+  data::DataLoader loader(
+      std::make_shared<data::FakeData>(10, std::vector<data::FakeField>{{"x", {Dtype::f32, {1}}, 0, 1}}),
+      {.batch_size = 4, .shuffle = true, .seed = 3});
+  const auto samples = [](const data::Batch& b) {
+    return std::vector<int64_t>(b.samples.begin(), b.samples.end());
+  };
+  for (int i = 0; i < 4; ++i) (void)loader.next();
+  const data::LoaderState before = loader.state();
+  const std::vector<int64_t> next = samples(loader.next());
+  loader.restore(before);
+  const EvaluateFn values =
+      mean_over([](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0].mean()}; }, loader);
+  EXPECT_EQ(values(), values());
+  EXPECT_EQ(loader.state(), before);
+  EXPECT_EQ(samples(loader.next()), next);
 }
 
 TEST(Trainer, ALogHasHeldOutValuesInTheRowsThatEndAnEpoch) {
