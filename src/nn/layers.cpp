@@ -179,8 +179,10 @@ Tensor BatchNorm::operator()(const Tensor& x, Mode mode) const {
   int64_t examples = 1;
   for (int64_t i = 0; i + 1 < x.rank(); ++i) examples *= x.dim(i).is_static() ? x.dim(i).value() : 2;
   if (examples == 1)
-    throw UserError({"batch norm in training mode", "one value per channel has no variance",
-                     ir::dims_text(x.dims()), "two values per channel or more: a larger batch or picture"});
+    throw UserError(
+        {"batch norm in training mode", "one value per channel has no variance", ir::dims_text(x.dims()),
+         "two values per channel or more: a larger batch or picture (drop_last of the loader, where only "
+         "the last batch is one sample)"});
   const std::vector<Value> r = op::batch_norm_train(x.value(), w.value(), b.value(), eps);
   const std::vector<int64_t> folded = op::axes_without(x.rank(), {x.rank() - 1});
   const Value n = op::dim_size(x.value(), folded, Dtype::f32);  // n / (n - 1) makes the variance unbiased
