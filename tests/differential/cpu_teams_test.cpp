@@ -121,7 +121,7 @@ ir::Graph convolution(const Shape& s, ir::SampleRng& rng, std::vector<Array>& in
   return g;
 }
 
-TEST(CpuThreads, RandomConvolutionsAreRightAndTheSameOnAnyThreads) {
+TEST(CpuTeams, RandomConvolutionsAreRightAndTheSameOnAnyThreads) {
   ir::SampleRng rng(21);
   for (int i = 0; i < 80 && !::testing::Test::HasFailure(); ++i) {
     std::vector<Array> inputs;
@@ -130,7 +130,7 @@ TEST(CpuThreads, RandomConvolutionsAreRightAndTheSameOnAnyThreads) {
   }
 }
 
-TEST(CpuThreads, ACausalConvolutionAndTheFirstOfResNetAreTheSameOnAnyThreads) {
+TEST(CpuTeams, ACausalConvolutionAndTheFirstOfResNetAreTheSameOnAnyThreads) {
   ir::SampleRng rng(22);
   for (const int64_t batch : {1, 4})
     for (const pass::Precision precision : {pass::Precision::f32, pass::Precision::bf16})
