@@ -28,8 +28,8 @@ std::shared_ptr<const data::SliceDataset> Study::held_out() const {
 }
 
 std::string Study::key() const {
-  uint64_t hash = 14695981039346656037ull;  // FNV-1a, by words
-  const auto add = [&](uint64_t word) { hash = (hash ^ word) * 1099511628211ull; };
+  uint64_t hash = hash_of_nothing;
+  const auto add = [&](uint64_t word) { hash = hash_step(hash, word); };
   for (const data::LabelledVolumes::Volume& v : volumes().volumes()) {
     add(v.voxels.hash());
     for (const uint16_t code : v.codes) add(volumes().outputs_of(code));

@@ -31,6 +31,11 @@ std::string quote(std::string_view text) {
   return out += '"';
 }
 
+uint64_t hash_text(std::string_view text, uint64_t hash) {
+  for (const char c : text) hash = hash_step(hash, static_cast<unsigned char>(c));
+  return hash;
+}
+
 std::string number_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";

@@ -17,6 +17,12 @@ std::string join(std::span<const int64_t> numbers, std::string_view separator = 
 /// `text` between double quotes, with \" \\ \n \t and \xHH escapes, so that unquote() gives it back.
 std::string quote(std::string_view text);
 
+/// FNV-1a (Fowler, Noll and Vo), the same in every process: for what is written to files. One unit (a byte, or a word where speed
+/// matters) on top of a hash, and a text's bytes.
+inline constexpr uint64_t hash_of_nothing = 14695981039346656037ull;
+constexpr uint64_t hash_step(uint64_t hash, uint64_t unit) { return (hash ^ unit) * 1099511628211ull; }
+uint64_t hash_text(std::string_view text, uint64_t hash = hash_of_nothing);
+
 /// The shortest decimal text that reads back as the same double ("inf", "-inf", "nan" for the others).
 std::string number_text(double value);
 

@@ -216,12 +216,9 @@ Value stretched(const Value& x, const Dims& dims) {
 std::optional<Array> one_number(const Value& v) {
   const bool repeated = v->op().name == op::broadcast_to_op.name;
   const Array* a = ir::constant_value(repeated ? v->input(0) : v);
-  if (!a || a->size() == 0) return std::nullopt;
-  const auto* bytes = static_cast<const char*>(a->data());
-  const auto all = static_cast<size_t>(a->bytes()), each = all / static_cast<size_t>(a->size());
-  if (std::memcmp(bytes, bytes + each, all - each) != 0) return std::nullopt;  // each is as the next
+  if (!a || !a->is_splat()) return std::nullopt;
   Array number(a->dtype(), {});
-  std::memcpy(number.write(), bytes, each);
+  std::memcpy(number.write(), a->data(), static_cast<size_t>(number.bytes()));
   return number;
 }
 

@@ -141,6 +141,13 @@ void Array::check_count(int64_t n) const {
         {"array", "number of values does not fit the dims", std::to_string(n), std::to_string(size_)});
 }
 
+bool Array::is_splat() const {
+  if (size_ == 0) return false;
+  const auto* bytes = static_cast<const char*>(data_);
+  const auto all = static_cast<size_t>(this->bytes()), each = all / static_cast<size_t>(size_);
+  return std::memcmp(bytes, bytes + each, all - each) == 0;  // each is as the next
+}
+
 size_t Array::hash() const {
   size_t h = storage_->hash.load(std::memory_order_relaxed);
   if (h == 0) {

@@ -73,6 +73,8 @@ class ESPALIER_API Array {
   Array reshaped(std::vector<int64_t> dims) const;
   /// Elements converted to another dtype (floats round to even, floats to integers truncate and saturate, NaN gives 0).
   Array cast(Dtype dtype) const;
+  /// Are all elements the same, bit by bit (so -0 is not 0)? Not where there are none.
+  bool is_splat() const;
   /// Hash of dtype, dims and bytes; computed once per buffer and kept.
   size_t hash() const;
   /// Same dtype, dims and bytes (so NaN equals itself, 0 and -0 differ). Shared buffers compare by address.

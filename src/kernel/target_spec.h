@@ -35,6 +35,8 @@ class TargetSpec {
  public:
   virtual ~TargetSpec() = default;
   virtual std::string_view name() const = 0;
+  /// The target on this machine: where the text is the same, so are a program's kernels and their rounding.
+  virtual std::string machine() const { return std::string(name()); }
   /// Is this composite (or primitive) op run whole by a kernel of the target's own, so that it is not to be expanded?
   virtual bool claims(const ir::Node& node) const = 0;
   /// Can this body run as one kernel? Called by the fusers for each candidate. `constant[i]` tells whether input i of the body

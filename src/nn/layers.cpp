@@ -80,9 +80,12 @@ std::vector<int64_t> filter_dims(int axes, int64_t filters, int64_t kernel, int6
   dims.front() = filters, dims.back() = channels;
   return dims;
 }
-/// The elements of one filter.
-int64_t fan_of(const std::vector<int64_t>& filter_dims) {
-  return ir::count(std::span<const int64_t>(filter_dims).subspan(1));
+/// The weight of these dims and a bias of `out`, drawn within the fan of one filter.
+template <class Layer>
+void draw_filters(Layer& layer, const std::vector<int64_t>& dims, int64_t out, Init& init) {
+  const double limit = bound(ir::count(std::span<const int64_t>(dims).subspan(1)));
+  layer.weight = Parameter(init.uniform(dims, limit));
+  if (layer.options.bias) layer.bias = Parameter(init.uniform({out}, limit));
 }
 
 op::PoolAttrs pool_attrs(int64_t kernel, int64_t stride, int64_t padding) {
@@ -111,11 +114,8 @@ void Linear::each(const ParameterVisitor& visit, const std::string& prefix) {
 
 template <int Axes>
 Conv<Axes>::Conv(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init) : options(o) {
-  const std::string layer = fmt::format("Conv{}d", Axes);
-  check_conv(layer, in, out, kernel, o);
-  const std::vector<int64_t> dims = filter_dims(Axes, out, kernel, in / o.groups);
-  weight = Parameter(init.uniform(dims, bound(fan_of(dims))));
-  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan_of(dims))));
+  check_conv(fmt::format("Conv{}d", Axes), in, out, kernel, o);
+  draw_filters(*this, filter_dims(Axes, out, kernel, in / o.groups), out, init);
 }
 template <int Axes>
 Tensor Conv<Axes>::operator()(const Tensor& x) const {
@@ -133,11 +133,8 @@ template struct Conv<3>;
 template <int Axes>
 ConvTranspose<Axes>::ConvTranspose(int64_t in, int64_t out, int64_t kernel, ConvOptions o, Init& init)
     : options(o) {
-  const std::string layer = fmt::format("ConvTranspose{}d", Axes);
-  check_conv(layer, in, out, kernel, o);
-  const std::vector<int64_t> dims = filter_dims(Axes, in, kernel, out / o.groups);
-  weight = Parameter(init.uniform(dims, bound(fan_of(dims))));
-  if (o.bias) bias = Parameter(init.uniform({out}, bound(fan_of(dims))));
+  check_conv(fmt::format("ConvTranspose{}d", Axes), in, out, kernel, o);
+  draw_filters(*this, filter_dims(Axes, in, kernel, out / o.groups), out, init);
 }
 template <int Axes>
 Tensor ConvTranspose<Axes>::operator()(const Tensor& x) const {

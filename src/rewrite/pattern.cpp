@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <unordered_map>
 
 namespace espalier::rewrite {
@@ -46,11 +45,7 @@ std::optional<double> splat_value(const Value& value) {
   const std::string_view name = n.op().name;
   if (name == "broadcast_to" || name == "reshape") return splat_value(n.input(0));
   const ir::Array* a = ir::constant_value(value);
-  if (!a || a->size() == 0 || a->size() > 4096) return std::nullopt;
-  const auto size = static_cast<size_t>(ir::dtype_size(a->dtype()));
-  const auto* bytes = static_cast<const char*>(a->data());
-  for (size_t i = 1; i < static_cast<size_t>(a->size()); ++i)  // of equal bits: -0 is not 0
-    if (std::memcmp(bytes + i * size, bytes, size) != 0) return std::nullopt;
+  if (!a || a->size() > 4096 || !a->is_splat()) return std::nullopt;
   return a->at(0);
 }
 

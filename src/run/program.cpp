@@ -65,6 +65,7 @@ class ProgramBuilder {
     program_.reset(new Program);
     program_->name_ = graph_.name;
     program_->target_ = target_.spec().name();
+    program_->machine_ = target_.spec().machine();
     add_ports();
     add_ranges();
     const pass::Schedule schedule = pass::schedule(graph_);

@@ -89,6 +89,8 @@ class Program {
 
   const std::string& name() const { return name_; }
   std::string_view target() const { return target_; }
+  /// The target with what of the machine its kernels were chosen for (TargetSpec::machine).
+  const std::string& machine() const { return machine_; }
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
   const std::vector<State>& state() const { return state_; }
@@ -117,7 +119,7 @@ class Program {
   friend class ProgramBuilder;
   Program() = default;
 
-  std::string name_, target_;
+  std::string name_, target_, machine_;
   std::vector<Port> inputs_, outputs_;
   std::vector<State> state_;
   std::vector<Step> steps_;

@@ -10,18 +10,6 @@
 
 namespace espalier::train {
 
-namespace {
-
-constexpr uint64_t hash_of_nothing = 14695981039346656037ull;
-
-/// FNV-1a of what `hash` is of, and of `bytes` behind it.
-uint64_t hash_on(uint64_t hash, std::string_view bytes) {
-  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return hash;
-}
-
-}  // namespace
-
 ProgressBar::ProgressBar(std::vector<std::string> names, std::FILE* out)
     : names_(std::move(names)), out_(out), terminal_(::isatty(::fileno(out)) != 0) {}
 
@@ -106,7 +94,7 @@ void CsvLog::write() {
     pending_.insert(0, header_);
   }
   written_ = append_file(path_, written_, pending_);
-  hash_ = written_ > 0 ? hash_on(hash_, pending_) : hash_of_nothing;
+  hash_ = written_ > 0 ? hash_text(pending_, hash_) : hash_of_nothing;
   pending_.clear();
 }
 
@@ -139,7 +127,7 @@ void CsvLog::restore(const std::string& state) {
   } else if (std::filesystem::is_regular_file(path_)) {
     const std::string there = read_file(path_);
     if (std::cmp_less(there.size(), bytes) ||
-        hash_on(hash_of_nothing, std::string_view(there).substr(0, static_cast<size_t>(bytes))) != hash)
+        hash_text(std::string_view(there).substr(0, static_cast<size_t>(bytes))) != hash)
       throw UserError(
           {where, "is not the file that the checkpoint goes on with", fmt::format("{} bytes", there.size()),
            fmt::format("the log of the training so far, {} bytes or more (or no file, for a new one)",

@@ -13,7 +13,6 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "run/program.h"
-#include "target/cpu/cpu_features.h"
 
 namespace espalier::train {
 
@@ -187,11 +186,10 @@ Step& Trainer::step_of(int64_t batch) {
 Step& Trainer::step() { return step_of(full_batch()); }
 
 std::string Trainer::plan() {
-  uint64_t hash = 14695981039346656037ull;  // FNV-1a
+  uint64_t hash = hash_of_nothing;
   for (const int64_t batch : {full_batch(), last_batch()})
-    for (const char c : step_of(batch).program().text())
-      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return fmt::format("{}, step {:016x}", target::cpu::cpu_features().text(), hash);
+    hash = hash_text(step_of(batch).program().text(), hash);
+  return fmt::format("{}, step {:016x}", step().program().machine(), hash);
 }
 
 std::vector<NamedParameter> Trainer::checkpoint_cells() {

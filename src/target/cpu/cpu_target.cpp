@@ -20,6 +20,7 @@ using kernel::Refusal;
 class CpuSpec : public kernel::TargetSpec {
  public:
   std::string_view name() const override { return "cpu"; }
+  std::string machine() const override { return "cpu " + cpu_features().text(); }
   bool claims(const ir::Node&) const override { return false; }
 
   kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
