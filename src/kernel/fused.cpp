@@ -1,6 +1,5 @@
 #include "kernel/fused.h"
 
-#include "op/movement.h"
 #include "op/table.h"
 
 namespace espalier::kernel {
@@ -55,62 +54,6 @@ const ir::Node& contraction_root(const ir::Graph& body) {
     }
   ESPALIER_CHECK(root != nullptr, "contraction body has no root");
   return *root;
-}
-
-namespace {
-
-/// Perm of [N, spatial..., C/b, b] -> [N, C/b, spatial..., b] for a blocked rank.
-std::vector<int64_t> block_perm(int rank) {
-  std::vector<int64_t> perm{0, rank - 2};
-  for (int64_t i = 1; i < rank - 2; ++i) perm.push_back(i);
-  perm.push_back(rank - 1);
-  return perm;
-}
-
-std::vector<int64_t> unblock_perm(int rank) {
-  std::vector<int64_t> perm{0};
-  for (int64_t i = 2; i < rank - 1; ++i) perm.push_back(i);
-  perm.push_back(1);
-  perm.push_back(rank - 1);
-  return perm;
-}
-
-}  // namespace
-
-Value to_blocked(const Value& x, int64_t block) {
-  ir::Dims dims = x.dims();
-  const ir::Dim channels = dims.back();
-  dims.back() = channels / block;
-  dims.push_back(block);
-  return op::transpose(op::reshape(x, dims), block_perm(static_cast<int>(dims.size())));
-}
-
-Value from_blocked(const Value& x) {
-  const Value moved = op::transpose(x, unblock_perm(x.rank()));
-  ir::Dims dims = moved.dims();
-  const ir::Dim block = dims.back();
-  dims.pop_back();
-  dims.back() = dims.back() * block;
-  return op::reshape(moved, dims);
-}
-
-Value match_from_blocked(const Value& x) {
-  if (&x->op() != &op::reshape_op || x.rank() < 3) return {};
-  const Value moved = x->input(0);
-  if (&moved->op() != &op::transpose_op || moved.rank() != x.rank() + 1) return {};
-  const Value v = moved->input(0);
-  return from_blocked(v) == x ? v : Value();
-}
-
-Value match_to_blocked(const Value& x) {
-  if (&x->op() != &op::transpose_op || x.rank() < 4) return {};
-  const Value split = x->input(0);
-  if (&split->op() != &op::reshape_op || split.rank() != x.rank() || !x.dims().back().is_static()) return {};
-  const Value v = split->input(0);
-  if (v.rank() + 1 != x.rank()) return {};
-  const ir::Dim block = x.dims().back();
-  if (v.dims().back() != x.dims()[1] * block) return {};
-  return to_blocked(v, block.value()) == x ? v : Value();
 }
 
 }  // namespace espalier::kernel

@@ -4,8 +4,8 @@
 // A `fusion` node holds a closed body graph of tensor-level ops; its meaning is that body inlined. Two kinds:
 //   loops        elementwise, movement and reduction ops that become one loop nest (kernel/lower.h)
 //   contraction  one root (dot, conv, conv_data_grad, conv_weight_grad) with what a target runs along with it: layout
-//                changes of operands and result as reshape+transpose pairs (blocked activations are plain 5-D tensors
-//                [N, C/b, H, W, b]), casts, and a pointwise epilogue (bias, activation, residual)
+//                changes of operands and result (kernel/blocks.h), casts, and a pointwise epilogue (bias, activation,
+//                residual)
 // Everything outside fusions at this level is a library or reference call of the op itself.
 #include "ir/graph.h"
 
@@ -32,14 +32,5 @@ std::vector<ir::Value> fusion(FusionKind kind, ir::GraphRef body, std::vector<ir
 const ir::Graph* fusion_body(const ir::Node& node);
 /// The one contraction or convolution of a contraction body.
 const ir::Node& contraction_root(const ir::Graph& body);
-
-/// x [N, spatial..., C] as [N, C/block, spatial..., block] (C divisible by block), as reshape and transpose nodes.
-ir::Value to_blocked(const ir::Value& x, int64_t block);
-/// The inverse.
-ir::Value from_blocked(const ir::Value& x);
-/// If `x` is from_blocked(v): v. Else an empty value.
-ir::Value match_from_blocked(const ir::Value& x);
-/// If `x` is to_blocked(v, block): v. Else an empty value.
-ir::Value match_to_blocked(const ir::Value& x);
 
 }  // namespace espalier::kernel

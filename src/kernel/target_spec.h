@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernel/blocks.h"
 #include "kernel/fused.h"
 
 namespace espalier::kernel {
@@ -17,18 +18,11 @@ struct Refusal {
 /// Empty = accepted.
 using Verdict = std::optional<Refusal>;
 
-/// How a form of activations lies in memory at a convolution.
-enum class ActLayout : uint8_t {
-  channels_last,  ///< [N, spatial..., C]
-  blocked,        ///< [N, C/block, spatial..., block]
-  planar,         ///< [N, C, spatial...]: for images of few channels
-};
-
 /// The layouts a convolution's two activation sides should have, chosen by shape. x is the side of the convolution's input
 /// (the result of conv_data_grad), y that of its output (operand 0 of conv_data_grad, operand 1 of conv_weight_grad).
 struct ConvChoice {
   ActLayout x = ActLayout::channels_last, y = ActLayout::channels_last;
-  int64_t block = 16;  ///< channels per block
+  int64_t block = 16;  ///< channels, or elements of the batch, per block
 };
 
 class TargetSpec {

@@ -1,6 +1,6 @@
-// A value may have a blocked form beside its channels-last one. Convolutions that want blocks take and give them; ops that
-// can work on blocks do when an operand has them; everything else asks for the channels-last form. A form that is missing is
-// made by a reorder, where chains begin and end.
+// A value may have a blocked form (channels or the batch in blocks) beside its channels-last one. Convolutions that want
+// blocks take and give them; ops that can work on blocks do when an operand has them; everything else asks for the
+// channels-last form. A form that is missing is made by a reorder, where chains begin and end.
 #include <algorithm>
 #include <optional>
 #include <unordered_map>
@@ -20,6 +20,7 @@ namespace {
 using ir::Node;
 using ir::Value;
 using kernel::ActLayout;
+using kernel::Blocks;
 
 Value to_planar(const Value& x) {
   std::vector<int64_t> perm{0, x.rank() - 1};
@@ -51,70 +52,73 @@ class Blocker {
  private:
   struct Form {
     Value value;
-    int64_t block;
+    Blocks blocks;
   };
 
   /// The channels-last form of an old value.
   Value plain(const Value& old) {
     if (const Value* v = plain_.find(old)) return *v;
-    Value made = kernel::from_blocked(blocked_.at(old).value);
+    const Form& form = blocked_.at(old);
+    Value made = kernel::from_blocked(form.value, form.blocks);
     plain_.set(old, made);
     return made;
   }
 
-  bool has_blocks(const Value& old) const { return blocked_.contains(old); }
-
   /// The blocked form of an old value: its own, or made.
-  Value blocks(const Value& old, int64_t block) {
-    if (const auto it = blocked_.find(old); it != blocked_.end() && it->second.block == block)
+  Value blocked(const Value& old, const Blocks& b) {
+    if (const auto it = blocked_.find(old); it != blocked_.end() && it->second.blocks == b)
       return it->second.value;
     if (&old->op() == &op::broadcast_to_op)
-      if (Value made = blocked_broadcast(old, block)) return made;
-    return kernel::to_blocked(plain(old), block);
+      if (Value made = blocked_broadcast(old, b)) return made;
+    return kernel::to_blocked(plain(old), b);
   }
 
-  /// A broadcast over N and C only, made directly in blocks.
-  Value blocked_broadcast(const Value& old, int64_t block) {
+  /// A broadcast whose axes keep their order in blocks, made there directly.
+  Value blocked_broadcast(const Value& old, const Blocks& b) {
     const auto& axes = old->attrs<op::BroadcastAttrs>().axes;
     const Value source = plain(old->input(0));
-    const int64_t last = old.rank() - 1;
-    ir::Dims dims, source_dims;
+    const int64_t rank = old.rank(), cut = b.cut(rank);
+    ir::Dims source_dims;
     std::vector<int64_t> new_axes;
     for (size_t i = 0; i < axes.size(); ++i) {
-      if (axes[i] == last) {
-        source_dims.push_back(source.dims()[i] / block);
-        source_dims.push_back(block);
-        new_axes.insert(new_axes.end(), {1, last + 1});
-      } else if (axes[i] == 0) {
-        source_dims.push_back(source.dims()[i]);
-        new_axes.push_back(0);
-      } else {
-        return {};
-      }
+      new_axes.push_back(b.axis(axes[i], rank));
+      source_dims.push_back(source.dims()[i]);
+      if (axes[i] != cut) continue;
+      source_dims.back() = source_dims.back() / b.size;
+      source_dims.push_back(b.size);
+      new_axes.push_back(rank);
     }
-    const ir::Dims& d = old.dims();
-    dims = {d[0], d.back() / block};
-    dims.insert(dims.end(), d.begin() + 1, d.end() - 1);
-    dims.push_back(block);
-    return op::broadcast_in(op::reshape(source, source_dims), dims, new_axes);
+    if (!std::is_sorted(new_axes.begin(), new_axes.end())) return {};
+    return op::broadcast_in(op::reshape(source, source_dims), blocked_dims(old.dims(), b), new_axes);
+  }
+
+  static ir::Dims blocked_dims(const ir::Dims& plain, const Blocks& b) {
+    const auto rank = static_cast<int64_t>(plain.size());
+    ir::Dims dims(plain.size() + 1);
+    for (int64_t a = 0; a < rank; ++a) {
+      const ir::Dim& d = plain[static_cast<size_t>(a)];
+      dims[static_cast<size_t>(b.axis(a, rank))] = a == b.cut(rank) ? d / b.size : d;
+    }
+    dims.back() = b.size;
+    return dims;
   }
 
   void set(const Node& n, const std::vector<Value>& results) {
     for (size_t i = 0; i < results.size(); ++i) plain_.set(n.value(static_cast<int>(i)), results[i]);
   }
-  void set_blocks(const Value& old, Value v, int64_t block) {
+  void set_blocked(const Value& old, Value v, const Blocks& b) {
     blocked_any_ = true;
-    blocked_.emplace(old, Form{std::move(v), block});
+    blocked_.emplace(old, Form{std::move(v), b});
   }
 
   void visit(const Node& n) {
     if (is_conv(n) && convolution(n)) return;
-    if (const int64_t block = blocks_wanted(n)) {
-      if (n.op().kind == ir::Kind::elementwise && elementwise(n, block)) return;
-      if (n.op().kind == ir::Kind::window && window(n, block)) return;
-      if (n.op().kind == ir::Kind::reduction && reduction(n, block)) return;
-      if (&n.op() == &op::concat_op && concat(n, block)) return;
-      if (&n.op() == &op::slice_op && slice(n, block)) return;
+    if (const std::optional<Blocks> b = blocks_wanted(n)) {
+      if (n.op().kind == ir::Kind::elementwise && elementwise(n, *b)) return;
+      if (n.op().kind == ir::Kind::window && window(n, *b)) return;
+      if (n.op().kind == ir::Kind::reduction && reduction(n, *b)) return;
+      if (&n.op() == &op::concat_op && concat(n, *b)) return;
+      if (&n.op() == &op::slice_op && slice(n, *b)) return;
     }
     std::vector<Value> operands;
     for (const Value& v : n.inputs()) operands.push_back(plain(v));
@@ -132,11 +136,11 @@ class Blocker {
            &n.op() == &op::conv_weight_grad_op;
   }
 
-  /// The block size of an operand that already lies in blocks, or 0.
-  int64_t blocks_wanted(const Node& n) const {
+  /// The blocks of an operand that already lies in some.
+  std::optional<Blocks> blocks_wanted(const Node& n) const {
     for (const Value& v : n.inputs())
-      if (const auto it = blocked_.find(v); it != blocked_.end()) return it->second.block;
-    return 0;
+      if (const auto it = blocked_.find(v); it != blocked_.end()) return it->second.blocks;
+    return {};
   }
 
   // ---- convolutions ------------------------------------------------------------------------------------------------
@@ -145,11 +149,16 @@ class Blocker {
     Value outer, inner;  ///< what the fusion takes, and the channels-last value its body sees
   };
 
+  static bool in_blocks(ActLayout layout) {
+    return layout == ActLayout::blocked || layout == ActLayout::batch_blocked;
+  }
+
   /// An operand of the fusion in `layout`, and how its body undoes that layout.
   Side operand(const Value& old, ActLayout layout, int64_t block, const char* name) {
-    if (layout == ActLayout::blocked) {
-      const Value outer = blocks(old, block), in = ir::new_input(name, outer.type());
-      return {outer, kernel::from_blocked(in)};
+    if (in_blocks(layout)) {
+      const Blocks b{layout, block};
+      const Value outer = blocked(old, b), in = ir::new_input(name, outer.type());
+      return {outer, kernel::from_blocked(in, b)};
     }
     if (layout == ActLayout::planar) {
       const Value outer = to_planar(plain(old)), in = ir::new_input(name, outer.type());
@@ -174,7 +183,8 @@ class Blocker {
         operand(n.input(1), forward || data ? ActLayout::channels_last : choice.y, choice.block, "b");
     Value y = ir::make(n.op(), {a.inner, b.inner}, n.attrs());
     const ActLayout result = forward ? choice.y : data ? choice.x : ActLayout::channels_last;
-    if (result == ActLayout::blocked) y = kernel::to_blocked(y, choice.block);
+    const Blocks blocks{result, choice.block};
+    if (in_blocks(result)) y = kernel::to_blocked(y, blocks);
     ir::Graph body{.name = std::string(n.op().name),
                    .inputs = {body_input(a.inner), body_input(b.inner)},
                    .outputs = {{"y", y}},
@@ -184,92 +194,88 @@ class Blocker {
         kernel::fusion(kernel::FusionKind::contraction, std::make_shared<const ir::Graph>(std::move(body)),
                        {a.outer, b.outer})[0];
     blocked_any_ = true;
-    if (result == ActLayout::blocked) set_blocks(n.value(), made, choice.block);
+    if (in_blocks(result)) set_blocked(n.value(), made, blocks);
     else set(n, {made});
     return true;
   }
 
   // ---- what works on blocks ------------------------------------------------------------------------------------------
 
-  static bool divides(const ir::Dims& dims, int64_t block) {
-    return dims.size() >= 3 && dims.back().is_static() && dims.back().value() % block == 0;
-  }
-
-  bool elementwise(const Node& n, int64_t block) {
-    if (!divides(n.value().dims(), block)) return false;
+  bool elementwise(const Node& n, const Blocks& b) {
+    if (!b.divide(n.value().dims())) return false;
     std::vector<Value> operands;
-    for (const Value& v : n.inputs()) operands.push_back(blocks(v, block));
-    set_blocks(n.value(), ir::make(n.op(), std::move(operands), n.attrs()), block);
+    for (const Value& v : n.inputs()) operands.push_back(blocked(v, b));
+    set_blocked(n.value(), ir::make(n.op(), std::move(operands), n.attrs()), b);
     return true;
   }
 
-  /// [N, C/b, spatial..., b] is channels-last with N*C/b pictures of b channels.
-  bool window(const Node& n, int64_t block) {
+  /// [N, C/b, spatial..., b] is channels-last with N*C/b pictures of b channels, [N/b, spatial..., C, b] with N/b pictures
+  /// of C*b channels.
+  bool window(const Node& n, const Blocks& b) {
     for (const Value& v : n.inputs())
-      if (!divides(v.dims(), block)) return false;
+      if (!b.divide(v.dims())) return false;
+    const bool of_batch = b.layout == ActLayout::batch_blocked;
+    const auto joined = [&](ir::Dims dims) {  // the two axes that become one
+      const size_t at = of_batch ? dims.size() - 2 : 0;
+      dims[at] = dims[at] * dims[at + 1];
+      dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+      return dims;
+    };
     std::vector<Value> operands;
-    ir::Dims outer;
     for (const Value& v : n.inputs()) {
-      const Value x = blocks(v, block);
-      outer = {x.dims()[0], x.dims()[1]};
-      ir::Dims dims(x.dims().begin() + 1, x.dims().end());
-      dims[0] = outer[0] * outer[1];
-      operands.push_back(op::reshape(x, dims));
+      const Value x = blocked(v, b);
+      operands.push_back(op::reshape(x, joined(x.dims())));
     }
     const std::vector<Value> results = ir::make_all(n.op(), std::move(operands), n.attrs());
     for (size_t i = 0; i < results.size(); ++i) {
-      ir::Dims dims = outer;
-      dims.insert(dims.end(), results[i].dims().begin() + 1, results[i].dims().end());
-      set_blocks(n.value(static_cast<int>(i)), op::reshape(results[i], dims), block);
+      const Value old = n.value(static_cast<int>(i));
+      set_blocked(old, op::reshape(results[i], blocked_dims(old.dims(), b)), b);
     }
     return true;
   }
 
-  bool reduction(const Node& n, int64_t block) {
+  bool reduction(const Node& n, const Blocks& b) {
     if (&n.op() == &op::argmax_op || &n.op() == &op::argmin_op) return false;
     const Value& x = n.input(0);
-    const int64_t last = x.rank() - 1;
-    std::vector<int64_t> axes;
-    for (const int64_t a : n.attrs<op::AxesAttrs>().axes) {
-      if (a == last) axes.insert(axes.end(), {1, last + 1});
-      else axes.push_back(a == 0 ? 0 : a + 1);
+    const int64_t rank = x.rank();
+    const auto& folded = n.attrs<op::AxesAttrs>().axes;
+    std::vector<int64_t> axes,
+        left;  // of the blocked value: those that are folded, and the others as the result wants them
+    for (int64_t a = 0; a < rank; ++a) {
+      auto& to = std::find(folded.begin(), folded.end(), a) != folded.end() ? axes : left;
+      to.push_back(b.axis(a, rank));
+      if (a == b.cut(rank)) to.push_back(rank);
     }
+    if (!std::is_sorted(left.begin(), left.end())) return false;
     std::sort(axes.begin(), axes.end());
-    const auto folds = [&](int64_t axis) { return std::find(axes.begin(), axes.end(), axis) != axes.end(); };
-    bool spatial_left = false;  // then C/b and b are not neighbours in the result
-    for (int64_t a = 2; a <= last; ++a) spatial_left = spatial_left || !folds(a);
-    if (spatial_left && !folds(1)) return false;
-    const Value y = ir::make(n.op(), {blocks(x, block)}, op::AxesAttrs{axes});
+    const Value y = ir::make(n.op(), {blocked(x, b)}, op::AxesAttrs{axes});
     set(n, {op::reshape(y, n.value().dims())});
     return true;
   }
 
-  bool concat(const Node& n, int64_t block) {
-    if (n.attrs<op::AxisAttrs>().axis != n.value().rank() - 1) return false;
+  bool concat(const Node& n, const Blocks& b) {
     std::vector<Value> parts;
     for (const Value& v : n.inputs()) {
-      if (!divides(v.dims(), block)) return false;
-      parts.push_back(blocks(v, block));
+      if (!b.divide(v.dims())) return false;
+      parts.push_back(blocked(v, b));
     }
-    set_blocks(n.value(), op::concat(std::move(parts), 1), block);
+    const int64_t axis = b.axis(n.attrs<op::AxisAttrs>().axis, n.value().rank());
+    set_blocked(n.value(), op::concat(std::move(parts), axis), b);
     return true;
   }
 
-  bool slice(const Node& n, int64_t block) {
+  bool slice(const Node& n, const Blocks& b) {
     const auto& a = n.attrs<op::SliceAttrs>();
-    const size_t last = a.start.size() - 1;
-    if (a.start[last] % block || a.step[last] != 1 || !divides(n.value().dims(), block)) return false;
-    std::vector<int64_t> start{a.start[0], a.start[last] / block}, step{a.step[0], 1};
-    ir::Dims size{a.size[0], a.size[last] / block};
-    for (size_t i = 1; i < last; ++i) {
-      start.push_back(a.start[i]);
-      step.push_back(a.step[i]);
-      size.push_back(a.size[i]);
+    const auto rank = static_cast<int64_t>(a.start.size());
+    const auto cut = static_cast<size_t>(b.cut(rank));
+    if (!b.divide(n.value().dims()) || a.start[cut] % b.size || a.step[cut] != 1) return false;
+    std::vector<int64_t> start(a.start.size() + 1), step(a.start.size() + 1, 1);
+    for (int64_t i = 0; i < rank; ++i) {
+      const auto from = static_cast<size_t>(i), to = static_cast<size_t>(b.axis(i, rank));
+      start[to] = from == cut ? a.start[from] / b.size : a.start[from];
+      step[to] = a.step[from];
     }
-    start.push_back(0);
-    step.push_back(1);
-    size.push_back(block);
-    set_blocks(n.value(), op::slice(blocks(n.input(0), block), start, size, step), block);
+    set_blocked(n.value(), op::slice(blocked(n.input(0), b), start, blocked_dims(a.size, b), step), b);
     return true;
   }
 

@@ -1,10 +1,13 @@
 // Convolutions of odd shapes: right (in f32), and the same bits on any number of threads, that of compiling and that of running.
 #include "base/threads.h"
+#include "grad/grad.h"
 #include "op/activation.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "op/reduction.h"
 #include "op/sampling.h"
+#include "op/window.h"
 #include "support/arrays.h"
 #include "support/cpu_run.h"
 #include "support/op_samples.h"
@@ -36,8 +39,8 @@ std::vector<Array> outputs(run::Executor& executor, const std::vector<Array>& in
   return out;
 }
 
-/// Compiled and run on 1, 2, 5 and 16 threads, and compiled for one and run on all.
-void check(const ir::Graph& g, const std::vector<Array>& inputs, pass::Precision precision) {
+/// Compiled and run on 1, 2, 5 and 16 threads, and compiled for one and run on all. The names of the kernels.
+std::string check(const ir::Graph& g, const std::vector<Array>& inputs, pass::Precision precision) {
   const Pool pool;
   run::CompileOptions options;
   options.target = &target::cpu::cpu_target();
@@ -59,6 +62,7 @@ void check(const ir::Graph& g, const std::vector<Array>& inputs, pass::Precision
     run::Executor other = compiled(threads);
     EXPECT_EQ(outputs(other, inputs), want) << "compiled for " << threads << " threads";
   }
+  return kernels;
 }
 
 struct Shape {
@@ -127,6 +131,51 @@ TEST(CpuTeams, RandomConvolutionsAreRightAndTheSameOnAnyThreads) {
     std::vector<Array> inputs;
     const ir::Graph g = convolution(random_shape(rng), rng, inputs);
     check(g, inputs, i % 4 == 3 ? pass::Precision::bf16 : pass::Precision::f32);
+  }
+}
+
+/// Few channels, and a batch that fills vectors: convolution, pooling, concatenation, crop and convolution, with the gradients by all.
+ir::Graph few_channels(ir::SampleRng& rng, std::vector<Array>& inputs) {
+  const auto axes = static_cast<size_t>(op::draw(rng, 1, 2));
+  const int64_t channels = op::draw(rng, 1, 15), middle = op::draw(rng, 1, 7),
+                features = op::draw(rng, 1, 32);
+  const auto dims = [&](int64_t first, int64_t extent, int64_t last) {
+    Ints d(axes, extent);
+    d.insert(d.begin(), first);
+    d.push_back(last);
+    return d;
+  };
+  const int64_t pad = op::draw(rng, 0, 2);
+  inputs = {
+      op::draw_array(rng, Dtype::f32, dims(16 * op::draw(rng, 1, 3), op::draw(rng, 9, 14), channels), -1, 1),
+      op::draw_array(rng, Dtype::f32, dims(middle, op::draw(rng, 1, 5), channels), -1, 1),
+      op::draw_array(rng, Dtype::f32, {middle}, -1, 1),
+      op::draw_array(rng, Dtype::f32, dims(features, 3, 2 * middle), -1, 1)};
+  ir::Graph g{.name = "few", .inputs = {}, .outputs = {}, .state = {}, .info = {}};
+  for (const Array& i : inputs)
+    g.inputs.push_back(ir::new_input("x" + std::to_string(g.inputs.size()), i.type()));
+  op::ConvAttrs a = op::plain_conv(static_cast<int>(axes), Dtype::f32);
+  a.pad_low = a.pad_high = Ints(axes, pad);
+  Value h = op::conv(g.inputs[0], g.inputs[1], a);
+  h = op::relu(op::add(h, op::broadcast_in(g.inputs[2], h.dims(), {h.rank() - 1})));
+  h = op::max_pool(h, {Ints(axes, 2), Ints(axes, 1), Ints(axes, 0), Ints(axes, 0), false, {}})[0];
+  h = op::concat({h, op::tanh(h)}, h.rank() - 1);
+  const Value y = op::conv(h, g.inputs[3], op::plain_conv(static_cast<int>(axes), Dtype::f32));
+  Ints all;
+  for (int64_t d = 0; d < y.rank(); ++d) all.push_back(d);
+  const Value loss = op::reduce_mean(op::square(y), all);
+  g.outputs = {{"y", y}, {"loss", loss}};
+  const std::vector<Value> gradients = autodiff::gradient(loss, g.inputs);
+  for (size_t i = 0; i < gradients.size(); ++i) g.outputs.push_back({"d" + std::to_string(i), gradients[i]});
+  return g;
+}
+
+TEST(CpuTeams, FewChannelsWithTheBatchAcrossLanesAreRightAndTheSameOnAnyThreads) {
+  ir::SampleRng rng(23);
+  for (int i = 0; i < 25 && !::testing::Test::HasFailure(); ++i) {
+    std::vector<Array> inputs;
+    const ir::Graph g = few_channels(rng, inputs);
+    EXPECT_NE(check(g, inputs, pass::Precision::f32).find("batch conv"), std::string::npos) << ir::print(g);
   }
 }
 

@@ -45,6 +45,8 @@ class GoldenSpec final : public kernel::TargetSpec {
   }
   kernel::ConvChoice conv_choice(const ir::Node& node) const override {
     using enum kernel::ActLayout;
+    if (node.input(0).dims().back() == 1 && node.input(0).dims()[0].value() % 4 == 0)
+      return {batch_blocked, batch_blocked, 4};
     const auto layout = [](const ir::Value& v) {
       const int64_t channels = v.dims().back().value();
       return channels == 3 ? planar : channels % 4 == 0 ? blocked : channels_last;

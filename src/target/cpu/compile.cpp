@@ -2,6 +2,8 @@
 
 #include <emitter_hash.h>
 
+#include <functional>
+
 #include "base/error.h"
 #include "base/threads.h"
 #include "target/cpu/emit/emit_nest.h"
@@ -15,9 +17,9 @@
 namespace espalier::target::cpu {
 namespace {
 
-std::string cache_key(const kernel::LoopNest& nest, const CpuFeatures& features) {
+std::string cache_key(const std::string& text, const CpuFeatures& features) {
   return "espalier kernel " + std::string(emitter_hash) + ", LLVM " + std::to_string(llvm_version) + ", " +
-         features.text() + "\n" + nest.text();
+         features.text() + "\n" + text;
 }
 
 std::shared_ptr<const LoadedObject> load(const std::string& object) {
@@ -38,6 +40,21 @@ std::shared_ptr<const LoadedObject> cached(const std::string& key) {
   return nullptr;
 }
 
+/// Machine code of the kernel that `text` says all of, from the cache or from the IR that `emit` writes.
+void load_kernel(const std::string& text, const CpuFeatures& features,
+                 const std::function<std::string()>& emit, CompiledKernel& out) {
+  const std::string key = cache_key(text, features);
+  std::shared_ptr<const LoadedObject> loaded = cached(key);
+  if (!loaded) {
+    const std::string object = compile_ir(emit(), features);
+    object_cache().store(key, object);
+    loaded = load(object);
+  }
+  out.fn = reinterpret_cast<KernelFn>(const_cast<void*>(loaded->symbol("kernel")));
+  ESPALIER_CHECK(out.fn != nullptr, "a compiled kernel lacks its entry");
+  out.code = loaded;
+}
+
 }  // namespace
 
 std::string emitted_ir(const kernel::LoopNest& nest, const CpuFeatures& features) {
@@ -54,16 +71,17 @@ CompiledKernel compile(const kernel::LoopNest& nest, const CpuFeatures& features
       out.chunks = 0;
       return out;
     }
-  const std::string key = cache_key(nest, features);
-  std::shared_ptr<const LoadedObject> loaded = cached(key);
-  if (!loaded) {
-    const std::string object = compile_ir(emit_ir(plan, features), features);
-    object_cache().store(key, object);
-    loaded = load(object);
-  }
-  out.fn = reinterpret_cast<KernelFn>(const_cast<void*>(loaded->symbol("kernel")));
-  ESPALIER_CHECK(out.fn != nullptr, "a compiled kernel lacks its entry");
-  out.code = loaded;
+  load_kernel(
+      nest.text(), features, [&] { return emit_ir(plan, features); }, out);
+  return out;
+}
+
+CompiledKernel compile(const BatchConv& conv, const BatchConvPlan& plan, const CpuFeatures& features) {
+  CompiledKernel out;
+  out.chunks = plan.chunks;
+  out.cost_ns = plan.cycles * 0.25;
+  load_kernel(
+      conv.text(), features, [&] { return emit_batch_conv(conv, plan, features); }, out);
   return out;
 }
 

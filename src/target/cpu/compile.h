@@ -1,5 +1,5 @@
 #pragma once
-// A loop nest as machine code: emitted as LLVM IR, compiled (or found in the object cache), loaded.
+// A loop nest, or a convolution of our own, as machine code: emitted as LLVM IR, compiled (or found in the object cache), loaded.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -8,6 +8,7 @@
 
 #include "kernel/loop_nest.h"
 #include "target/cpu/cpu_features.h"
+#include "target/cpu/emit/batch_conv.h"
 
 namespace espalier::target::cpu {
 
@@ -25,6 +26,10 @@ struct CompiledKernel {
 /// The kernel of `nest` for `features` (which this processor must have). Thread-safe. UserError when it must be compiled and LLVM is
 /// not installed.
 CompiledKernel compile(const kernel::LoopNest& nest, const CpuFeatures& features = cpu_features());
+
+/// The same for a convolution over batch blocks.
+CompiledKernel compile(const BatchConv& conv, const BatchConvPlan& plan,
+                       const CpuFeatures& features = cpu_features());
 
 /// The kernels of all nests, compiled in parallel.
 std::vector<CompiledKernel> compile(std::span<const kernel::LoopNest> nests,

@@ -38,6 +38,12 @@ bool planar_perm(const std::vector<int64_t>& perm) {  // [N, C, spatial...] -> [
   return true;
 }
 
+Layout layout_of(kernel::ActLayout layout) {
+  return layout == kernel::ActLayout::blocked ? Layout::blocked : Layout::batch_blocked;
+}
+
+bool in_blocks(Layout layout) { return layout == Layout::blocked || layout == Layout::batch_blocked; }
+
 /// Where an operand of the root comes from.
 struct Source {
   int input = -1;
@@ -69,10 +75,10 @@ class Matcher {
 
   Source source(Value v) const {
     Source s;
-    if (const Value inner = kernel::match_from_blocked(v)) {
-      s.layout = Layout::blocked;
-      s.block = inner.dims().back().value();
-      v = inner;
+    if (const auto match = kernel::match_from_blocked(v)) {
+      s.layout = layout_of(match->blocks.layout);
+      s.block = match->blocks.size;
+      v = match->value;
     } else if (&v->op() == &op::transpose_op && planar_perm(v->attrs<op::TransposeAttrs>().perm)) {
       s.layout = Layout::channels_first;
       v = v->input(0);
@@ -107,14 +113,14 @@ class Matcher {
     const bool weights_second = s.kind != ConvKind::weight_grad;
     if (!weights_second && b.dtype != s.compute) decline("second operand is cast");
     (s.kind == ConvKind::data_grad ? s.y_layout : s.x_layout) = a.layout;
-    if (a.layout == Layout::blocked) s.block = a.block;
+    if (in_blocks(a.layout)) s.block = a.block;
     if (weights_second) {
       if (b.layout != Layout::channels_last) decline("weights in another layout");
       s.weights = b.dtype;
       s.constant_weights = is_constant(b.input);
     } else {
       s.y_layout = b.layout;
-      if (b.layout == Layout::blocked) s.block = b.block;
+      if (in_blocks(b.layout)) s.block = b.block;
       s.weights = root.value().dtype();
     }
     call_.spec = std::move(s);
@@ -214,10 +220,11 @@ class Matcher {
     const Node* transpose = uses_.only(reshape.value());
     if (!transpose && reshape.value() == body_.outputs[0].value) decline("reshaped result");
     Value blocked = transpose ? transpose->value() : Value();
-    if (!blocked || !(kernel::match_to_blocked(blocked) == at)) decline("result in an unknown layout");
-    (s.kind == ConvKind::data_grad ? s.x_layout : s.y_layout) = Layout::blocked;
-    s.block = blocked.dims().back().value();
-    blocked_ = true;
+    const auto match = blocked ? kernel::match_to_blocked(blocked) : std::nullopt;
+    if (!match || !(match->value == at)) decline("result in an unknown layout");
+    (s.kind == ConvKind::data_grad ? s.x_layout : s.y_layout) = layout_of(match->blocks.layout);
+    s.block = match->blocks.size;
+    blocks_ = match->blocks;
     return blocked;
   }
 
@@ -227,11 +234,11 @@ class Matcher {
     const auto& axes = v->attrs<op::BroadcastAttrs>().axes;
     Value from = v->input(0);
     const int64_t last = v.rank() - 1;
-    const bool plain = !blocked_ && axes == std::vector<int64_t>{last};
-    const bool in_blocks = blocked_ && axes == std::vector<int64_t>{1, last};
-    if (!plain && !in_blocks) return -1;
-    if (in_blocks && &from->op() == &op::reshape_op) from = from->input(0);
-    const bool vector = from.rank() == 1 || (in_blocks && from.rank() == 2);  // [C/b, b] lies as [C] does
+    const bool cut = blocks_ && blocks_->layout == kernel::ActLayout::blocked;
+    const int64_t channels = blocks_ ? last - 1 : last;
+    if (axes != (cut ? std::vector<int64_t>{1, last} : std::vector<int64_t>{channels})) return -1;
+    if (cut && &from->op() == &op::reshape_op) from = from->input(0);
+    const bool vector = from.rank() == 1 || (cut && from.rank() == 2);  // [C/b, b] lies as [C] does
     if (!ir::is_input(from) || !vector || from.dtype() != Dtype::f32) return -1;
     const auto* dot = std::get_if<DotSpec>(&call_.spec);  // its columns are all free axes of b, maybe none
     if (dot && ir::count(std::span<const int64_t>(ir::static_dims(from.dims()))) != dot->n) return -1;
@@ -291,7 +298,7 @@ class Matcher {
   const std::span<const char> constant_;
   const rewrite::Uses uses_;
   ContractionCall call_;
-  bool blocked_ = false;
+  std::optional<kernel::Blocks> blocks_;  // of the result
 };
 
 }  // namespace

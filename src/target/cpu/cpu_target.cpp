@@ -2,6 +2,7 @@
 
 #include "kernel/lower.h"
 #include "op/contraction.h"
+#include "target/cpu/batch_conv_kernel.h"
 #include "target/cpu/contraction.h"
 #include "target/cpu/cpu_features.h"
 #include "target/cpu/loop_kernel.h"
@@ -32,7 +33,8 @@ class CpuSpec : public kernel::TargetSpec {
     }
     auto call = match_contraction(body, constant);
     if (const Refusal* r = std::get_if<Refusal>(&call)) return *r;
-    return epilogue_verdict(std::get<ContractionCall>(call), constant, exact);
+    const auto& match = std::get<ContractionCall>(call);
+    return in_batch_blocks(match) ? refuse_batch_conv(match) : epilogue_verdict(match, constant, exact);
   }
 
   kernel::ConvChoice conv_choice(const ir::Node& node) const override {
@@ -44,6 +46,10 @@ class CpuSpec : public kernel::TargetSpec {
     const onednn::ConvAdvice advice = onednn::advise_layouts(s);
     choice.x = layout_of(advice.x_layout);
     choice.y = layout_of(advice.y_layout);
+    if (choice.y == ActLayout::channels_last && wants_batch_blocks(s, cpu_features().lanes())) {
+      choice.x = choice.y = ActLayout::batch_blocked;
+      choice.block = cpu_features().lanes();
+    }
     return choice;
   }
 
@@ -62,6 +68,11 @@ class CpuSpec : public kernel::TargetSpec {
   static ActLayout layout_of(onednn::Layout layout) {
     if (layout == onednn::Layout::blocked) return ActLayout::blocked;
     return layout == onednn::Layout::channels_first ? ActLayout::planar : ActLayout::channels_last;
+  }
+
+  static bool in_batch_blocks(const ContractionCall& call) {
+    const auto* conv = std::get_if<onednn::ConvSpec>(&call.spec);
+    return conv && conv->x_layout == onednn::Layout::batch_blocked;
   }
 
   /// What the library would answer: relu turns NaN into 0 there, which only frozen weights may hide, and `exact` forbids.
@@ -109,8 +120,10 @@ Made make_contraction(const Request& r) {
   for (const ir::Array* a : r.constants) constant.push_back(a != nullptr);
   auto call = match_contraction(r.body, constant);
   if (const Refusal* refusal = std::get_if<Refusal>(&call)) return *refusal;
-  return make_onednn_kernel(std::move(std::get<ContractionCall>(call)),
-                            static_cast<int>(r.body.inputs.size()), r.constants, r.options.exact);
+  auto& match = std::get<ContractionCall>(call);
+  const auto inputs = static_cast<int>(r.body.inputs.size());
+  if (auto ours = make_batch_conv_kernel(match, inputs); ours.index() == 0) return ours;
+  return make_onednn_kernel(std::move(match), inputs, r.constants, r.options.exact);
 }
 
 Made make_scatter(const Request& r) { return make_scatter_kernel(r.node); }

@@ -80,6 +80,8 @@ std::string refuse(const ConvSpec& s) {
   if (std::min({s.batch, s.channels, s.features}) <= 0 || std::ranges::any_of(s.in, empty) ||
       std::ranges::any_of(s.out, empty) || std::ranges::any_of(s.kernel, empty))
     return "an empty operand or result";
+  if (s.x_layout == Layout::batch_blocked || s.y_layout == Layout::batch_blocked)
+    return "the batch in blocks";
   if ((s.x_layout == Layout::blocked && s.channels % s.block != 0) ||
       (s.y_layout == Layout::blocked && s.features % s.block != 0))
     return "channels that the block does not divide";

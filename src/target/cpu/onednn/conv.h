@@ -11,6 +11,7 @@ enum class Layout : uint8_t {
   channels_last,   ///< N, spatial..., C
   channels_first,  ///< N, C, spatial...: only worth it for the few channels of an image
   blocked,         ///< N, C/block, spatial..., block
+  batch_blocked,  ///< N/block, spatial..., C, block: not the library's, of our own kernels (batch_conv_kernel.h)
 };
 
 enum class Winograd : uint8_t {
