@@ -21,13 +21,12 @@ BatchConv::Pair pair(const std::vector<int64_t>& v, int64_t missing) {
   return v.size() == 2 ? BatchConv::Pair{v[0], v[1]} : BatchConv::Pair{missing, v[0]};
 }
 
-BatchConv batch_conv(const ContractionCall& call) {
-  const auto& s = std::get<ConvSpec>(call.spec);
+BatchConv batch_conv(const ConvSpec& s) {
   BatchConv c;
   c.kind = s.kind == ConvKind::forward     ? BatchConv::Kind::forward
            : s.kind == ConvKind::data_grad ? BatchConv::Kind::data_grad
                                            : BatchConv::Kind::weight_grad;
-  c.batch_blocks = s.batch / s.block;
+  c.batch_blocks = s.batch / cpu_features().lanes();
   c.channels = s.channels;
   c.features = s.features;
   c.in = pair(s.in, 1);
@@ -37,7 +36,7 @@ BatchConv batch_conv(const ContractionCall& call) {
   c.pad_low = pair(s.pad_low, 0);
   c.dilation = pair(s.dilation, 1);
   c.bias = s.bias;
-  c.relu = call.relu;
+  c.relu = !s.posts.empty();
   return c;
 }
 
@@ -50,7 +49,8 @@ std::string refuse_shape(const ConvSpec& s) {
   if (std::min({s.batch, s.channels, s.features}) <= 0 || std::ranges::any_of(s.in, empty) ||
       std::ranges::any_of(s.out, empty) || std::ranges::any_of(s.kernel, empty))
     return "an empty operand or result";
-  if (s.kind == ConvKind::weight_grad && s.kernel.back() > max_batch_conv_columns) return "a wide kernel";
+  if (s.kernel.back() > max_batch_conv_columns) return "a wide kernel";
+  if (plan_batch_conv(batch_conv(s), cpu_features()).code > max_batch_conv_code) return "too much code";
   return {};
 }
 
@@ -115,7 +115,7 @@ kernel::Verdict refuse_batch_conv(const ContractionCall& call) {
 std::variant<std::unique_ptr<Kernel>, Refusal> make_batch_conv_kernel(const ContractionCall& call,
                                                                       int inputs) {
   if (auto refused = refuse_batch_conv(call)) return *refused;
-  const BatchConv conv = batch_conv(call);
+  const BatchConv conv = batch_conv(std::get<ConvSpec>(call.spec));
   return std::make_unique<BatchConvKernel>(conv, plan_batch_conv(conv, cpu_features()), call, inputs);
 }
 

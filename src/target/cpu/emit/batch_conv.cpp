@@ -34,6 +34,63 @@ Gather gather_of(const BatchConv& c) {
   return {c.out, c.in, c.features, c.channels, window, 1};
 }
 
+/// Positions along W that are computed by the same code: `count` tiles of `width`, from `first` on.
+struct Span {
+  int64_t first, width, count;
+};
+
+/// Where column `w` of the result and column `k` of the kernel meet the source; -1 where they do not.
+int64_t source_column(const BatchConv& c, int64_t w, int64_t k) {
+  const int64_t stride = c.stride[1], reach = k * c.dilation[1] - c.pad_low[1];
+  if (c.kind == Kind::forward) {
+    const int64_t s = w * stride + reach;
+    return s >= 0 && s < c.in[1] ? s : -1;
+  }
+  const int64_t t = w - reach;
+  return t >= 0 && t % stride == 0 && t / stride < c.out[1] ? t / stride : -1;
+}
+
+/// Tiles of a row of the result, neighbours that meet the source in the same way together.
+std::vector<Span> gather_spans(const BatchConv& c, int64_t positions) {
+  const int64_t width = gather_of(c).result[1];
+  const int64_t moved = c.kind == Kind::forward ? positions * c.stride[1] : positions / c.stride[1];
+  const bool regular = c.kind == Kind::forward || positions % c.stride[1] == 0;
+  std::vector<Span> spans;
+  std::vector<int64_t> last;
+  for (int64_t first = 0; first < width; first += positions) {
+    std::vector<int64_t> now;
+    for (int64_t w = first; w < std::min(first + positions, width); ++w)
+      for (int64_t k = 0; k < c.kernel[1]; ++k) now.push_back(source_column(c, w, k));
+    bool alike = regular && now.size() == last.size();
+    for (size_t i = 0; alike && i < now.size(); ++i)
+      alike = now[i] < 0 ? last[i] < 0 : last[i] >= 0 && now[i] == last[i] + moved;
+    if (alike) ++spans.back().count;
+    else spans.push_back({first, std::min(positions, width - first), 1});
+    last = std::move(now);
+  }
+  return spans;
+}
+
+/// Positions of y along W that meet the same columns of the kernel, as runs: first position and the one after the last.
+struct Run {
+  int64_t first, end;
+  std::vector<bool> meets;
+};
+
+std::vector<Run> weight_grad_runs(const BatchConv& c) {
+  std::vector<Run> runs;
+  for (int64_t w = 0; w < c.out[1]; ++w) {
+    std::vector<bool> meets;
+    for (int64_t k = 0; k < c.kernel[1]; ++k) {
+      const int64_t s = w * c.stride[1] + k * c.dilation[1] - c.pad_low[1];
+      meets.push_back(s >= 0 && s < c.in[1]);
+    }
+    if (!runs.empty() && runs.back().meets == meets) runs.back().end = w + 1;
+    else runs.push_back({w, w + 1, std::move(meets)});
+  }
+  return runs;
+}
+
 /// Cycles of a step that multiplies an a x b tile: multiply-adds, loads, or the latency of a sum that feeds itself.
 double step_cycles(int64_t a, int64_t b) {
   constexpr double loads_per_cycle = 1, latency = 4;
@@ -44,7 +101,9 @@ void plan_gather(const BatchConv& c, int64_t registers, BatchConvPlan& plan) {
   const Gather g = gather_of(c);
   const double taps = static_cast<double>(c.kernel[0] * c.kernel[1] * g.sums);
   double best = 0;
-  for (int64_t w = 1; w <= std::min<int64_t>(g.result[1], registers); ++w)
+  const int64_t phases = c.kind == Kind::data_grad ? c.stride[1] : 1;  // tiles of whole phases are alike
+  for (int64_t w = 1; w <= std::min<int64_t>(g.result[1], registers); ++w) {
+    if (w % phases && w < g.result[1] && phases < registers) continue;
     for (int64_t o = 1; o <= g.outputs && w * o + w + 1 < registers; ++o) {
       const auto across = [&](int64_t positions, int64_t outputs) {
         return positions * outputs == 0 ? 0 : step_cycles(positions, outputs);
@@ -58,6 +117,9 @@ void plan_gather(const BatchConv& c, int64_t registers, BatchConvPlan& plan) {
       plan.positions = w;
       plan.outputs = o;
     }
+  }
+  for (const Span& s : gather_spans(c, plan.positions))
+    plan.code += s.width * c.kernel[1] * std::min(g.outputs, plan.outputs + g.outputs % plan.outputs);
   const int64_t rows = c.batch_blocks * g.result[0];
   plan.cycles = best * taps * static_cast<double>(rows);
   const auto chunks =
@@ -81,17 +143,14 @@ void plan_weight_grad(const BatchConv& c, int64_t registers, BatchConvPlan& plan
       plan.channel_tile = n;
     }
   plan.cycles = best * static_cast<double>(c.batch_blocks * c.kernel[0] * c.out[0] * c.out[1]);
+  plan.code =
+      static_cast<int64_t>(weight_grad_runs(c).size()) * columns * plan.feature_tile * plan.channel_tile;
   const int64_t tiles = c.kernel[0] * (c.features / plan.feature_tile) * (c.channels / plan.channel_tile);
   constexpr int64_t enough_tasks = 32;
   while (plan.groups < c.batch_blocks && tiles * plan.groups < enough_tasks) ++plan.groups;
   while (c.batch_blocks % plan.groups) ++plan.groups;
   plan.chunks = tiles * plan.groups;
 }
-
-/// Positions along W that are computed by the same code: `count` tiles of `width`, from `first` on.
-struct Span {
-  int64_t first, width, count;
-};
 
 class BatchConvEmitter {
  public:
@@ -147,7 +206,7 @@ class BatchConvEmitter {
 
   /// `outputs` channels of the result from `first` on, along the whole row.
   void band(const Val& first, int64_t outputs) {
-    for (const Span& s : gather_spans()) {
+    for (const Span& s : gather_spans(c_, plan_.positions)) {
       if (s.count == 1) {
         tile(s.first, s.width, number(0), first, outputs);
         continue;
@@ -155,43 +214,6 @@ class BatchConvEmitter {
       w_.loop(number(0), number(s.count * s.width), s.width, true,
               [&](const Val& shift) { tile(s.first, s.width, shift, first, outputs); });
     }
-  }
-
-  /// Where column `w` of the result and column `k` of the kernel meet the source; -1 where they do not.
-  int64_t source_column(int64_t w, int64_t k) const {
-    const int64_t stride = c_.stride[1], reach = k * c_.dilation[1] - c_.pad_low[1];
-    if (c_.kind == Kind::forward) {
-      const int64_t s = w * stride + reach;
-      return s >= 0 && s < c_.in[1] ? s : -1;
-    }
-    const int64_t t = w - reach;
-    return t >= 0 && t % stride == 0 && t / stride < c_.out[1] ? t / stride : -1;
-  }
-
-  /// Tiles of the row, neighbours that meet the source in the same way together.
-  std::vector<Span> gather_spans() const {
-    const int64_t width = gather_of(c_).result[1];
-    const auto step = [&](int64_t first) {  // of the source, per tile; what makes two tiles alike
-      std::vector<int64_t> meets;
-      for (int64_t w = first; w < std::min(first + plan_.positions, width); ++w)
-        for (int64_t k = 0; k < c_.kernel[1]; ++k) meets.push_back(source_column(w, k));
-      return meets;
-    };
-    const int64_t moved =
-        c_.kind == Kind::forward ? plan_.positions * c_.stride[1] : plan_.positions / c_.stride[1];
-    const bool regular = c_.kind == Kind::forward || plan_.positions % c_.stride[1] == 0;
-    std::vector<Span> spans;
-    std::vector<int64_t> last;
-    for (int64_t first = 0; first < width; first += plan_.positions) {
-      std::vector<int64_t> now = step(first);
-      bool alike = regular && now.size() == last.size();
-      for (size_t i = 0; alike && i < now.size(); ++i)
-        alike = now[i] < 0 ? last[i] < 0 : last[i] >= 0 && now[i] == last[i] + moved;
-      if (alike) ++spans.back().count;
-      else spans.push_back({first, std::min(plan_.positions, width - first), 1});
-      last = std::move(now);
-    }
-    return spans;
   }
 
   /// `width` positions from first + shift on, times `outputs` channels from `o` on; shift is a multiple of width.
@@ -250,7 +272,7 @@ class BatchConvEmitter {
     for (int64_t k = 0; k < c_.kernel[1]; ++k) {
       std::vector<std::pair<int64_t, Val>> met;
       for (int64_t i = 0; i < width; ++i)
-        if (const int64_t s = source_column(first + i, k); s >= 0)
+        if (const int64_t s = source_column(c_, first + i, k); s >= 0)
           met.emplace_back(i, load_vector(at(source, s * g.sums * w_.lanes())));
       if (met.empty()) continue;
       for (int64_t j = 0; j < outputs; ++j) {
@@ -318,22 +340,11 @@ class BatchConvEmitter {
   }
 
   void weight_grad_row(const Val& x, const Val& dy) {
-    const auto meets = [&](int64_t w) {
-      std::vector<bool> m;
-      for (int64_t k = 0; k < c_.kernel[1]; ++k) {
-        const int64_t s = w * c_.stride[1] + k * c_.dilation[1] - c_.pad_low[1];
-        m.push_back(s >= 0 && s < c_.in[1]);
-      }
-      return m;
-    };
-    for (int64_t w = 0; w < c_.out[1];) {
-      const std::vector<bool> now = meets(w);
-      int64_t end = w + 1;
-      while (end < c_.out[1] && meets(end) == now) ++end;
-      if (end == w + 1) weight_grad_position(x, dy, number(w), now);
+    for (const Run& r : weight_grad_runs(c_)) {
+      if (r.end == r.first + 1) weight_grad_position(x, dy, number(r.first), r.meets);
       else
-        w_.loop(number(w), number(end), 1, true, [&](const Val& v) { weight_grad_position(x, dy, v, now); });
-      w = end;
+        w_.loop(number(r.first), number(r.end), 1, true,
+                [&](const Val& w) { weight_grad_position(x, dy, w, r.meets); });
     }
   }
 

@@ -31,13 +31,14 @@ struct BatchConvPlan {
   int64_t groups = 1;  ///< weight_grad: parts of the batch with a sum each, which the caller adds up in order
   int64_t channel_tile = 1, feature_tile = 1;  ///< weight_grad: the tile, besides all of the kernel's columns
   double cycles = 0;                           ///< an estimate over all chunks on one core
+  int64_t code = 0;                            ///< multiply-adds that the code consists of
 };
 
 /// The plan, with `features`' registers.
 BatchConvPlan plan_batch_conv(const BatchConv& conv, const CpuFeatures& features);
 
-/// Widest kernel along W that weight_grad holds in registers.
-inline constexpr int64_t max_batch_conv_columns = 11;
+/// Widest kernel along W (weight_grad holds a sum for each of its columns in registers), and the most code that is worth making.
+inline constexpr int64_t max_batch_conv_columns = 11, max_batch_conv_code = 1 << 14;
 
 /// LLVM IR of `void kernel(ptr buffers, i64 chunk)`. Four buffers: x, w, bias, y; or dy, w,
 /// (unused), dx; or x, dy, (unused), sums (one dw per group).
