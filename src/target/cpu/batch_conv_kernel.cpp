@@ -49,6 +49,7 @@ std::string refuse_shape(const ConvSpec& s) {
   if (std::min({s.batch, s.channels, s.features}) <= 0 || std::ranges::any_of(s.in, empty) ||
       std::ranges::any_of(s.out, empty) || std::ranges::any_of(s.kernel, empty))
     return "an empty operand or result";
+  if (s.batch % cpu_features().lanes() != 0) return "a batch that does not fill vectors";
   if (s.kernel.back() > max_batch_conv_columns) return "a wide kernel";
   if (plan_batch_conv(batch_conv(s), cpu_features()).code > max_batch_conv_code) return "too much code";
   return {};
@@ -94,9 +95,9 @@ class BatchConvKernel : public Kernel {
 
 }  // namespace
 
-bool wants_batch_blocks(const ConvSpec& s, int lanes) {
+bool wants_batch_blocks(const ConvSpec& s) {
   constexpr int64_t few = 16, most = 32;  // above these the library's blocks of channels are as good
-  return refuse_shape(s).empty() && s.batch % lanes == 0 && s.channels < few && s.features <= most;
+  return s.channels < few && s.features <= most && refuse_shape(s).empty();
 }
 
 kernel::Verdict refuse_batch_conv(const ContractionCall& call) {

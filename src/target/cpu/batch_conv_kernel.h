@@ -8,8 +8,8 @@
 
 namespace espalier::target::cpu {
 
-/// Should the activations of this convolution lie in batch blocks of `lanes`, since the library is slow on so few channels?
-bool wants_batch_blocks(const onednn::ConvSpec& spec, int lanes);
+/// Should the activations of this convolution lie in batch blocks (of as many elements as a vector has), since the library is slow on so few channels?
+bool wants_batch_blocks(const onednn::ConvSpec& spec);
 
 /// Why the call is none of ours; empty when it is.
 kernel::Verdict refuse_batch_conv(const ContractionCall& call);

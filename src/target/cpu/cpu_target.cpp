@@ -46,7 +46,7 @@ class CpuSpec : public kernel::TargetSpec {
     const onednn::ConvAdvice advice = onednn::advise_layouts(s);
     choice.x = layout_of(advice.x_layout);
     choice.y = layout_of(advice.y_layout);
-    if (choice.y == ActLayout::channels_last && wants_batch_blocks(s, cpu_features().lanes())) {
+    if (choice.y == ActLayout::channels_last && wants_batch_blocks(s)) {
       choice.x = choice.y = ActLayout::batch_blocked;
       choice.block = cpu_features().lanes();
     }
