@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/align.h"
+#include "base/contention.h"
 #include "base/error.h"
 
 #if ESPALIER_OPENMP
@@ -250,6 +251,7 @@ void parallel_chunks(int64_t chunks, ChunkFn fn, void* context) {
   const std::lock_guard lock(pool_mutex);
   Job job(fn, context, chunks, threads);
   run_in_team(threads, job);
+  note_team_work(threads);
   job.failure.rethrow();
 }
 
