@@ -1,5 +1,6 @@
 #pragma once
-// Models as ONNX files (opset 17 written; opsets up to 18 read, each op from where it broadcasts as today). Safe from any thread.
+// Models as ONNX files (opset 17 written; opsets up to 28 and IR versions up to 14 read, each op from where it broadcasts
+// as today). Safe from any thread.
 //
 // Saving is exact: a saved graph loads as a graph with bit-identical results. Ops that ONNX has are written as standard
 // nodes, and so are those that several standard nodes say with the same bits (GELU, SiLU and group norm, which loading

@@ -213,8 +213,8 @@ using Rows = std::map<std::string_view, std::vector<const ReadRow*>>;
 const Rows& all_rows() {
   static const Rows rows = [] {
     Rows all;
-    for (const auto& family :
-         {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows(), loss_rows()})
+    for (const auto& family : {math_rows(), shape_rows(), network_rows(), reduce_rows(), resize_rows(),
+                               loss_rows(), transformer_rows()})
       for (const ReadRow& r : family) all[r.op].push_back(&r);
     return all;
   }();
@@ -258,6 +258,9 @@ class Reader {
   }
 
   void read_opsets() {
+    if (model_.ir_version() > newest_ir_version)
+      fail("IR version is not supported", std::to_string(model_.ir_version()),
+           fmt::format("1 to {}", newest_ir_version));
     for (const auto& o : model_.opset_import()) {
       if (o.domain().empty() || o.domain() == "ai.onnx") opset_ = o.version();
       else if (o.domain() == our_domain && o.version() != 1)

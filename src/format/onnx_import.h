@@ -88,7 +88,8 @@ struct ReadRow {
   int min_inputs, max_inputs;
   ReadFn read;
 };
-inline constexpr int64_t oldest_opset = 1, newest_opset = 18;
+inline constexpr int64_t oldest_opset = 1, newest_opset = 28;
+inline constexpr int64_t newest_ir_version = 14;  ///< of the file format itself
 
 std::span<const ReadRow> math_rows();
 std::span<const ReadRow> shape_rows();
@@ -96,6 +97,7 @@ std::span<const ReadRow> network_rows();
 std::span<const ReadRow> reduce_rows();
 std::span<const ReadRow> loss_rows();
 std::span<const ReadRow> resize_rows();
+std::span<const ReadRow> transformer_rows();
 
 /// A node of our domain.
 Results read_our_node(Use& use);

@@ -38,6 +38,22 @@ constexpr DtypeRow dtype_rows[] = {
     {Dtype::boolean, TensorProto::BOOL, true},
 };
 
+/// The element types from number 17 on, which are younger than the protobuf schema may be; none of them is ours.
+constexpr int32_t first_young_dtype = 17;
+constexpr std::string_view young_dtypes[] = {"FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ",
+                                             "UINT4",        "INT4",           "FLOAT4E2M1", "FLOAT8E8M0",
+                                             "UINT2",        "INT2",           "FLOAT6E2M3", "FLOAT6E3M2"};
+
+/// What ONNX calls an element type.
+std::string onnx_dtype_name(int32_t dtype) {
+  if (TensorProto::DataType_IsValid(dtype))
+    return TensorProto::DataType_Name(static_cast<TensorProto::DataType>(dtype));
+  const int64_t young = int64_t{dtype} - first_young_dtype;
+  return young >= 0 && young < static_cast<int64_t>(std::size(young_dtypes))
+             ? std::string(young_dtypes[young])
+             : std::to_string(dtype);
+}
+
 [[noreturn]] void fail(const std::string& where, std::string problem, std::string got = "",
                        std::string allowed = "") {
   throw UserError({where, std::move(problem), std::move(got), std::move(allowed)});
@@ -140,14 +156,9 @@ Dtype dtype_of_onnx(int32_t dtype, const std::string& where) {
   std::string allowed;
   for (const DtypeRow& r : dtype_rows) {
     if (r.onnx == dtype) return r.ours;
-    allowed +=
-        (allowed.empty() ? "" : " ") + TensorProto::DataType_Name(static_cast<TensorProto::DataType>(r.onnx));
+    allowed += (allowed.empty() ? "" : " ") + onnx_dtype_name(r.onnx);
   }
-  fail(where, "the element type is not supported",
-       TensorProto::DataType_IsValid(dtype)
-           ? TensorProto::DataType_Name(static_cast<TensorProto::DataType>(dtype))
-           : std::to_string(dtype),
-       allowed);
+  fail(where, "the element type is not supported", onnx_dtype_name(dtype), allowed);
 }
 
 Array array_of(const TensorProto& t, const std::filesystem::path& folder, const std::string& where) {

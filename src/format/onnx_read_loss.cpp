@@ -49,9 +49,28 @@ Results read_softmax_cross_entropy(Use& u) {
   return {held(likelihood_loss(u, log_p)), held(log_p)};
 }
 
-/// A scale or zero point of one number, or one per element of `axis`, stretched to `like`.
-Value per_axis(const Use& u, const Value& v, const Value& like, int64_t axis) {
+/// A scale or zero point of one number, one per element of `axis`, or one per block of `block` elements along it, stretched to
+/// `like`.
+Value per_axis(const Use& u, const Value& v, const Value& like, int64_t axis, int64_t block = 0) {
   if (v.rank() == 0) return stretched(v, like.dims());
+  if (block > 0) {
+    const int64_t a = u.axis(axis, like.rank());
+    const auto at = static_cast<size_t>(a);
+    Dims want = like.dims();
+    if (!want[at].is_static())
+      u.fail("a symbolic axis has blocks", dims_text(want), "a symbol bound when loading");
+    const int64_t length = want[at].value();
+    if (block > int64_t{1} << 40) u.fail("block_size is too large", std::to_string(block), "2^40");
+    want[at] = Dim((length + block - 1) / block);
+    if (v.dims() != want)
+      u.fail("a scale or zero point does not fit its blocks", v.type().text(), dims_text(want));
+    Dims split = want, all = want;
+    split.insert(split.begin() + a + 1, Dim(block));
+    all[at] = want[at] * Dim(block);
+    Ints axes;
+    for (int64_t i = 0; i < like.rank(); ++i) axes.push_back(i <= a ? i : i + 1);
+    return op::slice_axis(reshaped(op::broadcast_in(v, split, axes), all), a, 0, length);
+  }
   if (v.rank() != 1) u.fail("a scale or zero point has several axes", v.type().text(), "rank 0 or 1");
   if (v.dims()[0] == Dim(1)) return stretched(reshaped(v, {}), like.dims());
   return stretched(v, like.dims(), {u.axis(axis, like.rank())});
@@ -59,23 +78,40 @@ Value per_axis(const Use& u, const Value& v, const Value& like, int64_t axis) {
 
 /// round(x / scale) + zero, saturated.
 Value quantised(const Value& x, const Value& scale, const Value& zero, Dtype to) {
-  const Value q = op::round(op::div(x, scale));
-  return op::cast(op::add(q, op::cast(zero, x.dtype())), to);
+  const Value q = op::cast(op::round(op::div(x, scale)), Dtype::f32);
+  return op::cast(op::add(q, op::cast(zero, Dtype::f32)), to);
+}
+
+/// The type that an attribute names, where it names one.
+Dtype named_dtype(Use& u, const std::string& name, Dtype fallback) {
+  const int64_t number = u.integer(name, 0);
+  return number == 0 ? fallback
+                     : dtype_of_onnx(static_cast<int32_t>(number), u.where() + ", attribute " + name);
 }
 
 Results read_quantize(Use& u) {
-  const Value x = op::cast(u.value(0), Dtype::f32);
-  const int64_t axis = u.integer("axis", 1);
-  const Value scale = per_axis(u, u.value(1), x, axis);
-  const Value zero = u.has(2) ? per_axis(u, u.value(2), x, axis) : op::full_like(op::cast(x, Dtype::u8), 0);
-  return {held(quantised(x, scale, zero, zero.dtype()))};
+  u.ignore("saturate");  // of floats of 8 bits
+  const Value factor = u.value(1);
+  const Dtype within = u.opset() < 19 ? Dtype::f32 : named_dtype(u, "precision", factor.dtype());
+  const Value x = op::cast(u.value(0), within);
+  const int64_t axis = u.integer("axis", 1), block = u.integer("block_size", 0);
+  const Value scale = op::cast(per_axis(u, factor, x, axis, block), within);
+  const Dtype to = named_dtype(u, "output_dtype", u.has(2) ? u.dtype(2) : Dtype::u8);
+  if (u.has(2) && to != u.dtype(2))
+    u.fail("output_dtype differs from the zero point's type", std::string(dtype_name(to)),
+           std::string(dtype_name(u.dtype(2))));
+  const Value zero = u.has(2) ? per_axis(u, u.value(2), x, axis, block) : op::full_like(op::cast(x, to), 0);
+  return {held(quantised(x, scale, zero, to))};
 }
 
 Results read_dequantize(Use& u) {
-  const Value q = u.value(0), x = op::cast(q, Dtype::f32);
-  const int64_t axis = u.integer("axis", 1);
-  const Value centred = u.has(2) ? op::sub(x, op::cast(per_axis(u, u.value(2), q, axis), Dtype::f32)) : x;
-  return {held(op::mul(centred, per_axis(u, u.value(1), x, axis)))};
+  const Value q = u.value(0), factor = u.value(1);
+  const Dtype to = named_dtype(u, "output_dtype", u.opset() < 19 ? Dtype::f32 : factor.dtype());
+  const int64_t axis = u.integer("axis", 1), block = u.integer("block_size", 0);
+  const Value x = op::cast(q, Dtype::f32);
+  const Value centred =
+      u.has(2) ? op::sub(x, op::cast(per_axis(u, u.value(2), q, axis, block), Dtype::f32)) : x;
+  return {held(op::mul(op::cast(centred, to), op::cast(per_axis(u, factor, x, axis, block), to)))};
 }
 
 Results read_dynamic_quantize(Use& u) {

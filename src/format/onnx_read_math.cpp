@@ -60,10 +60,19 @@ Results read_pow(Use& u) {
   });
 }
 
+/// a - floor(a / b) * b of floats: the sign of b, zeros included.
+Value floored_remainder(const Value& a, const Value& b) {
+  const Value r = op::rem(a, b), zero = op::zeros_like(r), below = op::lt(b, zero);
+  const Value moved = op::select(op::ne(op::lt(r, zero), below), op::add(r, b), r);
+  return op::select(op::eq(r, zero), op::select(below, op::full_like(r, -0.0), zero), moved);
+}
+
 Results read_mod(Use& u) {
   const bool c_like = u.integer("fmod", 0) != 0;
-  if (!c_like && is_float(u.dtype(0)))
-    u.fail("fmod=0 takes no floats", u.held(0).value.type().text(), "fmod=1 or integers");
+  if (!c_like && is_float(u.dtype(0))) {
+    if (u.opset() < 28) u.fail("fmod=0 takes no floats", u.held(0).value.type().text(), "fmod=1 or integers");
+    return elementwise(u, [](const Values& x) { return floored_remainder(x[0], x[1]); });
+  }
   return elementwise(u, [&](const Values& x) {
     Value r = op::rem(x[0], x[1]);
     if (c_like) return r;
@@ -102,12 +111,20 @@ Results read_clip(Use& u) {
   })};
 }
 
+/// How floats of 8 bits are rounded, which no type of ours is.
+void ignore_rounding_to_float8(Use& u) {
+  u.ignore("saturate");
+  u.ignore("round_mode");
+}
+
 Results read_cast(Use& u) {
+  ignore_rounding_to_float8(u);
   const Dtype to = dtype_of_onnx(static_cast<int32_t>(u.integer("to", 0)), u.where() + ", attribute to");
   return formula(u, [&](const Value& x) { return op::cast(x, to); });
 }
 
 Results read_cast_like(Use& u) {
+  ignore_rounding_to_float8(u);
   const Held& x = u.tensor(0);
   const Dtype to = u.dtype(1);
   return {elementwise(std::span(&x, 1), [&](const Values& v) { return op::cast(v[0], to); })};
@@ -174,6 +191,20 @@ Results read_shrink(Use& u) {
     return op::select(op::lt(x, op::full_like(x, -lambd)), op::add(x, bias),
                       op::select(op::gt(x, op::full_like(x, lambd)), op::sub(x, bias), op::zeros_like(x)));
   });
+}
+
+Results read_gelu(Use& u) {
+  const std::string form = u.text("approximate", "none");
+  if (form != "none" && form != "tanh") u.fail("approximate is not supported", form, "none tanh");
+  return formula(u, [&](const Value& x) { return op::gelu(x, form == "tanh"); });
+}
+
+Value swish(const Value& x, double alpha) {
+  return alpha == 1 ? op::silu(x) : op::mul(x, op::sigmoid(op::mul(x, alpha)));
+}
+Results read_swish(Use& u) {
+  const double alpha = u.real("alpha", 1);
+  return formula(u, [&](const Value& x) { return swish(x, alpha); });
 }
 
 Results read_prelu(Use& u) {
@@ -296,6 +327,8 @@ constexpr ReadRow rows[] = {
     {"HardSigmoid", 6, newest_opset, 1, 1, read_hard_sigmoid},
     {"HardSwish", 14, newest_opset, 1, 1, read_hard_swish},
     {"Mish", 18, newest_opset, 1, 1, read_mish},
+    {"Gelu", 20, newest_opset, 1, 1, read_gelu},
+    {"Swish", 24, newest_opset, 1, 1, read_swish},
     {"Softplus", 1, newest_opset, 1, 1, unary<op::softplus>},
     {"Softsign", 1, newest_opset, 1, 1, read_softsign},
     {"Relu", 6, newest_opset, 1, 1, unary<op::relu>},

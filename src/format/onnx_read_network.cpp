@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "format/onnx_import.h"
 #include "op/axes.h"
 #include "op/contraction.h"
@@ -181,6 +183,47 @@ void round_up(Windows& w) {
   }
 }
 
+/// What `fold` makes of the elements of each window, padded with `fill`: over shifted slices, axis by axis.
+Value over_windows(const Use& u, const Windows& w, const Value& x, double fill, Value (*fold)(Value, Value)) {
+  Ints low{0}, high{0};
+  low.insert(low.end(), w.low.begin(), w.low.end()), high.insert(high.end(), w.high.begin(), w.high.end());
+  low.push_back(0), high.push_back(0);
+  Value y = op::pad(x, ir::constant(x.dtype(), fill), low, high);
+  for (size_t d = 0; d < w.in.size(); ++d) {
+    const int64_t n = y.dims()[d + 1].value(),
+                  out = (n - (w.kernel[d] - 1) * w.dilation[d] - 1) / w.stride[d] + 1;
+    if (n < (w.kernel[d] - 1) * w.dilation[d] + 1) u.fail("the window is larger than the input");
+    if (w.kernel[d] > 1 << 12) u.fail("a dilated window is too large", std::to_string(w.kernel[d]), "4096");
+    Value all;
+    for (int64_t k = 0; k < w.kernel[d]; ++k) {
+      Ints start(y.dims().size(), 0), step(y.dims().size(), 1);
+      Dims size = y.dims();
+      start[d + 1] = k * w.dilation[d], step[d + 1] = w.stride[d], size[d + 1] = out;
+      const Value part = op::slice(y, start, size, step);
+      all = all ? fold(all, part) : part;
+    }
+    y = all;
+  }
+  return y;
+}
+
+/// 1 by the elements of each window along spatial axis d that count: those of the input, or of its padding too, but never what
+/// only ceil_mode adds.
+Value shares(const Windows& w, size_t d, const Value& like, bool count_pad) {
+  const int64_t low = count_pad ? 0 : w.low[d],
+                high = w.low[d] + w.in[d] + (count_pad ? w.high[d] - w.ceil_extra[d] : 0);
+  std::vector<double> out;
+  for (int64_t i = 0; i < like.dims()[d + 1].value(); ++i) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < w.kernel[d]; ++k) {
+      const int64_t position = i * w.stride[d] + k * w.dilation[d];
+      n += position >= low && position < high;
+    }
+    out.push_back(1.0 / static_cast<double>(n));
+  }
+  return ir::constant(Array::list(out).cast(like.dtype()));
+}
+
 Results read_pool(Use& u, bool average) {
   Windows w = windows_of(u, u.dims(0), {});
   const bool ceil = u.integer("ceil_mode", 0) != 0;
@@ -192,32 +235,21 @@ Results read_pool(Use& u, bool average) {
   }
   const bool count_pad = average && u.integer("count_include_pad", 0) != 0;
   const bool dilated = std::any_of(w.dilation.begin(), w.dilation.end(), [](int64_t d) { return d != 1; });
-  if (dilated && average) u.fail("dilations are not supported", ir::dims_text(w.dilation), "1");
   const bool extra = std::any_of(w.ceil_extra.begin(), w.ceil_extra.end(), [](int64_t e) { return e > 0; });
-  if (count_pad && extra) u.fail("ceil_mode with count_include_pad is not supported here");
-  const Value x = u.last(0);
-  if (dilated) {  // maxima over shifted slices
-    Ints low{0}, high{0};
-    low.insert(low.end(), w.low.begin(), w.low.end()), high.insert(high.end(), w.high.begin(), w.high.end());
-    low.push_back(0), high.push_back(0);
-    Value y = op::pad(x, ir::constant(x.dtype(), -std::numeric_limits<double>::infinity()), low, high);
-    for (size_t d = 0; d < w.in.size(); ++d) {
-      const int64_t n = y.dims()[d + 1].value(),
-                    out = (n - (w.kernel[d] - 1) * w.dilation[d] - 1) / w.stride[d] + 1;
-      if (n < (w.kernel[d] - 1) * w.dilation[d] + 1) u.fail("the window is larger than the input");
-      if (w.kernel[d] > 1 << 12) u.fail("a dilated window is too large", std::to_string(w.kernel[d]), "4096");
-      Value most;
-      for (int64_t k = 0; k < w.kernel[d]; ++k) {
-        Ints start(y.dims().size(), 0), step(y.dims().size(), 1);
-        Dims size = y.dims();
-        start[d + 1] = k * w.dilation[d], step[d + 1] = w.stride[d], size[d + 1] = out;
-        const Value part = op::slice(y, start, size, step);
-        most = most ? op::max(most, part) : part;
-      }
-      y = most;
-    }
-    return {held_last(y)};
+  if (u.opset() < 19) {
+    if (dilated && average) u.fail("dilations are not supported", ir::dims_text(w.dilation), "1");
+    if (count_pad && extra) u.fail("ceil_mode with count_include_pad is not supported here");
   }
+  const Value x = u.last(0);
+  if (average && (dilated || (count_pad && extra))) {
+    return {held_last(in_f32_at_least(x, [&](const Value& v) {
+      Value y = over_windows(u, w, v, 0, op::add);
+      for (size_t d = 0; d < w.in.size(); ++d)
+        y = op::mul(y, op::broadcast_in(shares(w, d, y, count_pad), y.dims(), {static_cast<int64_t>(d) + 1}));
+      return y;
+    }))};
+  }
+  if (dilated) return {held_last(over_windows(u, w, x, -std::numeric_limits<double>::infinity(), op::max))};
   op::PoolAttrs a{.window = w.kernel,
                   .stride = w.stride,
                   .pad_low = w.low,
@@ -254,6 +286,27 @@ Results read_instance_norm(Use& u) {
   const Value x = u.last(0);
   return {
       held_last(op::group_norm(x, u.value(1), u.value(2), x.dims().back().value(), u.real("epsilon", 1e-5)))};
+}
+
+/// Opset 18 scales groups, later ones channels.
+Results read_group_norm(Use& u) {
+  const Value x = u.last(0);
+  const int64_t groups = u.integer("num_groups", 0);
+  u.ignore("stash_type");
+  if (!x.dims().back().is_static())
+    u.fail("the channels are a symbol", dims_text(x.dims()), "a symbol bound when loading");
+  const int64_t channels = x.dims().back().value();
+  if (groups < 1 || channels % groups != 0)
+    u.fail("num_groups does not divide the channels", std::to_string(groups), std::to_string(channels));
+  const auto per_channel = [&](size_t i) {
+    const Value v = u.value(i);
+    const int64_t want = u.opset() < 21 ? groups : channels;
+    if (v.dims() != Dims{want})
+      u.fail(fmt::format("input {} does not fit", i), v.type().text(), fmt::format("[{}]", want));
+    if (want == channels) return v;
+    return reshaped(op::broadcast_in(v, {groups, channels / groups}, {0}), {channels});
+  };
+  return {held_last(op::group_norm(x, per_channel(1), per_channel(2), groups, u.real("epsilon", 1e-5)))};
 }
 
 Results read_layer_norm(Use& u) {
@@ -425,6 +478,7 @@ constexpr ReadRow rows[] = {
     {"GlobalAveragePool", 1, newest_opset, 1, 1, [](Use& u) { return read_global_pool(u, true); }},
     {"BatchNormalization", 7, newest_opset, 5, 5, read_batch_norm},
     {"InstanceNormalization", 6, newest_opset, 3, 3, read_instance_norm},
+    {"GroupNormalization", 18, newest_opset, 3, 3, read_group_norm},
     {"LayerNormalization", 17, newest_opset, 2, 3, read_layer_norm},
     {"LRN", 1, newest_opset, 1, 1, read_lrn},
     {"MatMul", 1, newest_opset, 2, 2, read_matmul},

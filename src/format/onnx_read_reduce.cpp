@@ -126,13 +126,14 @@ Results read_cum_sum(Use& u) {
   }))};
 }
 
-/// x / norm over one axis.
+/// x / norm over one axis; zeros stay zeros.
 Results read_lp_normalization(Use& u) {
   const Value x = u.value(0);
   const int64_t axis = u.axis(u.integer("axis", -1), x.rank()), p = u.integer("p", 2);
   if (p != 1 && p != 2) u.fail("p is not supported", std::to_string(p), "1 2");
   const Value sum = op::reduce_sum(p == 1 ? op::abs(x) : op::square(x), {axis});
-  return {held(op::div(x, op::unreduce(p == 1 ? sum : op::sqrt(sum), x, {axis})))};
+  const Value norm = op::unreduce(p == 1 ? sum : op::sqrt(sum), x, {axis}), zero = op::zeros_like(x);
+  return {held(op::select(op::eq(norm, zero), zero, op::div(x, norm)))};
 }
 
 Results read_mean_variance_normalization(Use& u) {
@@ -143,13 +144,20 @@ Results read_mean_variance_normalization(Use& u) {
   return {held(op::div(centred, op::unreduce(op::add(deviation, 1e-9), x, axes)))};
 }
 
-Value reduced_max(Value x, Ints axes) { return op::reduce_max(std::move(x), std::move(axes)); }
+/// Of bools as of 0 and 1.
+template <Value (*F)(Value, Ints)>
+Value of_bools_too(const Value& x, const Ints& axes) {
+  if (x.dtype() != Dtype::boolean) return F(x, axes);
+  return op::cast(F(op::cast(x, Dtype::u8), axes), Dtype::boolean);
+}
 
 constexpr ReadRow rows[] = {
     {"ReduceSum", 1, newest_opset, 1, 2, [](Use& u) { return reduction<13>(u, op::reduce_sum); }},
     {"ReduceMean", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, mean); }},
-    {"ReduceMax", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, reduced_max); }},
-    {"ReduceMin", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, op::reduce_min); }},
+    {"ReduceMax", 1, newest_opset, 1, 2,
+     [](Use& u) { return reduction<18>(u, of_bools_too<op::reduce_max>); }},
+    {"ReduceMin", 1, newest_opset, 1, 2,
+     [](Use& u) { return reduction<18>(u, of_bools_too<op::reduce_min>); }},
     {"ReduceProd", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, op::reduce_prod); }},
     {"ReduceL1", 1, newest_opset, 1, 2,
      [](Use& u) {

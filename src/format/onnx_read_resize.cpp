@@ -24,6 +24,8 @@ struct Modes {
   std::string mode, coordinates, nearest;
   double cubic = -0.75;
   bool exclude_outside = false;
+  bool antialias = false;                ///< shrinking widens the taps of linear and cubic
+  std::string aspect_ratio = "stretch";  ///< keep_aspect_ratio_policy
 };
 
 /// How one axis is resized.
@@ -45,11 +47,13 @@ double coordinate(const Use& u, const Modes& m, int64_t i, const Axis& axis) {
         axis.scale ? in * static_cast<T>(*axis.scale) : static_cast<T>(axis.out);  // not rounded down
     const T half = static_cast<T>(0.5);
     if (m.coordinates == "half_pixel") return from(x + half) - half;
+    if (m.coordinates == "half_pixel_symmetric")  // the rounded length lies in the middle of the exact one
+      return in * half * (1 - static_cast<T>(axis.out) / length) + from(x + half) - half;
     if (m.coordinates == "pytorch_half_pixel") return axis.out > 1 ? from(x + half) - half : 0;
     if (m.coordinates == "align_corners") return axis.out > 1 ? x * (in - 1) / (length - 1) : 0;
     if (m.coordinates == "asymmetric") return from(x);
     u.fail("coordinate_transformation_mode is not supported", m.coordinates,
-           "half_pixel pytorch_half_pixel align_corners asymmetric");
+           "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric");
   };
   return axis.scale ? static_cast<double>(position(static_cast<float>(i))) : position(static_cast<double>(i));
 }
@@ -78,24 +82,30 @@ struct Tap {
 };
 
 std::vector<Tap> taps(const Use& u, const Modes& m, const Axis& axis) {
-  const int64_t first = m.mode == "linear" ? 0 : -1, last = m.mode == "linear" ? 1 : 2;
+  const double scale = axis.scale ? static_cast<double>(*axis.scale)
+                                  : static_cast<double>(axis.out) / static_cast<double>(axis.in);
+  const double narrow = m.antialias ? std::min(scale, 1.0) : 1;
+  const double reach = m.mode == "linear" ? 1 : 2;  // of a tap, before it is widened
+  if (reach / narrow > 1 << 10)
+    u.fail("an antialiased axis shrinks too much", std::to_string(scale), "1/512");
+  const auto first = static_cast<int64_t>(std::floor(-reach / narrow)) + 1, last = 1 - first;
   std::vector<Tap> out(at(last - first + 1));
   for (int64_t i = 0; i < axis.out; ++i) {
     const double x = coordinate(u, m, i, axis);
-    const auto low = static_cast<int64_t>(std::floor(x));
+    const auto low = static_cast<int64_t>(m.antialias ? std::ceil(x) - 1 : std::floor(x));
     double sum = 0;
     for (int64_t k = first; k <= last; ++k) {
       const int64_t element = low + k;
-      const double distance = x - static_cast<double>(element);
+      const double distance = (x - static_cast<double>(element)) * narrow;
       const bool outside = element < 0 || element >= axis.in;
       const double weight = m.exclude_outside && outside ? 0
-                            : m.mode == "linear"         ? 1 - std::fabs(distance)
+                            : m.mode == "linear"         ? std::max(1 - std::fabs(distance), 0.0)
                                                          : cubic_weight(distance, m.cubic);
       out[at(k - first)].elements.push_back(std::clamp<int64_t>(element, 0, axis.in - 1));
       out[at(k - first)].weights.push_back(weight);
       sum += weight;
     }
-    if (m.exclude_outside)
+    if (m.exclude_outside || m.antialias)
       for (Tap& t : out) t.weights.back() /= sum;
   }
   return out;
@@ -129,7 +139,7 @@ Value resize_axis(const Use& u, const Modes& m, const Value& x, int64_t axis, co
 /// Does our resize read with the same weights?
 bool ours_fits(const Use& u, const Modes& m, const Axis& axis, bool align_corners) {
   const auto [in, out, scale] = axis;
-  if (m.mode == "cubic" || exceeds(in, out, 1 << 24)) return false;
+  if (m.mode == "cubic" || (m.antialias && out < in) || exceeds(in, out, 1 << 24)) return false;
   const double slack = scale ? 1e-6 + 2e-7 * static_cast<double>(in) : 1e-6;  // an f32 position's rounding
   const bool is_nearest = m.mode == "nearest";
   const auto taps =
@@ -145,6 +155,37 @@ bool ours_fits(const Use& u, const Modes& m, const Axis& axis, bool align_corner
       return false;
   }
   return true;
+}
+
+/// The axes that scales or sizes are given for, all where none are named.
+Ints named_axes(const Use& u, size_t given, const Ints& axes, size_t rank) {
+  Ints all = axes.empty() ? op::axes_without(static_cast<int>(rank), {}) : axes;
+  if (all.size() != given)
+    u.fail("scales or sizes do not fit the axes", std::to_string(given), std::to_string(all.size()));
+  for (int64_t& a : all) a = u.axis(a, static_cast<int>(rank));
+  return all;
+}
+
+/// Axes that keep the ratio of their lengths: scaled by one number, the least or the most that is asked for.
+std::vector<std::optional<Axis>> alike_axes(const Use& u, const Modes& m, const Dims& from, const Dims& sizes,
+                                            const Ints& axes) {
+  if (m.aspect_ratio != "not_larger" && m.aspect_ratio != "not_smaller")
+    u.fail("keep_aspect_ratio_policy is not supported", m.aspect_ratio, "stretch not_larger not_smaller");
+  std::optional<double> scale;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const Dim length = from[at(axes[i])];
+    if (!length.is_static() || !sizes[i].is_static() || length.value() < 1)
+      u.fail("a symbolic axis is resized", dims_text(from), "a symbol bound when loading");
+    const double s = static_cast<double>(sizes[i].value()) / static_cast<double>(length.value());
+    if (!scale || (m.aspect_ratio == "not_larger" ? s < *scale : s > *scale)) scale = s;
+  }
+  std::vector<std::optional<Axis>> out(from.size());
+  for (const int64_t axis : axes) {
+    const int64_t in = from[at(axis)].value();
+    const auto length = static_cast<int64_t>(std::floor(static_cast<double>(in) * *scale + 0.5));
+    if (length != in) out[at(axis)] = Axis{.in = in, .out = length, .scale = static_cast<float>(*scale)};
+  }
+  return out;
 }
 
 /// How every axis of a channels-first input is resized: to sizes, or by scales rounded down. Nothing where a size stays.
@@ -178,14 +219,28 @@ std::vector<std::optional<Axis>> wanted_axes(const Use& u, const Dims& from,
   return axes;
 }
 
-Results resize(const Use& u, const Modes& m, const std::vector<double>& scales, const Dims& sizes) {
+Results resize(const Use& u, const Modes& m, const std::vector<double>& scales, const Dims& sizes,
+               const Ints& named = {}) {
   if (m.mode != "nearest" && m.mode != "linear" && m.mode != "cubic")
     u.fail("mode is not supported", m.mode, "nearest linear cubic");
-  const std::vector<std::optional<Axis>> axes = wanted_axes(u, u.dims(0), scales, sizes);
+  const Dims from = u.dims(0);
+  const Ints order = named_axes(u, std::max(scales.size(), sizes.size()), named, from.size());
+  std::vector<std::optional<Axis>> axes;
+  if (!sizes.empty() && m.aspect_ratio != "stretch") {
+    axes = alike_axes(u, m, from, sizes, order);
+  } else {
+    Dims all_sizes = from;
+    std::vector<double> all_scales(from.size(), 1);
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (sizes.empty()) all_scales[at(order[i])] = scales[i];
+      else all_sizes[at(order[i])] = sizes[i];
+    }
+    if (sizes.empty()) all_sizes.clear();
+    axes = wanted_axes(u, from, all_scales, all_sizes);
+  }
   const auto rank = static_cast<int64_t>(axes.size());
   const bool any = std::any_of(axes.begin(), axes.end(), [](const auto& a) { return a.has_value(); });
   if (any && rank >= 3 && rank <= 5 && !axes[0] && !axes[1]) {
-    const Dims from = u.dims(0);
     for (const bool align_corners : {m.coordinates == "align_corners", false}) {
       bool fits = true;
       op::ResizeAttrs a{.spatial = {},
@@ -221,9 +276,12 @@ Results read_resize(Use& u) {
   m.nearest = u.text("nearest_mode", "round_prefer_floor");
   m.cubic = u.real("cubic_coeff_a", -0.75);
   m.exclude_outside = u.integer("exclude_outside", 0) != 0;
+  m.antialias = u.integer("antialias", 0) != 0;
+  m.aspect_ratio = u.text("keep_aspect_ratio_policy", "stretch");
+  const Ints axes = u.integers("axes", {});
   u.ignore("extrapolation_value");  // of tf_crop_and_resize, which is refused
-  if (u.has(3)) return resize(u, m, {}, u.sizes(3));
-  return resize(u, m, numbers(u, 2), {});
+  if (u.has(3)) return resize(u, m, {}, u.sizes(3), axes);
+  return resize(u, m, numbers(u, 2), {}, axes);
 }
 
 Results read_upsample(Use& u) {

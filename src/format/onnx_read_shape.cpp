@@ -239,7 +239,9 @@ Results read_pad(Use& u) {
         u.opset() >= 11 && u.has(2) ? reshaped(u.value(2), {}) : ir::constant(x.dtype(), number);
     return {held(op::pad(x, fill, low, high), h.last)};
   }
-  if (mode != "reflect" && mode != "edge") u.fail("mode is not supported", mode, "constant reflect edge");
+  if (mode != "reflect" && mode != "edge" && (mode != "wrap" || u.opset() < 19))
+    u.fail("mode is not supported", mode,
+           u.opset() < 19 ? "constant reflect edge" : "constant reflect edge wrap");
   for (int64_t i = 0; i < rank; ++i) {
     if (low[at(i)] == 0 && high[at(i)] == 0) continue;
     const int64_t n = x.dims()[at(i)].value();
@@ -248,10 +250,11 @@ Results read_pad(Use& u) {
       u.fail("pads are too large", ir::dims_text(pads), x.type().text());
     Ints positions;
     for (int64_t k = -low[at(i)]; k < n + high[at(i)]; ++k)
-      positions.push_back(mode == "edge" ? std::clamp<int64_t>(k, 0, n - 1)
-                          : k < 0        ? -k
-                          : k < n        ? k
-                                         : 2 * (n - 1) - k);
+      positions.push_back(mode == "edge"   ? std::clamp<int64_t>(k, 0, n - 1)
+                          : mode == "wrap" ? (k % n + n) % n
+                          : k < 0          ? -k
+                          : k < n          ? k
+                                           : 2 * (n - 1) - k);
     x = op::gather(x, ir::constant(Array::list(positions)), i);
   }
   return {held(x, h.last)};
@@ -386,6 +389,7 @@ Results read_constant_of_shape(Use& u) {
 Results read_range(Use& u) {
   const Dtype dtype = u.dtype(0);
   if (!is_float(dtype)) {
+    u.ignore("stash_type");
     const int64_t from = u.integers(0).at(0), to = u.integers(1).at(0), step = u.integers(2).at(0);
     if (step == 0) u.fail("the step is 0");
     const double steps =
@@ -395,6 +399,8 @@ Results read_range(Use& u) {
     for (int64_t i = 0; i < static_cast<int64_t>(steps); ++i) v.push_back(from + i * step);
     return {held(ir::constant(Array::list(v).cast(dtype)))};
   }
+  if (u.integer("stash_type", 1) != 1 && dtype_size(dtype) == 2)
+    u.fail("stash_type is not supported", std::to_string(u.integer("stash_type", 1)), "1");
   const double from = u.number(0), to = u.number(1), step = u.number(2);
   const double steps = std::ceil((to - from) / step);
   if (!(steps <= 1 << 24))
@@ -459,10 +465,12 @@ Results read_depth_to_space(Use& u) {
 Results read_space_to_depth(Use& u) {
   const Value x = u.value(0);
   const int64_t b = u.integer("blocksize", 0);
+  const std::string mode = u.opset() < 28 ? "DCR" : u.text("mode", "DCR");
+  if (mode != "DCR" && mode != "CRD") u.fail("mode is not supported", mode, "DCR CRD");
   if (x.rank() != 4 || b < 1) u.fail("the input is no image or the block is empty", x.type().text());
   const Dims& d = x.dims();
   const Value split = reshaped(x, {d[0], d[1], d[2] / Dim(b), b, d[3] / Dim(b), b});
-  return {held(reshaped(transposed(split, {0, 3, 5, 1, 2, 4}),
+  return {held(reshaped(transposed(split, mode == "CRD" ? Ints{0, 1, 3, 5, 2, 4} : Ints{0, 3, 5, 1, 2, 4}),
                         {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}))};
 }
 

@@ -1,5 +1,5 @@
-// Foreign ONNX models through the reference interpreter: ONNX's own node tests (Debian's libonnx-testdata), and networks
-// of other tools with recorded results.
+// Foreign ONNX models through the reference interpreter: ONNX's own node tests (Debian's libonnx-testdata, or those in
+// the folder that ESPALIER_ONNX_NODE_TESTS names), and networks of other tools with recorded results.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -61,7 +61,8 @@ ir::Graph load_case(const fs::path& model, std::vector<Array>& inputs) {
 }
 
 TEST(OnnxConformance, NodeTests) {
-  const fs::path root = "/usr/share/libonnx-testdata/data/node";
+  const char* const other = std::getenv("ESPALIER_ONNX_NODE_TESTS");  // of another release of ONNX
+  const fs::path root = other ? other : "/usr/share/libonnx-testdata/data/node";
   if (!fs::exists(root)) GTEST_SKIP() << "libonnx-testdata is not installed: " << root;
   int passed = 0, refused = 0, wrong = 0;
   std::vector<fs::path> cases;
@@ -85,7 +86,7 @@ TEST(OnnxConformance, NodeTests) {
   }
   std::cout << passed << " of " << cases.size() << " passed, " << refused << " refused, " << wrong
             << " wrong\n";
-  EXPECT_GE(passed, 756);  // of 932; what is refused stands in the log with its reason
+  if (!other) EXPECT_GE(passed, 756);  // of 932; what is refused stands in the log with its reason
   EXPECT_EQ(wrong, 0);
 }
 
