@@ -52,6 +52,8 @@ Results read_softmax_cross_entropy(Use& u) {
 /// A scale or zero point of one number, one per element of `axis`, or one per block of `block` elements along it, stretched to
 /// `like`.
 Value per_axis(const Use& u, const Value& v, const Value& like, int64_t axis, int64_t block = 0) {
+  if (block < 0 || block > int64_t{1} << 40)
+    u.fail("block_size is out of range", std::to_string(block), "0 to 2^40");
   if (v.rank() == 0) return stretched(v, like.dims());
   if (block > 0) {
     const int64_t a = u.axis(axis, like.rank());
@@ -60,7 +62,6 @@ Value per_axis(const Use& u, const Value& v, const Value& like, int64_t axis, in
     if (!want[at].is_static())
       u.fail("a symbolic axis has blocks", dims_text(want), "a symbol bound when loading");
     const int64_t length = want[at].value();
-    if (block > int64_t{1} << 40) u.fail("block_size is too large", std::to_string(block), "2^40");
     want[at] = Dim((length + block - 1) / block);
     if (v.dims() != want)
       u.fail("a scale or zero point does not fit its blocks", v.type().text(), dims_text(want));

@@ -296,7 +296,7 @@ Results read_group_norm(Use& u) {
   if (!x.dims().back().is_static())
     u.fail("the channels are a symbol", dims_text(x.dims()), "a symbol bound when loading");
   const int64_t channels = x.dims().back().value();
-  if (groups < 1 || channels % groups != 0)
+  if (groups < 1 || channels < 1 || channels % groups != 0)
     u.fail("num_groups does not divide the channels", std::to_string(groups), std::to_string(channels));
   const auto per_channel = [&](size_t i) {
     const Value v = u.value(i);

@@ -182,7 +182,10 @@ std::vector<std::optional<Axis>> alike_axes(const Use& u, const Modes& m, const 
   std::vector<std::optional<Axis>> out(from.size());
   for (const int64_t axis : axes) {
     const int64_t in = from[at(axis)].value();
-    const auto length = static_cast<int64_t>(std::floor(static_cast<double>(in) * *scale + 0.5));
+    const double exact = static_cast<double>(in) * *scale;
+    if (!(exact >= 0 && exact < 1 << 24))
+      u.fail("sizes are out of range", std::to_string(exact), "0 to 2^24");
+    const auto length = static_cast<int64_t>(std::floor(exact + 0.5));
     if (length != in) out[at(axis)] = Axis{.in = in, .out = length, .scale = static_cast<float>(*scale)};
   }
   return out;

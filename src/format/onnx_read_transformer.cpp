@@ -1,6 +1,7 @@
 // Ops of ONNX that transformers are made of, as composites of ours.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -109,7 +110,9 @@ Value for_query_heads(const Use& u, const Value& x, int64_t heads) {
 /// Which keys each query may see by its position, for scores [N, heads, queries, keys]; empty where every one.
 Value visible(Use& u, const Value& scores, int64_t past) {
   const bool causal = u.integer("is_causal", 0) != 0, counted = u.has(6);
-  const int64_t left = u.integer("left_window_size", -1), right = u.integer("right_window_size", -1);
+  constexpr int64_t everything = int64_t{1} << 40;  // no axis is longer
+  const int64_t left = std::min(u.integer("left_window_size", -1), everything),
+                right = std::min(u.integer("right_window_size", -1), everything);
   if (!causal && !counted && left < 0 && right < 0) return {};
   const Dim queries = known(u, scores, 2), keys = known(u, scores, 3);
   const Dims dims = counted ? Dims{scores.dims()[0], queries, keys} : Dims{queries, keys};

@@ -178,6 +178,24 @@ TEST(OnnxOpset, ResizesOfSomeAxesKeepTheRatioAndDoNotAlias) {
   expect_near(middle, floats({1, 1, 1, 2}, {8.0f / 3, 28.0f / 3}));
 }
 
+TEST(OnnxOpset, NumbersOutOfRangeAreRefused) {
+  constexpr int64_t huge = int64_t{1} << 62;
+  const Array image = floats({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8});
+  const auto refused = [&](const std::string& node, const Array& x, const std::vector<std::string>& tensors) {
+    const std::string why = refusal([&] { run(node, x, tensors); });
+    EXPECT_NE(why.find("out of range"), std::string::npos) << why;
+  };
+  refused(onnx::node("Resize", {"x", "", "", "n"}, {"y"},
+                     {{"keep_aspect_ratio_policy", std::string("not_smaller")}}),
+          image, {onnx::tensor("n", Array::of<int64_t>({2}, {huge, 1}))});
+  for (const int64_t size : {huge, int64_t{-1}})
+    refused(onnx::node("QuantizeLinear", {"x", "s"}, {"y"}, {{"block_size", size}}), image,
+            {onnx::tensor("s", floats({2, 4}, std::vector<float>(8, 1)))});
+  refused(onnx::node("RotaryEmbedding", {"x", "c", "c"}, {"y"},
+                     {{"num_heads", 1}, {"rotary_embedding_dim", huge}}),
+          image.reshaped({1, 2, 4}), {onnx::tensor("c", floats({1, 2, 2}, {1, 1, 1, 1}))});
+}
+
 TEST(OnnxOpset, BlocksOfDepthInEitherOrder) {
   const Array x = floats({1, 2, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7});
   const auto deep = [&](const char* mode) {
