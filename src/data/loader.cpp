@@ -300,8 +300,19 @@ void DataLoader::restore(const LoaderState& state) {
   const LoaderState ours = this->state();
   LoaderState there = ours;
   there.epoch = state.epoch, there.batch = state.batch;
-  if (state != there)
-    throw UserError({"loader state", "is of other data or options", state.text(), ours.text()});
+  if (state != there) {
+    std::vector<std::string> differ;
+    const auto compare = [&](const char* name, auto then, auto now) {
+      if (then != now) differ.push_back(fmt::format("{} {} (now {})", name, then, now));
+    };
+    compare("seed", state.seed, ours.seed);
+    compare("batch_size", state.batch_size, ours.batch_size);
+    compare("samples", state.samples, ours.samples);
+    compare("shuffle", state.shuffle, ours.shuffle);
+    compare("drop_last", state.drop_last, ours.drop_last);
+    throw UserError(
+        {"loader state", "is of other data or options: " + join(differ, ", "), state.text(), ours.text()});
+  }
   const bool inside = state.epoch >= 0 && state.epoch < (int64_t{1} << 40) && state.batch >= 0 &&
                       state.batch < ring_->per_epoch;
   if (!inside)

@@ -7,6 +7,7 @@
 #include <deque>
 
 #include "base/align.h"
+#include "base/text.h"
 #include "pass/schedule.h"
 #include "pass/storage.h"
 #include "run/nested.h"
@@ -53,6 +54,12 @@ std::string detail_of(const ir::Node& n) {
   return text;
 }
 
+/// Of the graph's text, large constants by their type.
+uint64_t graph_identity(const ir::Graph& graph) {
+  ir::ConstantPool pool;
+  return hash_text(ir::print(graph, &pool));
+}
+
 }  // namespace
 
 class ProgramBuilder {
@@ -68,6 +75,7 @@ class ProgramBuilder {
     program_->machine_ = target_.spec().machine();
     add_ports();
     add_ranges();
+    program_->identity_ = graph_identity(graph_);
     const pass::Schedule schedule = pass::schedule(graph_);
     prepare(schedule);
     const pass::BufferPlan plan = pass::plan_buffers(graph_, schedule, facts_);
@@ -157,9 +165,16 @@ class ProgramBuilder {
       for (size_t i = 0; i < n->inputs().size(); ++i)
         facts.reads.push_back(made.kernel->reads(static_cast<int>(i)));
       program_->memory_.packed += made.kernel->packed_bytes();
+      add_identity(*made.kernel);
       facts_.push_back(std::move(facts));
       prepared_.push_back(std::move(made));
     }
+  }
+
+  void add_identity(const target::Kernel& kernel) {
+    uint64_t& hash = program_->identity_;
+    hash = hash_step(hash_text(kernel.name(), hash), static_cast<uint64_t>(kernel.chunks()));
+    for (const auto& body : bodies_.back()) hash = hash_step(hash, body->identity());
   }
 
   void add_steps(const pass::BufferPlan& plan) {

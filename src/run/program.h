@@ -112,6 +112,10 @@ class Program {
   int64_t planned_bytes() const { return memory_.total(); }
   /// Counting direct algorithms, of one run.
   double flops() const;
+  /// A hash of what decides the bits of a run beside the machine: the graph after the passes (large constants by their type), the
+  /// kernel of every step, its chunks. The same in every process and for any number of threads: scratch, whose size some libraries
+  /// choose by their team, and places have no part in it.
+  uint64_t identity() const { return identity_; }
   /// Steps, buffers and memory, one per line: the golden text.
   std::string text() const;
 
@@ -128,6 +132,7 @@ class Program {
   std::vector<int> state_output_;
   std::vector<char> is_state_input_;
   MemoryUse memory_;
+  uint64_t identity_ = 0;
   std::vector<pass::PassReport> passes_;
 };
 

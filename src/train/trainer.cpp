@@ -188,7 +188,7 @@ Step& Trainer::step() { return step_of(full_batch()); }
 std::string Trainer::plan() {
   uint64_t hash = hash_of_nothing;
   for (const int64_t batch : {full_batch(), last_batch()})
-    hash = hash_text(step_of(batch).program().text(), hash);
+    hash = hash_step(hash, step_of(batch).program().identity());
   return fmt::format("{}, step {:016x}", step().program().machine(), hash);
 }
 
@@ -204,6 +204,9 @@ void Trainer::save() {
   Checkpoint c{checkpoint_cells(), {}};
   c.facts["step"] = std::to_string(done_);
   c.facts["loader"] = loader_.state().text();
+  if (const int64_t ahead = batches_ahead(loader_.state(), done_); ahead != 0)
+    c.facts["batches_ahead"] = std::to_string(ahead);
+  for (const auto& [name, value] : settings()) c.facts["setting." + name] = value;
   c.facts["precision"] = options_.precision;
   c.facts["plan"] = plan();
   for (const auto& [name, callback] : named_callbacks())
@@ -222,23 +225,60 @@ std::vector<std::pair<std::string, Callback*>> Trainer::named_callbacks() const 
   return out;
 }
 
+int64_t Trainer::batches_ahead(const data::LoaderState& state, int64_t step) const {
+  return state.epoch * loader_.batches_per_epoch() + state.batch - step;
+}
+
+void Trainer::check_place(const std::map<std::string, std::string>& facts, int64_t step,
+                          const data::LoaderState& state) const {
+  const std::string where = "checkpoint " + options_.checkpoint.string() + ", step";
+  if (step < 0 || step > total_steps())
+    throw UserError({where, step < 0 ? "is negative" : "lies beyond the end of this training",
+                     std::to_string(step), fmt::format("0 to {}", total_steps())});
+  const int64_t ahead = facts.contains("batches_ahead") ? fact_number(facts, "batches_ahead") : 0;
+  if (state.epoch < (int64_t{1} << 40) && state.batch < loader_.batches_per_epoch() &&
+      batches_ahead(state, step) != ahead)  // else the loader refuses it
+    throw UserError({where, "does not fit the loader's place", fmt::format("{} at {}", step, state.text()),
+                     fmt::format("{} there", batches_ahead(state, ahead))});
+}
+
+std::map<std::string, std::string> Trainer::settings() const {
+  std::map<std::string, std::string> all = options_.settings;
+  all["clip_norm"] = number_text(options_.clip_norm);
+  if (options_.precision == "f16") all["loss_scale"] = number_text(options_.loss_scale);
+  if (options_.rate && done_ > 0) all["rate of the last step"] = number_text(options_.rate(done_ - 1));
+  return all;
+}
+
+void Trainer::note_settings(const std::map<std::string, std::string>& facts) {
+  std::vector<std::string> changed;
+  for (const auto& [name, value] : settings())
+    if (const auto it = facts.find("setting." + name); it != facts.end() && it->second != value)
+      changed.push_back(fmt::format("{} {} (now {})", name, it->second, value));
+  if (changed.empty()) return;
+  const std::string note =
+      fmt::format("checkpoint {} was made with {}: the training goes on with what is set now",
+                  options_.checkpoint.string(), join(changed, ", "));
+  for (const auto& c : callbacks_) c->on_note(note);
+}
+
 void Trainer::restore(const std::map<std::string, std::string>& facts) {
   if (fact(facts, "precision") != options_.precision)
     throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision",
                      fact(facts, "precision"), options_.precision});
   const int64_t step = fact_number(facts, "step");
   const data::LoaderState state = data::LoaderState::of_text(fact(facts, "loader"));
+  check_place(facts, step, state);
   for (const auto& [name, callback] : named_callbacks())
     if (const auto it = facts.find(name); it != facts.end()) callback->restore(it->second);
   loader_.restore(state);
   done_ = step;
 }
 
-std::string Trainer::try_resume() {
+std::map<std::string, std::string> Trainer::try_resume() {
   if (!options_.resume || options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint))
-    return "";
-  return fact(load_checkpoint(options_.checkpoint, checkpoint_cells(), [this](const auto& f) { restore(f); }),
-              "plan");
+    return {};
+  return load_checkpoint(options_.checkpoint, checkpoint_cells(), [this](const auto& f) { restore(f); });
 }
 
 void Trainer::check_held_out() const {
@@ -255,7 +295,7 @@ void Trainer::check_held_out() const {
   }
 }
 
-void Trainer::begin(const std::string& plan_before) {
+void Trainer::begin(const std::map<std::string, std::string>& facts) {
   if (!options_.checkpoint.empty()) check_writable(options_.checkpoint);
   open_cells_.clear();
   for (const NamedParameter& c : checkpoint_cells())
@@ -263,6 +303,8 @@ void Trainer::begin(const std::string& plan_before) {
   for (const auto& c : callbacks_) c->on_begin();
   check_held_out();
   (void)step(), (void)step_of(last_batch());  // what is wrong with them is known before the first step
+  note_settings(facts);
+  const std::string plan_before = fact(facts, "plan");
   if (plan_before.empty() || plan_before == plan()) return;
   const std::string note = fmt::format(
       "checkpoint {} was made by another plan ({}; now {}): the training goes on, its rounding may differ",
@@ -369,13 +411,13 @@ std::optional<Ending> Trainer::after_step(Progress& p) {
 
 Ending Trainer::fit() {
   give_signals_a_stack();
-  const std::string plan_before = try_resume();
+  const std::map<std::string, std::string> facts = try_resume();
   const bool stopped =
       std::any_of(callbacks_.begin(), callbacks_.end(), [](const auto& c) { return c->has_ended(); });
   const int64_t start = now_ns();
   Ending ending = stopped ? Ending::stopped_early : Ending::finished;
   Progress last{.step = done_, .steps = total_steps(), .values = {}};
-  if (!stopped && done_ < total_steps()) begin(plan_before);
+  if (!stopped && done_ < total_steps()) begin(facts);
   while (ending == Ending::finished && done_ < total_steps()) {
     last = one_step();
     last.seconds = static_cast<double>(now_ns() - start) * 1e-9;

@@ -74,6 +74,9 @@ struct TrainerOptions {
   EvaluateFn held_out{};
   std::vector<std::string> value_names{"loss"};
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};  ///< as in CompileOptions
+  /// What else the training was started with, as text by name ("data", "folder"): kept in checkpoints, and where a resumed training
+  /// has another a note says so. Clipping, loss scale and the schedule's rate are compared without being named here.
+  std::map<std::string, std::string> settings{};
 };
 
 enum class Ending : uint8_t { finished, stopped_early, interrupted };
@@ -110,10 +113,18 @@ class ESPALIER_API Trainer {
   /// Each callback with the name of its state in a checkpoint.
   std::vector<std::pair<std::string, Callback*>> named_callbacks() const;
   void save();
-  /// Go on from the checkpoint, if there is one; its plan ("" where there is none).
-  std::string try_resume();
-  /// All that can fail before the first step does so here.
-  void begin(const std::string& plan_before);
+  /// Go on from the checkpoint, if there is one; its facts.
+  std::map<std::string, std::string> try_resume();
+  /// All that can fail before the first step does so here. Notes say in what the checkpoint of these facts was made otherwise.
+  void begin(const std::map<std::string, std::string>& facts);
+  /// Batches that the loader gave before the first step, or for steps that failed.
+  int64_t batches_ahead(const data::LoaderState& state, int64_t step) const;
+  /// UserError for a step that is negative, beyond the training or elsewhere than the loader.
+  void check_place(const std::map<std::string, std::string>& facts, int64_t step,
+                   const data::LoaderState& state) const;
+  /// What a training may be resumed with otherwise, as text by name.
+  std::map<std::string, std::string> settings() const;
+  void note_settings(const std::map<std::string, std::string>& facts);
   void restore(const std::map<std::string, std::string>& facts);
   /// Samples in a full batch, and in an epoch's last one.
   int64_t full_batch() const;
