@@ -1,8 +1,11 @@
 #include "nn/optim.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <set>
 
 #include "base/text.h"
 #include "op/widen.h"
@@ -102,10 +105,60 @@ void LossScale::each_state(const ParameterVisitor& visit, const std::string& pre
   visit(join_path(prefix, "skipped"), skipped_);
 }
 
+namespace {
+
+/// UserError unless `good`.
+void check_field(const char* optimiser, const char* field, double value, bool good, const char* allowed) {
+  if (!good)
+    throw UserError({std::string(optimiser) + ": " + field, "out of range", number_text(value), allowed});
+}
+
+void check_from_zero(const char* optimiser, const char* field, double value) {
+  check_field(optimiser, field, value, value >= 0 && std::isfinite(value), "finite and >= 0");
+}
+
+void check_below_one(const char* optimiser, const char* field, double value) {
+  check_field(optimiser, field, value, value >= 0 && value < 1, "0 <= it < 1");
+}
+
+/// The trainable ones. UserError where there is none, or one stands twice.
+std::vector<Parameter> trainable(std::vector<Parameter> all) {
+  std::vector<Parameter> out;
+  std::set<const Parameter::Cell*> seen;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const std::string where = fmt::format("optimiser: parameters, number {}", i);
+    if (!all[i]) throw UserError({where, "is empty", "", "a parameter"});
+    if (!seen.insert(all[i].cell()).second)
+      throw UserError({where, "stands twice", all[i].name() + " : " + all[i].type().text(), "each once"});
+    if (all[i].trainable()) out.push_back(std::move(all[i]));
+  }
+  if (out.empty())
+    throw UserError({"optimiser: parameters", "none is trainable", fmt::format("{} parameters", all.size()),
+                     "one or more that are"});
+  return out;
+}
+
+SgdOptions checked(const SgdOptions& o) {
+  check_from_zero("Sgd", "rate", o.rate);
+  check_below_one("Sgd", "momentum", o.momentum);
+  check_from_zero("Sgd", "weight_decay", o.weight_decay);
+  return o;
+}
+
+AdamOptions checked(const AdamOptions& o) {
+  check_from_zero("Adam", "rate", o.rate);
+  check_below_one("Adam", "beta1", o.beta1);
+  check_below_one("Adam", "beta2", o.beta2);
+  check_from_zero("Adam", "eps", o.eps);
+  check_from_zero("Adam", "weight_decay", o.weight_decay);
+  return o;
+}
+
+}  // namespace
+
 Optimiser::Optimiser(std::vector<Parameter> parameters, double rate)
-    : rate_(Array::scalar(Dtype::f32, rate), false, "optimiser.rate") {
-  for (Parameter& p : parameters)
-    if (p.trainable()) parameters_.push_back(std::move(p));
+    : parameters_(trainable(std::move(parameters))),
+      rate_(Array::scalar(Dtype::f32, rate), false, "optimiser.rate") {
   state_.emplace_back("rate", rate_);
 }
 
@@ -172,7 +225,11 @@ void Optimiser::minimise(const Tensor& loss, const MinimiseOptions& options) {
   options.loss_scale->follow(finite);
 }
 
-void Optimiser::set_rate(double rate) { static_cast<float*>(rate_.data())[0] = static_cast<float>(rate); }
+void Optimiser::set_rate(double rate) {
+  if (!std::isfinite(rate))
+    throw UserError({"optimiser: rate", "out of range", number_text(rate), "a finite number"});
+  static_cast<float*>(rate_.data())[0] = static_cast<float>(rate);
+}
 double Optimiser::rate() const { return static_cast<double>(rate_.storage().data<float>()[0]); }
 
 void Optimiser::each_state(const ParameterVisitor& visit, const std::string& prefix) {
@@ -180,7 +237,7 @@ void Optimiser::each_state(const ParameterVisitor& visit, const std::string& pre
 }
 
 Sgd::Sgd(std::vector<Parameter> parameters, SgdOptions options)
-    : Optimiser(std::move(parameters), options.rate), options_(options) {
+    : Optimiser(std::move(parameters), checked(options).rate), options_(options) {
   if (options_.momentum != 0) velocity_ = moments("velocity");
 }
 
@@ -199,7 +256,7 @@ void Sgd::apply(std::span<const Tensor> values, std::span<const Tensor> gradient
 }
 
 Adam::Adam(std::vector<Parameter> parameters, AdamOptions options)
-    : Optimiser(std::move(parameters), options.rate),
+    : Optimiser(std::move(parameters), checked(options).rate),
       options_(options),
       first_(moments("first")),
       second_(moments("second")),

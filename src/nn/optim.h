@@ -61,13 +61,14 @@ class ESPALIER_API Optimiser {
   const std::vector<Parameter>& parameters() const { return parameters_; }
   /// Gradients of `loss` and their update, in one call. UserError for a negative clip_norm.
   void minimise(const Tensor& loss, const MinimiseOptions& options = {});
-  /// The learning rate of the next run of the step.
+  /// The learning rate of the next run of the step. UserError for one that is not finite.
   void set_rate(double rate);
   double rate() const;
   /// Moments, counters and the rate: what a checkpoint must hold beside the parameters.
   virtual void each_state(const ParameterVisitor& visit, const std::string& prefix = "optimiser");
 
  protected:
+  /// UserError where no parameter is trainable or one stands twice.
   Optimiser(std::vector<Parameter> parameters, double rate);
   /// The update: one gradient for each parameter, of its dims, both in the dtype that is computed in.
   virtual void apply(std::span<const Tensor> values, std::span<const Tensor> gradients) = 0;
@@ -90,6 +91,7 @@ struct SgdOptions {
 /// v = momentum v + g (+ weight_decay p); p -= rate v, or rate (g + momentum v) with Nesterov's look-ahead (Sutskever 2013).
 class ESPALIER_API Sgd : public Optimiser {
  public:
+  /// UserError unless rate and weight_decay are finite and >= 0, and momentum in [0, 1).
   explicit Sgd(std::vector<Parameter> parameters, SgdOptions options = {});
 
  private:
@@ -107,6 +109,7 @@ struct AdamOptions {
 /// Adam with bias correction (Kingma and Ba 2015).
 class ESPALIER_API Adam : public Optimiser {
  public:
+  /// UserError unless rate, eps and weight_decay are finite and >= 0, and the betas in [0, 1).
   explicit Adam(std::vector<Parameter> parameters, AdamOptions options = {});
 
  private:

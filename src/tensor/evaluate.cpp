@@ -99,7 +99,12 @@ void evaluate(std::span<const Tensor> tensors) {
   }
   const std::vector<Value> rebuilt = rebuild_over(outputs, map);
   for (size_t i = 0; i < rebuilt.size(); ++i) graph.outputs.push_back({"y" + std::to_string(i), rebuilt[i]});
+  const std::vector<ComputedRange> ranges = computed_ranges(graph);
+  for (size_t i = 0; i < ranges.size(); ++i)
+    graph.outputs.push_back({"checked" + std::to_string(i), ranges[i].value});
   std::vector<Array> results = cache().run(std::move(graph), arrays);
+  for (size_t i = 0; i < ranges.size(); ++i)
+    check_elements(ranges[i].op, results[wanted.size() + i], ranges[i].low, ranges[i].high);
   for (size_t i = 0; i < wanted.size(); ++i) TensorAccess::set_data(wanted[i], std::move(results[i]));
 }
 

@@ -47,35 +47,76 @@ Value source_of(Value v) {
   return v;
 }
 
-void check_constant(const Node& n, const ir::Array& a, int64_t limit) {
-  for (int64_t i = 0; i < a.size(); ++i) {
-    const double x = a.at(i);
-    if (x >= 0 && x <= static_cast<double>(limit)) continue;
-    throw UserError({std::string(n.op().name) + ", operand 1, element " + std::to_string(i),
-                     "value out of range", number_text(x), "0 to " + std::to_string(limit)});
-  }
+/// The i of `select(i < 0, i + n, i)`: positions where negative ones count from the end; nullopt: something else.
+std::optional<Value> counted_from_either_end(const Value& v, int64_t n) {
+  if (&v->op() != &op::select_op) return std::nullopt;
+  const Value below = v->input(0), moved = v->input(1), i = v->input(2);
+  const auto is = [&](const Value& pair, const ir::OpDef& op, int64_t number) {
+    if (&pair->op() != &op || pair->input(0) != i) return false;
+    const ir::Array* a = ir::constant_value(source_of(pair->input(1)));
+    if (!a) return false;
+    for (int64_t k = 0; k < a->size(); ++k)
+      if (a->at(k) != static_cast<double>(number)) return false;
+    return true;
+  };
+  return is(below, op::lt_op, 0) && is(moved, op::add_op, n) ? std::optional(i) : std::nullopt;
+}
+
+/// What must be in a range, and where it is from.
+struct Checked {
+  Value source;
+  int64_t low = 0, high = 0;  ///< both included
+};
+
+/// Of operand 1 of `n`; nullopt where it may hold anything.
+std::optional<Checked> checked_operand(const Node& n) {
+  const std::optional<int64_t> limit = largest(n);
+  if (!limit) return std::nullopt;
+  Checked c{source_of(n.input(1)), 0, *limit};
+  if (const auto i = counted_from_either_end(c.source, *limit + 1)) c = {source_of(*i), -*limit - 1, *limit};
+  const ir::Dtype dtype = c.source.dtype();
+  const bool targets = &n.op() == &op::bce_with_logits_op;
+  if (dtype == ir::Dtype::boolean || (!targets && !ir::is_integer(dtype))) return std::nullopt;
+  return c;
 }
 
 }  // namespace
 
+void check_elements(const std::string& op, const ir::Array& a, int64_t low, int64_t high) {
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const double x = a.at(i);
+    if (x >= static_cast<double>(low) && x <= static_cast<double>(high)) continue;
+    throw UserError({op + ", operand 1, element " + std::to_string(i), "value out of range", number_text(x),
+                     std::to_string(low) + " to " + std::to_string(high)});
+  }
+}
+
+std::vector<ComputedRange> computed_ranges(const ir::Graph& graph) {
+  std::vector<ComputedRange> out;
+  for (const Node* n : graph.nodes())
+    if (const auto c = checked_operand(*n); c && &n->op() != &op::bce_with_logits_op)
+      if (c->source->op().kind != ir::Kind::leaf)
+        out.push_back({c->source, c->low, c->high, std::string(n->op().name)});
+  return out;
+}
+
 std::vector<run::InputRange> input_ranges(const ir::Graph& graph, size_t inputs) {
-  std::map<size_t, int64_t> limits;
+  std::map<size_t, Checked> ranges;
   for (const Node* n : graph.nodes()) {
-    const std::optional<int64_t> limit = largest(*n);
-    if (!limit) continue;
-    const Value source = source_of(n->input(1));
-    const bool targets = &n->op() == &op::bce_with_logits_op;
-    if (source.dtype() == ir::Dtype::boolean || (!targets && !ir::is_integer(source.dtype()))) continue;
-    if (const ir::Array* a = ir::constant_value(source)) check_constant(*n, *a, *limit);
-    const auto at = std::find(graph.inputs.begin(), graph.inputs.end(), source);
+    const std::optional<Checked> c = checked_operand(*n);
+    if (!c) continue;
+    if (const ir::Array* a = ir::constant_value(c->source))
+      check_elements(std::string(n->op().name), *a, c->low, c->high);
+    const auto at = std::find(graph.inputs.begin(), graph.inputs.end(), c->source);
     const auto i = static_cast<size_t>(at - graph.inputs.begin());
     if (i >= inputs) continue;
-    const auto [slot, added] = limits.emplace(i, *limit);
-    if (!added) slot->second = std::min(slot->second, *limit);
+    const auto [slot, added] = ranges.emplace(i, *c);
+    slot->second.low = std::max(slot->second.low, c->low);
+    slot->second.high = std::min(slot->second.high, c->high);
   }
   std::vector<run::InputRange> out;
-  for (const auto& [i, limit] : limits)
-    out.push_back({graph.input_name(i), 0, limit + (ir::is_float(graph.inputs[i].dtype()) ? 0 : 1)});
+  for (const auto& [i, c] : ranges)
+    out.push_back({graph.input_name(i), c.low, c.high + (ir::is_float(graph.inputs[i].dtype()) ? 0 : 1)});
   return out;
 }
 

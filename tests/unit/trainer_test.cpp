@@ -330,7 +330,7 @@ TEST(Trainer, RefusesNamesThatACheckpointCannotKeepApart) {
   const TemporaryFolder folder;
   SmallTraining run;
   const auto trainer = [&](std::vector<Parameter> cells, std::filesystem::path checkpoint) {
-    static nn::Sgd sgd({}, {});
+    static nn::Sgd sgd({Parameter(Array(Dtype::f32, {2}))}, {});
     static data::DataLoader loader(
         std::make_shared<data::FakeData>(8, std::vector<data::FakeField>{{"x", {Dtype::f32, {2}}, 0, 1}}),
         {.batch_size = 4});
