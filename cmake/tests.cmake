@@ -117,6 +117,8 @@ add_test(NAME includes COMMAND ${BASH} ${CMAKE_SOURCE_DIR}/tools/check_includes.
 add_test(NAME includes.refuses COMMAND ${BASH} ${tests}/static/check_includes_test.sh ${CMAKE_SOURCE_DIR})
 add_test(NAME format COMMAND ${BASH} ${tests}/static/format_test.sh ${CMAKE_SOURCE_DIR})
 set_tests_properties(format PROPERTIES LABELS static SKIP_RETURN_CODE 77)
+add_test(NAME tidy COMMAND ${CMAKE_SOURCE_DIR}/tools/tidy.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR} check)
+set_tests_properties(tidy PROPERTIES LABELS static SKIP_RETURN_CODE 77)
 add_test(NAME install COMMAND ${BASH} ${tests}/install/test.sh ${CMAKE_BINARY_DIR} ${CMAKE_CXX_COMPILER})
 set_tests_properties(includes includes.refuses install PROPERTIES LABELS static)
 include(docs)
