@@ -299,7 +299,7 @@ Results read_group_norm(Use& u) {
   if (groups < 1 || channels < 1 || channels % groups != 0)
     u.fail("num_groups does not divide the channels", std::to_string(groups), std::to_string(channels));
   const auto per_channel = [&](size_t i) {
-    const Value v = u.value(i);
+    Value v = u.value(i);
     const int64_t want = u.opset() < 21 ? groups : channels;
     if (v.dims() != Dims{want})
       u.fail(fmt::format("input {} does not fit", i), v.type().text(), fmt::format("[{}]", want));
