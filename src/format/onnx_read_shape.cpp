@@ -1,8 +1,11 @@
 // Ops of ONNX that move elements, make constants, and ask for shapes.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "base/text.h"
 #include "format/onnx_import.h"
 #include "op/axes.h"
 #include "op/elementwise.h"
@@ -265,6 +268,17 @@ Value from_either_end(const Value& i, int64_t n) {
   return op::select(op::lt(i, op::zeros_like(i)), op::add(i, static_cast<double>(n)), i);
 }
 
+/// UserError where operand `input` is a constant with an element outside -n..n-1.
+void check_positions(const Use& u, size_t input, const Dim& dim) {
+  const Array* a = ir::constant_value(u.value(input));
+  if (!a || !dim.is_static()) return;
+  const auto n = static_cast<double>(dim.value());
+  for (int64_t k = 0; k < a->size(); ++k)
+    if (!(a->at(k) >= -n && a->at(k) < n))
+      u.fail(fmt::format("index out of range, element {}", k), number_text(a->at(k)),
+             fmt::format("{} to {}", -dim.value(), dim.value() - 1));
+}
+
 /// Is it known that no element is negative?
 bool is_never_negative(const Value& i) {
   if (const Array* a = ir::constant_value(i)) {
@@ -289,6 +303,7 @@ bool is_clipped_to(const Value& i, int64_t n) {
 /// no negative number, else from either end.
 Value wrapped(const Use& u, size_t input, const Dim& dim) {
   const Value i = u.value(input);
+  check_positions(u, input, dim);
   const bool ours = u.input_name(input).starts_with(nearest_mark);
   if (ours && dim.is_static() && is_clipped_to(i, dim.value())) return i->input(0);
   return is_never_negative(i) ? i : from_either_end(i, dim.value());

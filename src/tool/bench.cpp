@@ -62,21 +62,22 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   const run::Program& program = subject.step().program();
   const run::Ceilings& ceilings = run::ceilings();
   const double median = percentile(t.ms, 0.5);
+  // of kernels that compute nothing there is no fraction
+  const bool computes = program.target() != "null";
   const double fraction = run::matrix_limit_ns(program, ceilings) * 1e-6 / median;
   if (!json) {
     fmt::print(
         "{}, batch {}, {}, {} threads: median {:.4f} ms (p10 {:.4f}, p90 {:.4f}), first {:.1f} ms, planned "
-        "{}, "
-        "{:.1f}% of the ceiling\n{}\n",
-        subject.name(), options.batch, options.precision, pool_threads(), median, percentile(t.ms, 0.1),
-        percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()), 100 * fraction,
-        ceilings.text());
+        "{}{}\n{}\n",
+        subject.name(), subject.batch(), subject.precision(), pool_threads(), median, percentile(t.ms, 0.1),
+        percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()),
+        computes ? fmt::format(", {:.1f}% of the ceiling", 100 * fraction) : "", ceilings.text());
     return;
   }
   const nlohmann::json out{{"case", subject.name()},
                            {"what", options.train ? "train" : "infer"},
-                           {"batch", options.batch},
-                           {"precision", options.precision},
+                           {"batch", subject.batch()},
+                           {"precision", subject.precision()},
                            {"threads", pool_threads()},
                            {"median_ms", median},
                            {"p10_ms", percentile(t.ms, 0.1)},
@@ -87,7 +88,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
                            {"peak_bytes", peak},
                            {"planned_bytes", subject.step().planned_bytes()},
                            {"gflop", program.flops() * 1e-9},
-                           {"fraction_of_ceiling", fraction},
+                           {"fraction_of_ceiling", computes ? nlohmann::json(fraction) : nlohmann::json()},
                            {"cpu", ceilings.cpu},
                            {"ceiling_f32_gflops", ceilings.f32_flops * 1e-9},
                            {"ceiling_bf16_gflops", ceilings.bf16_flops * 1e-9},

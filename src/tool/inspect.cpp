@@ -18,11 +18,11 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string model, precision = "f32", target, stop_after;
+  std::string model, precision, target, stop_after;
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   bool graph = false, passes = false, time = false, plan = false, list_passes = false, json = false;
-  bool exact = false, no_verify = false;
+  bool exact = false, no_verify = false, batch_given = false;
   /// Is anything asked for that needs the passes to run?
   bool runs_passes() const {
     return passes || time || plan || !stop_after.empty() || !disabled.empty() || no_verify;
@@ -141,7 +141,7 @@ void print_text(const Options& o, const ModelFile& file) {
         if (const auto it = passes.texts.find(r.name); it != passes.texts.end())
           fmt::print("# after {}\n{}", r.name, it->second);
     if (o.time) print_times(passes);
-    if (o.plan) fmt::print("{}", plan_text(o, passes.result.graph));
+    if (o.plan) fmt::print("# precision {}\n{}", o.precision, plan_text(o, passes.result.graph));
     if (!o.passes && !o.time && !o.plan) {
       ir::ConstantPool pool;
       fmt::print("{}", ir::print(passes.result.graph, &pool));
@@ -158,6 +158,7 @@ void print_json(const Options& o, const ModelFile& file) {
   if (o.runs_passes()) {
     const Passes passes = run_passes(o, file.model);
     out["passes"] = passes_json(o, passes);
+    out["precision"] = o.precision;
     if (o.plan) out["plan"] = plan_text(o, passes.result.graph);
   }
   fmt::print("{}\n", json_line(out));
@@ -167,8 +168,11 @@ void run_inspect(const Options& o) {
   if (o.list_passes) return list_passes(o.json);
   if (o.model.empty()) throw UserError({"--list-passes or MODEL", "is missing", "", "an ONNX file"});
   const ModelFile file = load_model(o.model, dims_of(o.dims));
-  if (o.json) print_json(o, file);
-  else print_text(o, file);
+  (void)batch_of(file.model, o.batch, o.batch_given);
+  Options known = o;
+  known.precision = precision_of(o.precision, file.metadata);
+  if (o.json) print_json(known, file);
+  else print_text(known, file);
 }
 
 }  // namespace
@@ -190,8 +194,9 @@ void add_inspect(CLI::App& app, int&) {
       ->check(CLI::IsMember(names));
   add_disable_option(*c, o->disabled);
   c->add_flag("--no-verify", o->no_verify, "do not check the graph after every pass");
-  add_precision_option(*c, o->precision, "of the passes and the plan");
-  add_batch_option(*c, o->batch, "the number that symbolic dims get for passes and plan");
+  add_precision_option(*c, o->precision,
+                       "of the passes and the plan (default: what the file was optimised for, else f32)");
+  add_batch_option(*c, o->batch, o->batch_given, "the number that symbolic dims get for passes and plan");
   add_dims_option(*c, o->dims);
   add_target_option(*c, o->target);
   add_exact_option(*c, o->exact);

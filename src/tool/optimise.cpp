@@ -24,7 +24,7 @@ struct Options {
   std::string model, output, precision = "f32", target;
   std::vector<std::string> dims, disabled;
   int64_t batch = 1;
-  bool json = false;
+  bool batch_given = false, json = false;
 };
 
 /// The tensor-level passes that leave a graph any tool can read: algebra, constants, batch norms; without those disabled.
@@ -44,6 +44,7 @@ ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec,
 void run_optimise(const Options& o) {
   const target::Target& target = o.target.empty() ? run::default_target() : run::find_target(o.target);
   ModelFile file = load_model(o.model, dims_of(o.dims));
+  const int64_t batch = batch_of(file.model, o.batch, o.batch_given);
   const ir::Graph graph = folded(file.model.frozen(), target.spec(), o.disabled);
   run::CompileOptions c;
   c.disabled = {o.disabled.begin(), o.disabled.end()};
@@ -70,7 +71,7 @@ void run_optimise(const Options& o) {
     return;
   }
   fmt::print("{}: {} nodes became {}; {} kernels in {}, {} planned for batch {}\n", o.output, before, after,
-             program->steps().size(), o.precision, bytes_text(program->planned_bytes()), o.batch);
+             program->steps().size(), o.precision, bytes_text(program->planned_bytes()), batch);
   for (const auto& [name, count] : kernels) fmt::print("  {:4} x {}\n", count, name);
 }
 
@@ -83,7 +84,7 @@ void add_optimise(CLI::App& app, int&) {
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_option("--output,-o", o->output, "the optimised model")->required();
   add_precision_option(*c, o->precision, "kept in the file");
-  add_batch_option(*c, o->batch, "the batch whose plan is reported");
+  add_batch_option(*c, o->batch, o->batch_given, "the batch whose plan is reported");
   add_dims_option(*c, o->dims);
   add_target_option(*c, o->target);
   add_disable_option(*c, o->disabled);

@@ -1,7 +1,10 @@
 #include "tool/options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <limits>
 
 #include "base/error.h"
 #include "pass/pass.h"
@@ -21,6 +24,18 @@ std::vector<std::string> target_names() {
   std::vector<std::string> names;
   for (const run::NamedTarget& t : run::targets()) names.emplace_back(t.name);
   return names;
+}
+
+CLI::Validator number_in(bool zero, const char* allowed) {
+  return {[zero, allowed](std::string& text) {
+            double value = 0;
+            const char* end = text.data() + text.size();
+            const auto [at, error] = std::from_chars(text.data() + text.starts_with('+'), end, value);
+            const bool good = error == std::errc() && at == end && (zero ? value >= 0 : value > 0) &&
+                              value <= static_cast<double>(std::numeric_limits<float>::max());
+            return good ? std::string() : fmt::format("{} is out of range (allowed: {})", text, allowed);
+          },
+          "NUMBER"};
 }
 
 }  // namespace
@@ -51,6 +66,27 @@ void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help
   command.add_option("--batch", batch, help)->capture_default_str()->check(CLI::Range(1, 1 << 24));
 }
 
+void add_batch_option(CLI::App& command, int64_t& batch, bool& given, const std::string& help) {
+  add_batch_option(command, batch, help);
+  command.get_option("--batch")->each([&given](const std::string&) { given = true; });
+}
+
+CLI::Validator positive_number() { return number_in(false, "a finite number > 0"); }
+CLI::Validator number_from_zero() { return number_in(true, "a finite number >= 0"); }
+
+CLI::Validator whole_number() {
+  return {[](std::string& text) {
+            uint64_t value = 0;
+            const char* end = text.data() + text.size();
+            const auto [at, error] = std::from_chars(text.data(), end, value);
+            return error == std::errc() && at == end
+                       ? std::string()
+                       : fmt::format("{} is out of range (allowed: 0 to {})", text,
+                                     std::numeric_limits<uint64_t>::max());
+          },
+          "WHOLE"};
+}
+
 void add_exact_option(CLI::App& command, bool& exact) {
   command.add_flag("--exact", exact, "no kernel or rewrite that rounds otherwise than the graph says");
 }
@@ -73,6 +109,7 @@ std::map<std::string, std::vector<int64_t>> dims_of(const std::vector<std::strin
   std::map<std::string, std::vector<int64_t>> out;
   for (const std::string& o : options) {
     const NamedText n = named_text("--dims", o, form);
+    if (out.contains(n.name)) throw UserError({"--dims", "names an input twice", o, "each input once"});
     std::vector<int64_t>& dims = out[n.name];
     const char *at = n.text.data(), *end = at + n.text.size();
     while (at < end) {

@@ -8,7 +8,8 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace espalier::tool {
 
@@ -26,6 +27,12 @@ void add_threads_option(CLI::App& command, int& threads);
 void add_target_option(CLI::App& command, std::string& target);
 /// --batch N.
 void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help);
+/// The same, and whether it was given.
+void add_batch_option(CLI::App& command, int64_t& batch, bool& given, const std::string& help);
+/// Checks of an option's number, which is finite as f32: > 0, or >= 0 as well; and of digits alone, below 2^64.
+CLI::Validator positive_number();
+CLI::Validator number_from_zero();
+CLI::Validator whole_number();
 /// --exact.
 void add_exact_option(CLI::App& command, bool& exact);
 /// --disable PASS, any number of times.

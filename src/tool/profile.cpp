@@ -7,6 +7,7 @@
 #include "run/executor.h"
 #include "run/profiler.h"
 #include "tool/commands.h"
+#include "tool/json.h"
 #include "tool/subject.h"
 
 namespace espalier::tool {
@@ -36,7 +37,15 @@ void add_profile(CLI::App& app, int&) {
     Subject subject(o->subject);
     const run::Profile p = run::profile(subject.step().executor(), o->runs, run::ceilings());
     const run::Program& program = subject.step().program();
-    fmt::print("{}\n", o->json ? run::json_text(p, program) : run::table_text(p, program, o->rows));
+    if (o->json) {
+      nlohmann::json out = nlohmann::json::parse(run::json_text(p, program));
+      out["batch"] = subject.batch();
+      out["precision"] = subject.precision();
+      fmt::print("{}\n", json_line(out));
+    } else {
+      fmt::print("{}, batch {}, {}\n{}\n", subject.name(), subject.batch(), subject.precision(),
+                 run::table_text(p, program, o->rows));
+    }
     if (!o->trace.empty()) write_file(o->trace, run::chrome_trace(p, program));
   });
 }

@@ -76,10 +76,10 @@ std::vector<Tensor> in_order(const Model& model, const Arrays& arrays) {
   return tensors;
 }
 
-/// A name as a file's: nothing that leads out of the folder.
+/// A name as a file's: nothing that leads out of the folder, and no control characters.
 std::string file_name(std::string name) {
   for (char& c : name)
-    if (c == '/' || c == '\\' || c == '\0') c = '_';
+    if (c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '_';
   return name.empty() || name[0] == '.' ? "_" + name : name;
 }
 
@@ -115,8 +115,7 @@ void run_model(const Options& o) {
   const ModelFile file = load_for(o.model, arrays);
   const std::vector<Tensor> inputs = in_order(file.model, arrays);
   CompileOptions c;
-  const auto kept = file.metadata.find("espalier.precision");
-  c.precision = !o.precision.empty() ? o.precision : kept != file.metadata.end() ? kept->second : "f32";
+  c.precision = precision_of(o.precision, file.metadata);
   c.target = o.target;
   c.exact = o.exact;
   c.freeze = true;

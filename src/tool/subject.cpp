@@ -16,9 +16,10 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
       ->type_name("NAME")
       ->check(CLI::IsMember(network_names()));
   command.add_flag("--train", o.train, "the whole training step (forward, backward, update) of a network");
-  add_batch_option(command, o.batch, "examples per run");
+  add_batch_option(command, o.batch, o.batch_given, "examples per run");
   add_dims_option(command, o.dims);
-  add_precision_option(command, o.precision, "of matrix work and activations");
+  add_precision_option(command, o.precision,
+                       "of matrix work and activations (default: what the file was optimised for, else f32)");
   add_threads_option(command, o.threads);
   add_target_option(command, o.target);
   add_exact_option(command, o.exact);
@@ -31,7 +32,6 @@ Subject::Subject(const SubjectOptions& o) {
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
   CompileOptions c;
-  c.precision = o.precision;
   c.target = o.target;
   c.exact = o.exact;
   c.freeze = !o.train;
@@ -41,11 +41,17 @@ Subject::Subject(const SubjectOptions& o) {
   if (!o.model.empty()) {
     if (o.train) throw UserError({"--train", "works on networks built in", o.model, "--net NAME"});
     name_ = o.model;
-    model_ = load_model(o.model, dims_of(o.dims)).model;
+    ModelFile file = load_model(o.model, dims_of(o.dims));
+    model_ = std::move(file.model);
+    c.precision = precision_of(o.precision, file.metadata);
+    batch_size_ = batch_of(model_, o.batch, o.batch_given);
     types = model_types(model_, o.batch);
     compiled_ = std::make_unique<Compiled>([this](const std::vector<Tensor>& in) { return model_(in); }, c);
   } else {
+    if (!o.dims.empty()) throw UserError({"--dims", "is of models in files", "--net " + o.net, "MODEL"});
     name_ = o.net;
+    c.precision = precision_of(o.precision, {});
+    batch_size_ = o.batch;
     network_ = make_network(o.net, o.batch);
     types.push_back(network_.input);
     if (o.train) {
@@ -61,6 +67,7 @@ Subject::Subject(const SubjectOptions& o) {
         },
         c);
   }
+  precision_ = c.precision;
   step_ = &compiled_->step(types);
   compile_seconds_ = static_cast<double>(now_ns() - start) * 1e-9;
   for (size_t i = 0; i < types.size(); ++i) {

@@ -12,11 +12,11 @@ class App;
 namespace espalier::tool {
 
 struct SubjectOptions {
-  std::string model, net, precision = "f32", target;
+  std::string model, net, precision, target;  ///< precision "": what a file was optimised for, else f32
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
-  bool train = false, exact = false;
+  bool train = false, exact = false, batch_given = false;
 };
 
 /// The options that name a subject.
@@ -24,17 +24,22 @@ void add_subject_options(CLI::App& command, SubjectOptions& options);
 
 class Subject {
  public:
-  /// Build, compile and fill with random data. UserError where neither or both of model and net are named, or a model is to be
-  /// trained.
+  /// Build, compile and fill with random data. UserError where neither or both of model and net are named, a model is to be trained,
+  /// or batch or dims do not fit it.
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
   /// One run; a training step copies its batch in first. Results lie in the step's outputs.
   void run();
   const std::string& name() const { return name_; }
+  /// Of its kernels.
+  const std::string& precision() const { return precision_; }
+  /// Examples per run.
+  int64_t batch() const { return batch_size_; }
   double compile_seconds() const { return compile_seconds_; }
 
  private:
-  std::string name_;
+  std::string name_, precision_;
+  int64_t batch_size_ = 1;
   Network network_;
   Model model_;
   std::unique_ptr<Compiled> compiled_;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "data/fashion_mnist.h"
 #include "format/onnx.h"
@@ -89,7 +90,44 @@ void save_model(const Options& o, const Network& net) {
   format::save_onnx(o.output, model.frozen(), {.metadata = model.metadata()});
 }
 
+/// Where a path leads, links followed, also to what is not there yet.
+std::filesystem::path target_of(std::filesystem::path path) {
+  std::error_code error;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, error); ++links)
+    path = path.parent_path() / std::filesystem::read_symlink(path, error);
+  const std::filesystem::path known =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+  return error ? path : known;
+}
+
+/// UserError where two of the files that are written are one. (A device takes any number of writers.)
+void check_files_differ(const Options& o) {
+  const std::pair<const char*, const std::string&> files[] = {
+      {"--output", o.output}, {"--checkpoint", o.checkpoint}, {"--log", o.log}};
+  for (size_t i = 0; i < std::size(files); ++i)
+    for (size_t j = i + 1; j < std::size(files); ++j) {
+      const auto& [first, a] = files[i];
+      const auto& [second, b] = files[j];
+      if (a.empty() || b.empty()) continue;
+      std::error_code none;
+      const bool same = target_of(a) == target_of(b) || std::filesystem::equivalent(a, b, none);
+      if (same && !std::filesystem::is_character_file(a, none))
+        throw UserError({second, fmt::format("is the file of {} too", first), b, "a file for each"});
+    }
+}
+
+/// What a resumed training may have otherwise, as it is named on the command line.
+std::map<std::string, std::string> settings_of(const Options& o) {
+  std::map<std::string, std::string> all{{"--data", o.data}, {"--rate", fmt::format("{}", o.rate)}};
+  if (!o.folder.empty()) all["--folder"] = quote(o.folder);
+  return all;
+}
+
 void run_train(const Options& o, int& exit_code) {
+  check_files_differ(o);
+  if (o.loss_scale > 0 && o.precision != "f16")
+    throw UserError(
+        {"--loss-scale", "is of f16 training alone", "--precision " + o.precision, "--precision f16"});
   if (o.threads != 0) set_threads(o.threads);
   Network net = make_network(o.net, o.batch, o.seed);
   const Data data = make_data(o, net);
@@ -101,6 +139,7 @@ void run_train(const Options& o, int& exit_code) {
   t.clip_norm = o.clip;
   t.loss_scale = o.loss_scale;
   t.checkpoint = o.checkpoint;
+  t.settings = settings_of(o);
   if (net.classes) t.argument_ranges[1] = {0, net.classes};
   const int64_t steps = o.epochs * loader.batches_per_epoch();
   t.rate = nn::cosine_rate(o.rate, std::max<int64_t>(steps, 1), std::min<int64_t>(steps / 10, 100));
@@ -152,16 +191,16 @@ void add_train(CLI::App& app, int& exit_code) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
   add_batch_option(*c, o->batch, "examples per step");
-  c->add_option("--rate", o->rate, "highest learning rate")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  c->add_option("--rate", o->rate, "highest learning rate")->capture_default_str()->check(positive_number());
   c->add_option("--clip", o->clip, "limit of the norm of all gradients together (0: none)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_from_zero());
   add_precision_option(*c, o->precision, "of matrix work and activations");
   c->add_option("--loss-scale", o->loss_scale, "of f16 training (default: found while it trains, from 65536)")
-      ->check(CLI::PositiveNumber);
-  c->add_option("--seed", o->seed, "of the initial weights and the order")->capture_default_str();
+      ->check(positive_number());
+  c->add_option("--seed", o->seed, "of the initial weights and the order")
+      ->capture_default_str()
+      ->check(whole_number());
   add_threads_option(*c, o->threads);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
