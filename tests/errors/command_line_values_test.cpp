@@ -67,7 +67,8 @@ TEST_F(CommandLineValues, NumbersOfATraining) {
   for (const char* scale : {"nan", "inf", "0"})
     expect_error(train + "--precision f16 --loss-scale=" + scale, usage, {"--loss-scale", scale});
   expect_error(train + "--loss-scale=2", usage, {"--loss-scale", "f16"});
-  EXPECT_EQ(call_tool(train + "--rate 1e-2 --clip 1 --seed 7").code, 0);
+  const ToolCall trained = call_tool(train + "--rate 1e-2 --clip 1 --seed 7");
+  EXPECT_EQ(trained.code, 0) << trained.err;
 }
 
 TEST_F(CommandLineValues, FilesOfATrainingDiffer) {

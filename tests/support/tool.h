@@ -20,8 +20,8 @@ struct ToolCall {
   }
 };
 
-/// Call the built command line with these arguments, words of a shell; `before` is shell text that prepares (limits, environment).
-inline ToolCall call_tool(const std::string& arguments, const std::string& before = "") {
+/// One process of it.
+inline ToolCall call_tool_once(const std::string& arguments, const std::string& before) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), err = (folder / "err").string();
   // The streams go through pipes, so that a limit on file sizes does not meet them.
@@ -30,6 +30,16 @@ inline ToolCall call_tool(const std::string& arguments, const std::string& befor
                                 "'; } 2>&1 1>&3 3>&- | cat >'" + err + "'; } 3>&1 | cat >'" + out + "'");
   EXPECT_EQ(o.code, 0) << o.output;
   return {std::stoi(read_file(folder / "code")), read_file(out), read_file(err)};
+}
+
+/// Call the built command line with these arguments, words of a shell; `before` is shell text that prepares (limits, environment). Once
+/// more where LeakSanitizer itself crashed at its end, as tools/second_try.sh does for the tests' own programs.
+inline ToolCall call_tool(const std::string& arguments, const std::string& before = "") {
+  ToolCall call = call_tool_once(arguments, before);
+  if (call.code == 0 || call.err.find("LeakSanitizer has encountered a fatal error") == std::string::npos)
+    return call;
+  std::printf("second_try: LeakSanitizer crashed in espalier %s; once more\n", arguments.c_str());
+  return call_tool_once(arguments, before);
 }
 
 }  // namespace espalier::test
