@@ -1,10 +1,9 @@
 #include "target/cpu/jit/llvm_api.h"
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <string>
 
+#include "base/dynamic_library.h"
 #include "base/error.h"
 
 namespace espalier::target::cpu {
@@ -12,28 +11,26 @@ namespace {
 
 std::atomic<bool> loaded{false};
 
-void* open_library() {
-  static constexpr const char* names[] = {"libLLVM.so.19.1", "libLLVM-19.so.1", "libLLVM-19.so",
-                                          "/usr/lib/llvm-19/lib/libLLVM.so.19.1",
-                                          "/usr/lib/llvm-19/lib/libLLVM-19.so"};
+DynamicLibrary open_library() {
+  FoundLibrary found = find_library({.names = {"libLLVM.so.19.1", "libLLVM-19.so.1", "libLLVM-19.so"},
+                                     .folders = {"", "/usr/lib/llvm-19/lib"}});
+  if (found.library) return *std::move(found.library);
   std::string tried;
-  for (const char* name : names) {
-    if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
-    tried += (tried.empty() ? "" : ", ") + std::string(name);
-  }
+  for (const LibraryAttempt& attempt : found.attempts)
+    tried += (tried.empty() ? "" : ", ") + attempt.file.string() + " (" + attempt.reason + ")";
   throw UserError({"CPU code generator",
                    "LLVM 19 is not installed, and this kernel is not in the object cache",
                    "looked for " + tried, "the Debian package libllvm19"});
 }
 
 template <class Function>
-void find(void* library, const char* name, Function*& out) {
-  out = reinterpret_cast<Function*>(dlsym(library, name));
-  if (!out) throw UserError({"CPU code generator", "LLVM lacks a function of its C API", name, "LLVM 19"});
+void find(const DynamicLibrary& library, const char* name, Function*& out) {
+  if (!library.find(name, out))
+    throw UserError({"CPU code generator", "LLVM lacks a function of its C API", name, "LLVM 19"});
 }
 
 LlvmApi load() {
-  void* lib = open_library();
+  const DynamicLibrary lib = open_library();
   LlvmApi a{};
   find(lib, "LLVMInitializeX86TargetInfo", a.InitializeX86TargetInfo);
   find(lib, "LLVMInitializeX86Target", a.InitializeX86Target);
