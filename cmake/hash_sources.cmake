@@ -1,5 +1,6 @@
-# Write OUT, a header with one hash of all SOURCES (a ;-list), as the string NAME.   cmake -DOUT= -DNAME= -DSOURCES= -P hash_sources.cmake
-set(all "")
+# Write OUT, a header with one hash of all SOURCES (a ;-list) and the text MORE, as the string NAME.
+# cmake -DOUT= -DNAME= -DSOURCES= [-DMORE=] -P hash_sources.cmake
+set(all "${MORE}")
 foreach(source IN LISTS SOURCES)
   file(SHA256 ${source} hash)
   string(APPEND all ${hash})

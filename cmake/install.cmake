@@ -1,4 +1,4 @@
-# cmake --install: libespalier.so, bin/espalier, the headers of public_headers.txt and a package for find_package(espalier).
+# cmake --install: libespalier.so, libespalier_cuda.so, bin/espalier, the headers of public_headers.txt and a package for find_package(espalier).
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 if(NOT TARGET espalier OR ESPALIER_SANITIZE OR ESPALIER_FUZZ)
@@ -10,6 +10,7 @@ set(package ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
 install(TARGETS espalier EXPORT espalierTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/espalier)
+install(TARGETS espalier_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET espalier_tool)
   install(TARGETS espalier_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

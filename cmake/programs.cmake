@@ -19,6 +19,7 @@ if(tool_sources)
   add_executable(espalier_tool ${tool_sources})
   set_target_properties(espalier_tool PROPERTIES OUTPUT_NAME espalier)
   target_link_libraries(espalier_tool PRIVATE espalier_all CLI11::CLI11 $<TARGET_NAME_IF_EXISTS:espalier_apps>)
+  add_dependencies(espalier_tool espalier_cuda) # opened at run time
 endif()
 
 foreach(kind examples bench)

@@ -1,6 +1,6 @@
 # Each room of src/ is one object library. All of them make libespalier.so, and a static archive for the tests,
-# which also reach what the shared library hides. A room may bring ROOM/room.cmake for flags of its own files.
-set(ESPALIER_ROOMS base ir op rewrite grad kernel pass target target/reference target/cpu target/null run comm
+# which also reach what the shared library hides. target/cuda/driver makes the plugin instead. A room may bring ROOM/room.cmake for flags of its own files.
+set(ESPALIER_ROOMS base ir op rewrite grad kernel pass target target/reference target/cpu target/null target/cuda target/cuda/driver run comm
     tensor nn data format train optimise serve)
 
 set(espalier_objects)
@@ -11,6 +11,9 @@ foreach(room IN LISTS ESPALIER_ROOMS)
     file(GLOB room_sources CONFIGURE_DEPENDS ${room_dir}/*.cpp)
   else()
     file(GLOB_RECURSE room_sources CONFIGURE_DEPENDS ${room_dir}/*.cpp)
+  endif()
+  if(room STREQUAL target/cuda)
+    list(FILTER room_sources EXCLUDE REGEX "/target/cuda/driver/")
   endif()
   if(NOT ESPALIER_ONEDNN)
     list(FILTER room_sources EXCLUDE REGEX "/target/cpu/onednn/.*\\.cpp$")
@@ -36,6 +39,9 @@ foreach(room IN LISTS ESPALIER_ROOMS)
     endif()
   endif()
   include(${room_dir}/room.cmake OPTIONAL)
+  if(room STREQUAL target/cuda/driver)
+    continue()
+  endif()
   list(APPEND espalier_objects $<TARGET_OBJECTS:${room_target}>)
   list(APPEND espalier_libs ${ESPALIER_LIBS_${room_id}})
 endforeach()
@@ -58,11 +64,24 @@ if(espalier_objects)
   endif()
 endif()
 
+# libespalier_cuda.so: opened at run time, beside libespalier.so. It links no library of NVIDIA's and needs no header of theirs.
+if(TARGET espalier_target_cuda_driver)
+  add_library(espalier_base_archive STATIC $<TARGET_OBJECTS:espalier_base>) # the plugin takes of it what it uses
+  add_library(espalier_cuda MODULE $<TARGET_OBJECTS:espalier_target_cuda_driver>)
+  target_link_libraries(espalier_cuda PRIVATE espalier_base_archive espalier_options)
+  set(plugin_symbols ${CMAKE_CURRENT_LIST_DIR}/plugin_symbols.map)
+  set_target_properties(espalier_cuda PROPERTIES LINK_DEPENDS ${plugin_symbols})
+  target_link_options(espalier_cuda PRIVATE -Wl,--as-needed -Wl,--version-script=${plugin_symbols})
+  if(NOT ESPALIER_SANITIZE AND NOT ESPALIER_FUZZ)
+    target_link_options(espalier_cuda PRIVATE -Wl,--no-undefined)
+  endif()
+endif()
+
 # Every build checks who includes whom.
 find_program(BASH bash REQUIRED)
 add_custom_target(check_includes ALL COMMAND ${BASH} ${CMAKE_SOURCE_DIR}/tools/check_includes.sh ${CMAKE_SOURCE_DIR}
                   COMMENT "Checking includes against src/rooms.txt" VERBATIM)
-foreach(library espalier_archive espalier)
+foreach(library espalier_archive espalier espalier_cuda)
   if(TARGET ${library})
     add_dependencies(${library} check_includes)
   endif()

@@ -39,6 +39,8 @@ function(espalier_gtest name target)
                        ENVIRONMENT "${test_environment};${arg_ENVIRONMENT}")
 endfunction()
 
+include(${tests}/device/fakes.cmake)
+
 foreach(suite IN LISTS ESPALIER_SUITES)
   file(GLOB sources CONFIGURE_DEPENDS ${tests}/${suite}/*.cpp)
   if(thread) # only the files with threaded tests
@@ -67,6 +69,11 @@ foreach(suite IN LISTS ESPALIER_SUITES)
   endif()
   if(TARGET espalier_tool AND suite MATCHES "errors|device|e2e" AND NOT thread)
     add_dependencies(${target} espalier_tool)
+  endif()
+  if(suite STREQUAL device) # the plugin's parts too, and what they meet without a GPU
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:espalier_target_cuda_driver>)
+    target_compile_definitions(${target} PRIVATE ESPALIER_FAKES="${fakes}" ESPALIER_PLUGIN="$<TARGET_FILE:espalier_cuda>")
+    add_dependencies(${target} fakes espalier_cuda)
   endif()
   if(suite STREQUAL e2e AND TARGET examples)
     add_dependencies(${target} examples)

@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <sstream>
+
 namespace espalier {
 
 namespace {
@@ -13,7 +15,7 @@ std::string last_error(const std::string& file) {
   std::string reason = text ? text : "the loader does not say why";
   if (reason.starts_with(file + ": ")) {
     reason.erase(0, file.size() + 2);
-    if (reason == "cannot open shared object file: No such file or directory") return "not there";
+    if (reason == "cannot open shared object file: No such file or directory") return not_there;
   }
   return reason;
 }
@@ -46,6 +48,22 @@ FoundLibrary find_library(const LibrarySearch& search) {
       out.attempts.push_back({library.path(), std::move(refusal)});
       dlclose(handle);
     }
+  return out;
+}
+
+std::string reason_of(const std::vector<LibraryAttempt>& attempts, const std::vector<std::string>& names) {
+  for (const LibraryAttempt& attempt : attempts)
+    if (attempt.reason != not_there) return attempt.file.string() + ": " + attempt.reason;
+  std::string out;
+  for (const std::string& name : names) out += (out.empty() ? "" : " or ") + name;
+  return out + " is " + not_there;
+}
+
+std::vector<std::string> path_list(const char* text) {
+  std::vector<std::string> out;
+  std::istringstream parts(text ? text : "");
+  for (std::string part; std::getline(parts, part, ':');)
+    if (!part.empty()) out.push_back(part);
   return out;
 }
 

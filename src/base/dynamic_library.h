@@ -38,6 +38,9 @@ struct LibrarySearch {
   std::function<std::string(const DynamicLibrary&)> refuse = {};
 };
 
+/// The reason of an attempt where no such file is.
+inline constexpr char not_there[] = "not there";
+
 /// One file that was tried and did not serve.
 struct LibraryAttempt {
   std::filesystem::path file;  ///< a name without a folder: left to the loader
@@ -52,6 +55,12 @@ struct FoundLibrary {
 
 /// Load the first library that serves, its symbols for itself alone (RTLD_NOW, RTLD_LOCAL).
 FoundLibrary find_library(const LibrarySearch& search);
+
+/// The one line for all attempts: what was wrong with the first file that is there, else that none of `names` is.
+std::string reason_of(const std::vector<LibraryAttempt>& attempts, const std::vector<std::string>& names);
+
+/// The parts of a list of folders with colons between, as environment variables hold it; empty parts are dropped. Null is no list.
+std::vector<std::string> path_list(const char* text);
 
 /// The file that holds this code or data: of a program, or of a shared library. Empty where nothing loaded holds it.
 std::filesystem::path file_of_address(const void* address);

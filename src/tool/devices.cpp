@@ -8,7 +8,9 @@
 #include "run/targets.h"
 #include "target/cpu/cpu_features.h"
 #include "target/cpu/jit/object_cache.h"
+#include "target/cuda/plugin.h"
 #include "tool/commands.h"
+#include "tool/cuda_report.h"
 #include "tool/json.h"
 
 namespace espalier::tool {
@@ -36,6 +38,20 @@ nlohmann::json describe(bool measure) {
   return out;
 }
 
+void print_cpu(const nlohmann::json& out) {
+  const auto text = [&](const char* key) { return out[key].get<std::string>(); };
+  fmt::print("cpu      {} ({}), {} threads, fastest precision {}\n", text("cpu"), text("features"),
+             available_threads(), text("fast_precision"));
+  if (out.contains("f32_gflops"))
+    fmt::print("         f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, memory {:.1f} GB/s\n",
+               out["f32_gflops"].get<double>(), out["bf16_gflops"].get<double>(),
+               out["read_gbps"].get<double>());
+  const std::string folder = out["kernel_cache"]["folder"], refused = out["kernel_cache"]["refused"];
+  fmt::print("cache    {}\n", !folder.empty() ? folder : refused.empty() ? "none" : "none: " + refused);
+  for (const auto& t : out["targets"])
+    fmt::print("target   {:10} {}\n", t["name"].get<std::string>(), t["what"].get<std::string>());
+}
+
 }  // namespace
 
 void add_devices(CLI::App& app, int&) {
@@ -43,27 +59,31 @@ void add_devices(CLI::App& app, int&) {
     bool json = false, measure = false;
   };
   const auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("devices", "List the processors and targets of this machine");
-  c->add_flag("--json", o->json, "one JSON object");
-  c->add_flag("--measure", o->measure, "measure the ceilings too (about a second)");
-  c->footer("Examples:\n  espalier devices\n  espalier devices --measure --json");
+  CLI::App* c = app.add_subcommand(
+      "devices", "List the processors, the GPUs, NVIDIA's libraries and the targets of this machine");
+  c->add_flag("--json", o->json, "one JSON object (docs/devices.schema.json); what is unavailable is null");
+  c->add_flag("--measure", o->measure, "measure the CPU's ceilings too (about a second)");
+  c->footer(
+      "A machine without a GPU is no error. For each library that is missing, the places where it was looked "
+      "for are listed with the reason.\n"
+      "ESPALIER_CUDA_PATH=FOLDER[:FOLDER...] is searched first; the word off in it ends the search.\n"
+      "ESPALIER_PLUGIN_PATH=FOLDER[:FOLDER...] is searched first for libespalier_cuda.so.\n"
+      "Examples:\n"
+      "  espalier devices\n"
+      "  espalier devices --measure --json\n"
+      "  espalier devices --json | jq '.gpus[] | {name, memory_free_bytes, temperature_celsius}'\n"
+      "  ESPALIER_CUDA_PATH=/opt/nvidia/lib espalier devices\n"
+      "  CUDA_VISIBLE_DEVICES=1 espalier devices");
   c->callback([o] {
-    const nlohmann::json out = describe(o->measure);
+    nlohmann::json out = describe(o->measure);
+    const target::cuda::CudaReport report = target::cuda::report();
+    out.update(cuda_json(report, target::cuda::plugin()));
     if (o->json) {
       fmt::print("{}\n", json_line(out));
       return;
     }
-    const auto text = [&](const char* key) { return out[key].get<std::string>(); };
-    fmt::print("cpu      {} ({}), {} threads, fastest precision {}\n", text("cpu"), text("features"),
-               available_threads(), text("fast_precision"));
-    if (o->measure)
-      fmt::print("         f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, memory {:.1f} GB/s\n",
-                 out["f32_gflops"].get<double>(), out["bf16_gflops"].get<double>(),
-                 out["read_gbps"].get<double>());
-    const std::string folder = out["kernel_cache"]["folder"], refused = out["kernel_cache"]["refused"];
-    fmt::print("cache    {}\n", !folder.empty() ? folder : refused.empty() ? "none" : "none: " + refused);
-    for (const auto& t : out["targets"])
-      fmt::print("target   {:10} {}\n", t["name"].get<std::string>(), t["what"].get<std::string>());
+    print_cpu(out);
+    fmt::print("{}", cuda_text(report, target::cuda::plugin()));
   });
 }
 

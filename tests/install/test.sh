@@ -11,4 +11,15 @@ cmake --build "$folder/build"
 export ESPALIER_CACHE_DIR="$folder/cache"
 "$folder/build/user"
 "$folder/build/user" cached # an installed product needs no LLVM for what is cached
-if [ -e "$folder/prefix/bin/espalier" ]; then "$folder/prefix/bin/espalier" --help >/dev/null; fi
+tool=$folder/prefix/bin/espalier
+if [ -e "$tool" ]; then
+  "$tool" --help >/dev/null
+  plugin=$(find "$folder/prefix" -name libespalier_cuda.so)
+  if ldd "$plugin" | grep -E 'lib(cu|nv|nccl)'; then echo "the plugin links a library of NVIDIA's"; exit 1; fi
+  "$tool" devices >"$folder/devices"
+  grep -qx "plugin   $plugin" "$folder/devices" || { cat "$folder/devices"; exit 1; }
+  rm "$plugin" # nothing else misses it
+  "$tool" devices >"$folder/devices"
+  grep -q '^gpu      none: the CUDA plugin is not used: libespalier_cuda.so is not there$' "$folder/devices" || { cat "$folder/devices"; exit 1; }
+  "$folder/build/user" cached
+fi

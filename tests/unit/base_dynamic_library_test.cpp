@@ -68,5 +68,11 @@ TEST(DynamicLibrary, TheFileOfAnAddress) {
   EXPECT_EQ(file_of_address(&on_the_stack), "");
 }
 
+TEST(DynamicLibrary, ListsOfFolders) {
+  EXPECT_EQ(path_list("/a::b/c:"), (std::vector<std::string>{"/a", "b/c"}));
+  EXPECT_TRUE(path_list("").empty());
+  EXPECT_TRUE(path_list(nullptr).empty());
+}
+
 }  // namespace
 }  // namespace espalier

@@ -1,0 +1,19 @@
+# A plugin serves the very sources that its host was built from.
+include(GNUInstallDirs)
+file(GLOB_RECURSE plugin_sources CONFIGURE_DEPENDS ${room_dir}/*.h ${room_dir}/*.cpp ${CMAKE_SOURCE_DIR}/src/base/*.h
+     ${CMAKE_SOURCE_DIR}/src/base/*.cpp)
+file(GLOB plugin_interfaces CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/target/*.h)
+list(APPEND plugin_sources ${plugin_interfaces})
+set(plugin_hash ${CMAKE_BINARY_DIR}/generated/plugin_hash.h)
+set(write_plugin_hash ${CMAKE_COMMAND} -DOUT=${plugin_hash} -DNAME=plugin_hash "-DSOURCES=${plugin_sources}"
+    "-DMORE=${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}" -P ${CMAKE_SOURCE_DIR}/cmake/hash_sources.cmake)
+add_custom_command(OUTPUT ${plugin_hash} DEPENDS ${plugin_sources} ${CMAKE_SOURCE_DIR}/cmake/hash_sources.cmake VERBATIM
+                   COMMAND ${write_plugin_hash})
+if(NOT EXISTS ${plugin_hash}) # for tools that read the sources of a build that has only been configured
+  execute_process(COMMAND ${write_plugin_hash})
+endif()
+add_custom_target(plugin_hash DEPENDS ${plugin_hash}) # one writer for both sides
+add_dependencies(${room_target} plugin_hash)
+set_source_files_properties(${room_dir}/plugin.cpp PROPERTIES OBJECT_DEPENDS ${plugin_hash}
+                            COMPILE_DEFINITIONS ESPALIER_LIBDIR="${CMAKE_INSTALL_LIBDIR}")
+target_include_directories(${room_target} PRIVATE ${CMAKE_BINARY_DIR}/generated)
