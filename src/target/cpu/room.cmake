@@ -1,6 +1,7 @@
 # A kernel in the object cache is good for the very sources that emitted it.
 file(GLOB emitter_sources CONFIGURE_DEPENDS ${room_dir}/emit/*.h ${room_dir}/emit/*.cpp ${room_dir}/jit/compile_ir.*
-     ${CMAKE_SOURCE_DIR}/src/kernel/loop_nest.*)
+     ${CMAKE_SOURCE_DIR}/src/kernel/loop_nest.* ${CMAKE_SOURCE_DIR}/src/kernel/math_tables.h
+     ${CMAKE_SOURCE_DIR}/src/kernel/nest_transform.*)
 set(emitter_hash ${CMAKE_BINARY_DIR}/generated/emitter_hash.h)
 add_custom_command(OUTPUT ${emitter_hash} DEPENDS ${emitter_sources} ${CMAKE_SOURCE_DIR}/cmake/hash_sources.cmake VERBATIM
   COMMAND ${CMAKE_COMMAND} -DOUT=${emitter_hash} -DNAME=emitter_hash "-DSOURCES=${emitter_sources}"

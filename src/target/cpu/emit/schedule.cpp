@@ -2,53 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+
+#include "kernel/nest_transform.h"
 
 namespace espalier::target::cpu {
 
 using kernel::Affine;
 using kernel::Instr;
 using kernel::LoopNest;
+using kernel::points;
 using kernel::Stage;
 
 namespace {
 
 constexpr int64_t max_chunks = 256, min_parallel_units = 64;
 constexpr double chunk_ns = 4000;
-
-/// Every affine expression of the nest, for reading or changing.
-template <class Nest, class F>
-void each_affine(Nest& nest, F&& f) {
-  for (auto& stage : nest.stages) {
-    for (auto& in : stage.body) {
-      if (in.kind == Instr::Kind::load || in.kind == Instr::Kind::index) f(in.address);
-      for (auto& g : in.guards) f(g.index);
-    }
-    for (auto& st : stage.stores) f(st.address);
-  }
-}
-
-/// Merge the neighbours `a`, `b` of one list of loops into b, when every address moves along them as along one loop.
-bool merge(LoopNest& nest, std::vector<int>& loops, size_t at) {
-  const int a = loops[at], b = loops[at + 1];
-  const int64_t extent = nest.extent(b);
-  bool fits = true;
-  each_affine(std::as_const(nest), [&](const Affine& x) { fits = fits && x.coef(a) == x.coef(b) * extent; });
-  if (!fits) return false;
-  each_affine(nest, [&](Affine& x) { x.add(Affine::var(a), -x.coef(a)); });
-  nest.extents[static_cast<size_t>(b)] *= nest.extent(a);
-  nest.extents[static_cast<size_t>(a)] = 1;
-  loops.erase(loops.begin() + static_cast<std::ptrdiff_t>(at));
-  return true;
-}
-
-void merge_loops(LoopNest& nest) {
-  const auto merge_all = [&](std::vector<int>& loops) {
-    for (size_t i = loops.size(); i-- > 1;) merge(nest, loops, i - 1);
-  };
-  merge_all(nest.outer);
-  for (Stage& stage : nest.stages) merge_all(stage.loops);
-}
 
 /// Cost of one instruction on one vector, in units of a cheap one.
 double weight(const Instr& in) {
@@ -74,12 +42,6 @@ double weight(const Instr& in) {
     case rsqrt: return 6;
     default: return 1;
   }
-}
-
-int64_t points(const LoopNest& nest, const std::vector<int>& loops) {
-  int64_t n = 1;
-  for (int v : loops) n *= nest.extent(v);
-  return n;
 }
 
 double divide_up(double n, double d) { return std::ceil(n / d); }
@@ -247,7 +209,7 @@ Schedule schedule(const LoopNest& nest, int lanes) {
         s.shared[out] = s.shared[in] = 1;
   s.nest = nest;
   s.lanes = lanes;
-  merge_loops(s.nest);
+  kernel::merge_loops(s.nest);
   choose_vector(s);
   choose_tile(s);
   choose_chunks(s);

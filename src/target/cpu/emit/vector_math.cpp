@@ -1,42 +1,17 @@
 #include "target/cpu/emit/vector_math.h"
 
-#include <cmath>
 #include <limits>
 
+#include "kernel/math_tables.h"
+
 namespace espalier::target::cpu {
+
+using namespace kernel::math_tables;  // NOLINT: tables of this file's functions
+
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity(),
                  nan_value = std::numeric_limits<double>::quiet_NaN();
-constexpr double log2_e = 1.44269504088896340736, ln2 = 0.693147180559945309417;
-constexpr double ln2_high = 0.693145751953125,
-                 ln2_low = 1.42860682030941723212e-6;  // high: few bits, so n*high is exact
-
-// (e^r - 1 - r) / r^2 on |r| <= ln2/2, highest power first; errors in e^r: 3e-9, 1e-7, 6e-6.
-constexpr double exp_full[] = {1.388251796e-03, 8.366538161e-03, 4.166720043e-02, 1.666654349e-01,
-                               4.999999815e-01};
-constexpr double exp_middle[] = {8.374670290e-03, 4.189844627e-02, 1.666645694e-01, 4.999914576e-01};
-constexpr double exp_brief[] = {4.192134834e-02, 1.675394746e-01, 4.999894971e-01};
-// The same on ln2 * [-1/4, 3/4]; relative error in expm1 1.4e-8.
-constexpr double exp_shifted[] = {1.602721798e-03, 8.282150506e-03, 4.166171013e-02, 1.666683978e-01,
-                                  5.000000314e-01};
-// (log(1+f) - f + f^2/2) / f^3 on [sqrt(1/2), sqrt(2)] - 1; relative errors in log: 6e-9, 2e-6.
-constexpr double log_full[] = {-7.634493024e-02, 1.276157564e-01, -1.316018306e-01, 1.420175823e-01,
-                               -1.662335730e-01, 2.000122687e-01, -2.500082104e-01, 3.333333171e-01};
-constexpr double log_brief[] = {1.178189021e-01, -1.840718918e-01, 2.044218901e-01, -2.494383277e-01,
-                                3.332086084e-01};
-// erf(x)/x - 1 in x^2 for |x| <= 0.9277; relative errors 2e-8, 1.6e-5.
-constexpr double erf_near_full[] = {-5.964252464e-04, 4.988003945e-03,  -2.676312415e-02,
-                                    1.128172111e-01,  -3.761248476e-01, 1.283791482e-01};
-constexpr double erf_near_brief[] = {-1.934573992e-02, 1.089930335e-01, -3.754704322e-01, 1.283611117e-01};
-// log(erfc(t)) on [0.9277, 3.93]; errors in erf: 1.5e-9, 2.4e-8.
-constexpr double erf_far_full[] = {1.950454454e-04,  -3.034456631e-03, 2.219194117e-02, -1.038589031e-01,
-                                   -6.372652353e-01, -1.127626242e+00, -2.076541226e-04};
-constexpr double erf_far_brief[] = {-1.231994247e-03, 1.542536343e-02,  -9.063864592e-02,
-                                    -6.514576594e-01, -1.119679245e+00, -2.023222937e-03};
-// (sin x - x)/x^3 and (cos x - 1 + x^2/2)/x^4 in x^2 for |x| <= pi/4; errors 4e-9 and 1e-10.
-constexpr double sine_near_zero[] = {-1.951528302e-04, 8.332160760e-03, -1.666665461e-01};
-constexpr double cosine_near_zero[] = {2.443315688e-05, -1.388731625e-03, 4.166664568e-02};
 
 }  // namespace
 
@@ -53,7 +28,7 @@ Val VectorMath::at_least(Val x, double low) { return w_.select(w_.fcmp("olt", x,
 
 /// The integer n comes from the low bits after adding a number whose unit in the last place is 1, so NaN needs no care.
 VectorMath::Reduced VectorMath::reduce_exp(const Val& x, double shift) {
-  const Val magic = c(x, 12582912.0);  // 1.5 * 2^23
+  const Val magic = c(x, round_magic_f32);
   const Val t = shift == 0 ? fma(x, c(x, log2_e), magic) : add(fma(x, c(x, log2_e), c(x, -shift)), magic);
   const Val n = sub(t, magic);
   const Val r = fma(n, c(x, -ln2_low), fma(n, c(x, -ln2_high), x));
@@ -120,9 +95,9 @@ Val VectorMath::log(Val x, bool brief) {
   const Val f = sub(m, c(x, 1.0)), q = mul(f, f);
   const Val p = horner(f, brief ? std::span<const double>(log_brief) : std::span<const double>(log_full));
   Val y = mul(mul(p, f), q);
-  y = fma(e, c(x, ln2 - 0.693359375), y);
+  y = fma(e, c(x, ln2_rest), y);
   y = fma(q, c(x, -0.5), y);
-  const Val r = fma(e, c(x, 0.693359375), add(f, y));
+  const Val r = fma(e, c(x, ln2_short), add(f, y));
   const Val edge = w_.select(w_.fcmp("oeq", x, c(x, 0.0)), c(x, -infinity), c(x, nan_value));
   const Val right = w_.select(w_.fcmp("ogt", x, c(x, 0.0)), r, edge);
   return w_.select(w_.fcmp("oeq", x, c(x, infinity)), x, right);
@@ -151,10 +126,10 @@ Val VectorMath::erf(Val x, bool brief) {
 /// sin(x + quarter * pi/2) for |x| < 2^50: the multiple of pi/2 is taken off in f64, in two steps.
 Val VectorMath::sine_near(const Val& x, int quarter) {
   const Val wide = w_.convert("fpext", x, ir_f64);
-  const Val magic = c(wide, 6755399441055744.0);  // 1.5 * 2^52
-  const Val t = fma(wide, c(wide, 0.63661977236758134308), magic);
+  const Val magic = c(wide, round_magic_f64);
+  const Val t = fma(wide, c(wide, two_over_pi), magic);
   const Val n = sub(t, magic);
-  const Val r64 = fma(n, c(wide, -6.123233995736766e-17), fma(n, c(wide, -1.5707963267948966), wide));
+  const Val r64 = fma(n, c(wide, -half_pi_low), fma(n, c(wide, -half_pi_high), wide));
   const Val r = w_.convert("fptrunc", r64, ir_f32);
   const Val turns = w_.binary("add", w_.convert("trunc", bits(t), ir_i32),
                               IrWriter::integer({'i', 32, x.type.lanes}, quarter));
@@ -189,18 +164,14 @@ Val VectorMath::log2_wide(const Val& x) {
   const Val k = w_.binary("ashr", w_.binary("sub", b, i(0x3fe6a09e667f3bcd)), i(52));
   const Val m = real_of_bits(w_.binary("sub", b, w_.binary("shl", k, i(52))));
   const Val s = div(sub(m, c(x, 1.0)), add(m, c(x, 1.0))), z = mul(s, s);
-  std::vector<double> series;
-  for (int n = 19; n >= 1; n -= 2) series.push_back(2.0 * log2_e / n);
   const Val k32 = w_.convert("trunc", k, ir_i32);
-  return fma(horner(z, series), s, w_.convert("sitofp", k32, ir_f64));
+  return fma(horner(z, log2_wide_series), s, w_.convert("sitofp", k32, ir_f64));
 }
 
 /// 2^x for |x| < 1000 in f64, to 2^-36.
 Val VectorMath::exp2_wide(const Val& x) {
-  const Val magic = c(x, 6755399441055744.0), t = add(x, magic), n = sub(t, magic), f = sub(x, n);
-  std::vector<double> series;
-  for (int k = 10; k >= 0; --k) series.push_back(std::pow(ln2, k) / std::tgamma(k + 1.0));
-  return mul(horner(f, series), power_of_two(w_.binary("sub", bits(t), bits(magic)), 1023, 52));
+  const Val magic = c(x, round_magic_f64), t = add(x, magic), n = sub(t, magic), f = sub(x, n);
+  return mul(horner(f, exp2_wide_series), power_of_two(w_.binary("sub", bits(t), bits(magic)), 1023, 52));
 }
 
 /// x^y through f64, with C's special cases.
