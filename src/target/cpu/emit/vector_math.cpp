@@ -143,10 +143,11 @@ Val VectorMath::sine_near(const Val& x, int quarter) {
 }
 
 Val VectorMath::sine(Val x, int quarter) {
-  const Val near = sine_near(x, quarter);
+  Val near = sine_near(x, quarter);
+  if (quarter == 0) near = w_.select(w_.fcmp("oeq", x, c(x, 0.0)), x, near);  // keeps the sign
   const Val far = w_.fcmp("ugt", abs(x), c(x, 0x1p50));
   const Val slot = w_.slot(x.type);
-  w_.store_slot(slot, quarter == 0 ? w_.select(w_.fcmp("oeq", x, c(x, 0.0)), x, near) : near);
+  w_.store_slot(slot, near);
   Val any = far;
   if (x.type.lanes > 1)
     any = w_.call("llvm.vector.reduce.or." + far.type.mangled(), ir_i1, std::vector<Val>{far});
