@@ -28,6 +28,8 @@ endif()
 add_custom_target(sanitized) # what the address sanitizer's run needs
 add_custom_target(threaded)  # what the thread sanitizer's run needs
 
+include(cuda_sim)
+
 add_compile_options(-Wno-dangling-else) # EXPECT_EQ under an if
 
 # One ctest test of a GoogleTest program, which counts its own cases in results/NAME.xml.
@@ -60,6 +62,9 @@ foreach(suite IN LISTS ESPALIER_SUITES)
   target_compile_definitions(${target} PRIVATE ESPALIER_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              ESPALIER_TOOL="${CMAKE_BINARY_DIR}/bin/espalier")
   target_link_libraries(${target} PRIVATE espalier_all $<TARGET_NAME_IF_EXISTS:espalier_apps> GTest::gmock GTest::gtest_main)
+  if(suite STREQUAL device)
+    target_link_libraries(${target} PRIVATE espalier_cuda_sim)
+  endif()
   if(NOT DEFINED pch_owner)
     set(pch_owner ${target})
     target_precompile_headers(${target} PRIVATE <gtest/gtest.h> <fmt/format.h> <vector> <string> <random> <functional>

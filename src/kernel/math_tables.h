@@ -59,5 +59,8 @@ inline constexpr double exp2_wide_series[] = {7.0549116208011209e-09,
                                               0.24022650695910069,
                                               0.69314718055994529,
                                               1};
+// (sin x - x)/x^3 and (cos x - 1 + x^2/2)/x^4 in x^2 for |x| <= pi/4, for results in f32: errors 7e-12 and 1e-10.
+inline constexpr double sine_wide[] = {-1.0 / 39916800, 1.0 / 362880, -1.0 / 5040, 1.0 / 120, -1.0 / 6};
+inline constexpr double cosine_wide[] = {-1.0 / 3628800, 1.0 / 40320, -1.0 / 720, 1.0 / 24};
 
 }  // namespace espalier::kernel::math_tables

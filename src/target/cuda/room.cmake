@@ -16,4 +16,16 @@ add_custom_target(plugin_hash DEPENDS ${plugin_hash}) # one writer for both side
 add_dependencies(${room_target} plugin_hash)
 set_source_files_properties(${room_dir}/plugin.cpp PROPERTIES OBJECT_DEPENDS ${plugin_hash}
                             COMPILE_DEFINITIONS ESPALIER_LIBDIR="${CMAKE_INSTALL_LIBDIR}")
+
+# Device code travels in the library as text.
+file(GLOB device_headers CONFIGURE_DEPENDS ${room_dir}/port/*.h)
+set(device_text ${CMAKE_BINARY_DIR}/generated/device_text.h)
+add_custom_command(OUTPUT ${device_text} DEPENDS ${device_headers} ${CMAKE_SOURCE_DIR}/cmake/embed_text.cmake VERBATIM
+  COMMAND ${CMAKE_COMMAND} -DOUT=${device_text} "-DSOURCES=${device_headers}" -P ${CMAKE_SOURCE_DIR}/cmake/embed_text.cmake)
+if(NOT EXISTS ${device_text}) # for tools that read the sources of a build that has only been configured
+  execute_process(COMMAND ${CMAKE_COMMAND} -DOUT=${device_text} "-DSOURCES=${device_headers}"
+                          -P ${CMAKE_SOURCE_DIR}/cmake/embed_text.cmake)
+endif()
+target_sources(${room_target} PRIVATE ${device_text})
+set_source_files_properties(${room_dir}/port.cpp PROPERTIES OBJECT_DEPENDS ${device_text})
 target_include_directories(${room_target} PRIVATE ${CMAKE_BINARY_DIR}/generated)

@@ -1,0 +1,17 @@
+# Write OUT, a header with the text of each of SOURCES (a ;-list) as a string: NAME.h becomes NAME_text.   cmake -DOUT= -DSOURCES= -P embed_text.cmake
+set(header "#pragma once\n")
+foreach(source IN LISTS SOURCES)
+  get_filename_component(name ${source} NAME_WE)
+  file(READ ${source} text)
+  string(LENGTH "${text}" left)
+  set(at 0)
+  string(APPEND header "inline constexpr char ${name}_text[] =\n")
+  while(left GREATER 0) # compilers limit the length of one literal
+    string(SUBSTRING "${text}" ${at} 12000 piece)
+    string(APPEND header "R\"text(${piece})text\"\n")
+    math(EXPR at "${at} + 12000")
+    math(EXPR left "${left} - 12000")
+  endwhile()
+  string(APPEND header ";\n")
+endforeach()
+file(WRITE ${OUT} "${header}")

@@ -1,0 +1,149 @@
+// CUDA's names on the host, in front of the port header when the simulator compiles kernels: declarations only, so that a
+// kernel costs milliseconds. What threads do together is behind SimPort, which the simulator hands in.
+#if !defined(__SANITIZE_THREAD__) && defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+using size_t = decltype(sizeof 0);
+
+struct SimIndex {
+  unsigned x, y, z;
+};
+struct SimPlace {  // of the running thread
+  SimIndex thread, block, block_dim, grid_dim;
+};
+// The layout is that of sim/block.h.
+struct SimPort {
+  const SimPlace* place;
+  void (*sync_threads)(const void* site);
+  void (*sync_warp)(unsigned mask, const void* site);
+  void* (*shared)(size_t bytes, size_t alignment, const void* tag);
+  // `value` becomes that of lane `from`.
+  void (*exchange)(unsigned mask, void* value, size_t bytes, int from, const void* site);
+  unsigned (*ballot)(unsigned mask, int predicate, const void* site);
+};
+static const SimPort* sim_port;
+extern "C" void sim_bind(const SimPort* port) { sim_port = port; }
+
+// Where a thread stands is written by the scheduler: no access of the kernel's own.
+#if defined(__SANITIZE_THREAD__)
+__attribute__((noinline, no_sanitize("thread"))) static const SimPlace sim_place() {
+  return *sim_port->place;
+}
+#else
+static inline const SimPlace& sim_place() { return *sim_port->place; }
+#endif
+#define threadIdx (sim_place().thread)
+#define blockIdx (sim_place().block)
+#define blockDim (sim_place().block_dim)
+#define gridDim (sim_place().grid_dim)
+
+#define __device__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __restrict__ __restrict
+#define K_DEV static inline __attribute__((always_inline))
+#define K_KERNEL(name, threads) static void name##_body
+#define K_SHARED(type, name, count)                                       \
+  type* const name = static_cast<type*>([]() -> void* {                   \
+    static const char tag = 0; /* one per use, as __shared__ is */        \
+    return sim_port->shared(sizeof(type) * (count), alignof(type), &tag); \
+  }())
+
+__attribute__((noinline)) static void __syncthreads() { sim_port->sync_threads(__builtin_return_address(0)); }
+__attribute__((noinline)) static void __syncwarp(unsigned mask = 0xffffffffu) {
+  sim_port->sync_warp(mask, __builtin_return_address(0));
+}
+static inline int sim_lane() {
+  const SimPlace& p = sim_place();
+  return static_cast<int>((p.thread.x + p.block_dim.x * (p.thread.y + p.block_dim.y * p.thread.z)) & 31);
+}
+template <class T>
+__attribute__((noinline)) T __shfl_sync(unsigned mask, T value, int from) {
+  sim_port->exchange(mask, &value, sizeof value, from & 31, __builtin_return_address(0));
+  return value;
+}
+template <class T>
+__attribute__((noinline)) T __shfl_xor_sync(unsigned mask, T value, int bits) {
+  sim_port->exchange(mask, &value, sizeof value, sim_lane() ^ bits, __builtin_return_address(0));
+  return value;
+}
+template <class T>
+__attribute__((noinline)) T __shfl_down_sync(unsigned mask, T value, unsigned by) {
+  const int from = sim_lane() + static_cast<int>(by);
+  sim_port->exchange(mask, &value, sizeof value, from > 31 ? sim_lane() : from, __builtin_return_address(0));
+  return value;
+}
+__attribute__((noinline)) static unsigned __ballot_sync(unsigned mask, int predicate) {
+  return sim_port->ballot(mask, predicate, __builtin_return_address(0));
+}
+
+static inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
+static inline float __int_as_float(int x) { return __builtin_bit_cast(float, x); }
+static inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }
+static inline double __longlong_as_double(long long x) { return __builtin_bit_cast(double, x); }
+extern "C" {
+float fmaf(float, float, float);
+float sqrtf(float);
+float fabsf(float);
+float copysignf(float, float);
+float floorf(float);
+float ceilf(float);
+float rintf(float);
+float truncf(float);
+float fmodf(float, float);
+double fma(double, double, double);
+double sqrt(double);
+double fabs(double);
+double copysign(double, double);
+double floor(double);
+double ceil(double);
+double rint(double);
+double trunc(double);
+double fmod(double, double);
+double exp(double);
+double expm1(double);
+double log(double);
+double log1p(double);
+double sin(double);
+double cos(double);
+double tan(double);
+double tanh(double);
+double erf(double);
+double atan(double);
+double atan2(double, double);
+double pow(double, double);
+}
+
+// As cvt.rn of PTX: to nearest even, NaN as 0x7fff.
+K_DEV unsigned short esp_bf16_bits(float x) {
+  const unsigned u = static_cast<unsigned>(__float_as_int(x));
+  if (x != x) return 0x7fff;
+  return static_cast<unsigned short>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+K_DEV unsigned short esp_f16_bits(float x) {
+  if (x != x) return 0x7fff;
+  return __builtin_bit_cast(unsigned short, static_cast<_Float16>(x));
+}
+K_DEV long long esp_mul_wide(unsigned a, unsigned b) { return static_cast<long long>(1ull * a * b); }
+K_DEV float esp_f16_value(unsigned short bits) { return __builtin_bit_cast(_Float16, bits); }
+
+// SIM_ENTRY(name): the kernel as void name(void** arguments).
+template <size_t... I>
+struct SimList {};
+template <size_t N, size_t... I>
+struct SimCount : SimCount<N - 1, N - 1, I...> {};
+template <size_t... I>
+struct SimCount<0, I...> {
+  using type = SimList<I...>;
+};
+template <class... A, size_t... I>
+static inline void sim_call(void (*kernel)(A...), void** arguments, SimList<I...>) {
+  kernel(*static_cast<A*>(arguments[I])...);
+}
+template <class... A>
+static inline void sim_call(void (*kernel)(A...), void** arguments) {
+  sim_call(kernel, arguments, typename SimCount<sizeof...(A)>::type{});
+}
+#define SIM_ENTRY(name) \
+  extern "C" void name(void** arguments) { sim_call(name##_body, arguments); }
