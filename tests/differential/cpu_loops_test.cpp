@@ -11,6 +11,7 @@
 #include "op/window.h"
 #include "support/loops.h"
 #include "support/op_samples.h"
+#include "support/random_body.h"
 
 namespace espalier::test {
 namespace {
@@ -251,90 +252,11 @@ TEST(Loops, refusals_say_why) {
   EXPECT_NE(std::get<kernel::Refusal>(lowered).reason.find("262144 products"), std::string::npos);
 }
 
-/// A body of random ops over values of random dims.
-class RandomBody {
- public:
-  explicit RandomBody(uint64_t seed) { c_.rng.seed(seed); }
-
-  std::string run() {
-    for (int i = 0; i < 3; ++i) values_.push_back(c_.in(draw_dims(c_.rng, draw(c_.rng, 1, 4), 9)));
-    values_.push_back(c_.in(ir::static_dims(values_[0].dims())));
-    for (int i = 0; i < 9; ++i) step();
-    std::vector<Value> outputs;
-    for (int i = 0; i < 3; ++i)
-      outputs.push_back(values_[values_.size() - 1 - static_cast<size_t>(draw(c_.rng, 0, 4))]);
-    return check_loops(body_of(c_.inputs, outputs), c_.data, 60);
-  }
-
- private:
-  Value pick() {
-    return values_[static_cast<size_t>(draw(c_.rng, 0, static_cast<int64_t>(values_.size()) - 1))];
-  }
-  Value partner(const Value& x) {
-    for (int i = 0; i < 6; ++i)
-      if (const Value y = pick(); y.type() == x.type()) return y;
-    return x;
-  }
-
-  void step() {
-    const Value x = pick();
-    const auto rank = static_cast<int64_t>(x.rank());
-    const Ints dims = ir::static_dims(x.dims());
-    switch (draw(c_.rng, 0, 11)) {
-      case 0: return put(tanh(x));
-      case 1: return put(add(x, partner(x)));
-      case 2: return put(mul(tanh(x), partner(x)));
-      case 3: return put(select(lt(x, partner(x)), x, neg(x)));
-      case 4: return put(transpose(x, draw_permutation(c_.rng, rank)));
-      case 5: {
-        const Ints axes = draw_axes(c_.rng, rank);
-        const Value m = draw_chance(c_.rng, 0.5) ? reduce_sum(x, axes) : reduce_mean(x, axes);
-        if (draw_chance(c_.rng, 0.3)) put(tanh(m));
-        for (int64_t a : axes)
-          if (dims[static_cast<size_t>(a)] == 0) return;
-        return put(tanh(sub(x, unreduce(m, x, axes))));
-      }
-      case 6: return rank > 0 ? put(concat({x, neg(x)}, draw(c_.rng, 0, rank - 1))) : put(neg(x));
-      case 7: return put(reshape(x, {static_cast<int64_t>(ir::count(std::span<const int64_t>(dims)))}));
-      case 8: {
-        Ints low, high;
-        for (int64_t i = 0; i < rank; ++i)
-          low.push_back(draw(c_.rng, 0, 2)), high.push_back(draw(c_.rng, 0, 1));
-        return put(pad(x, ir::constant(Dtype::f32, 0.5), low, high));
-      }
-      case 9: {
-        Ints start, size, step;
-        for (int64_t d : dims) {
-          const int64_t s = draw(c_.rng, 1, 2), n = d == 0 ? 0 : draw(c_.rng, 1, (d + s - 1) / s);
-          step.push_back(s), size.push_back(n),
-              start.push_back(d == 0 ? 0 : draw(c_.rng, 0, d - (n - 1) * s - 1));
-        }
-        return put(slice(x, start, ir::to_dims(size), step));
-      }
-      case 10: {
-        if (rank == 0) return;
-        const auto last = static_cast<size_t>(rank - 1);
-        for (int64_t f : {2, 3})
-          if (dims[last] > 0 && dims[last] % f == 0) {
-            Ints split(dims.begin(), dims.end() - 1);
-            split.push_back(dims[last] / f), split.push_back(f);
-            return put(reshape(x, ir::to_dims(split)));
-          }
-        return;
-      }
-      default: return put(reverse(x, draw_axes(c_.rng, rank)));
-    }
-  }
-  void put(Value v) {
-    if (v.type().elements() <= 20000) values_.push_back(std::move(v));
-  }
-
-  Case c_;
-  std::vector<Value> values_;
-};
-
 TEST(Loops, random_bodies) {
-  for (uint64_t seed = 0; seed < 60; ++seed) ASSERT_EQ(RandomBody(seed).run(), "") << "seed " << seed;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const RandomBody made(seed);
+    ASSERT_EQ(check_loops(made.body(), made.inputs(), RandomBody::scale), "") << "seed " << seed;
+  }
 }
 
 }  // namespace

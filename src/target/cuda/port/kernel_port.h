@@ -24,6 +24,12 @@ K_DEV float esp_f16_value(unsigned short bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
   return x;
 }
+// All 64 bits of a product.
+K_DEV long long esp_mul_wide(unsigned a, unsigned b) {
+  long long product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+  return product;
+}
 #endif
 
 K_DEV float esp_bf16_value(unsigned short bits) {
@@ -67,9 +73,6 @@ K_DEV T esp_sub(T a, T b) {
 template <class T>
 K_DEV T esp_mul(T a, T b) {
   return static_cast<T>(static_cast<esp_unsigned<T>>(a) * static_cast<esp_unsigned<T>>(b));
-}
-K_DEV long long esp_mul_wide(unsigned a, unsigned b) {
-  return static_cast<long long>(static_cast<unsigned long long>(a) * b);
 }
 template <class T>
 K_DEV T esp_neg(T a) {

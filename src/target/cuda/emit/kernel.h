@@ -1,0 +1,25 @@
+#pragma once
+// A lowered body as kernels: mapped, printed, with what a launch needs and what it moves.
+#include <variant>
+#include <vector>
+
+#include "kernel/lower.h"
+#include "target/call.h"
+#include "target/cuda/map/mapping.h"
+
+namespace espalier::target::cuda {
+
+struct Emitted {
+  KernelSource source;
+  KernelCall call;
+  std::vector<int> operands;  ///< buffers of the lowered body, in the order of the entry's parameters
+  int64_t bytes = 0;          ///< of memory that must move: each element that is touched, once
+  int64_t operations = 0;     ///< scalar operations of all points
+};
+
+/// The kernels of `lowered`, to be launched one after the other; nests without a point have none. `options.alignment` is by the buffers
+/// of `lowered`. Refused: more operands than a launch has parameters for.
+std::variant<std::vector<Emitted>, kernel::Refusal> emit(const kernel::Lowered& lowered,
+                                                         const MapOptions& options = {});
+
+}  // namespace espalier::target::cuda

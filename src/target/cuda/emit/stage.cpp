@@ -1,0 +1,325 @@
+#include "target/cuda/emit/stage.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+
+namespace espalier::target::cuda {
+
+using ir::ScalarCode;
+using kernel::Affine;
+using kernel::Guard;
+using kernel::Instr;
+using kernel::ReduceOp;
+using kernel::Reduction;
+using kernel::Stage;
+using kernel::Store;
+
+namespace {
+
+bool has_position(const Reduction& r) { return r.op == ReduceOp::argmax || r.op == ReduceOp::argmin; }
+bool is_largest(const Reduction& r) { return r.op == ReduceOp::max || r.op == ReduceOp::argmax; }
+
+/// What an accumulator starts from.
+Val identity(const Reduction& r) {
+  constexpr double inf = std::numeric_limits<double>::infinity();
+  if (r.op == ReduceOp::sum) return constant(r.dtype, 0, 0);
+  if (r.op == ReduceOp::prod) return constant(r.dtype, 1, 1);
+  const bool lowest = is_largest(r);
+  if (ir::is_float(r.dtype)) return constant(r.dtype, lowest ? -inf : inf, 0);
+  const auto limits = [&](auto like) {
+    using Limits = std::numeric_limits<decltype(like)>;
+    return constant(r.dtype, 0, static_cast<int64_t>(lowest ? Limits::min() : Limits::max()));
+  };
+  switch (r.dtype) {
+    case Dtype::i64: return limits(int64_t{});
+    case Dtype::i32: return limits(int32_t{});
+    case Dtype::i8: return limits(int8_t{});
+    case Dtype::u8: return limits(uint8_t{});
+    default: return constant(r.dtype, 0, lowest ? 0 : 1);
+  }
+}
+
+Val last_position(Dtype d) {
+  return constant(
+      d, 0, d == Dtype::i32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max());
+}
+
+ScalarCode code_of(const Reduction& r, Dtype d) {
+  const bool boolean = d == Dtype::boolean;
+  switch (r.op) {
+    case ReduceOp::sum: return boolean ? ScalarCode::logical_or : ScalarCode::add;
+    case ReduceOp::prod: return boolean ? ScalarCode::logical_and : ScalarCode::mul;
+    case ReduceOp::max: return ScalarCode::max;
+    default: return ScalarCode::min;
+  }
+}
+
+}  // namespace
+
+std::string StagePrinter::number(int64_t n) const {
+  return m_.wide_index ? fmt::format("{}ll", n) : fmt::format("{}", n);
+}
+
+void StagePrinter::stages() {
+  for (size_t i = 0; i < m_.nest.stages.size(); ++i) stage(i);
+}
+
+void StagePrinter::stage(size_t index) {
+  stage_ = index;
+  find_lane_dependence();
+  start_reductions();
+  loops(0);
+}
+
+void StagePrinter::loops(size_t k) {
+  if (k == current().loops.size()) {
+    const bool alone = k == 0 && m_.nest.stages.size() == 1;
+    if (k == 0 && !alone) out_.open("");  // names of its own
+    body();
+    if (k == 0 && !alone) out_.close();
+    return;
+  }
+  const int var = current().loops[k];
+  out_.open(
+      fmt::format("for ({0} v{1} = 0; v{1} < {2}; ++v{1})", index_type(), var, number(m_.nest.extent(var))));
+  loops(k + 1);
+  out_.close();
+}
+
+void StagePrinter::find_lane_dependence() {
+  on_lane_.clear();
+  for (const Instr& in : current().body) {
+    bool on = false;
+    if (in.kind == Instr::Kind::reduced) on = m_.vector > 1;
+    else {
+      if (in.kind == Instr::Kind::load || in.kind == Instr::Kind::index) on = is_on_lane(in.address);
+      for (const Guard& g : in.guards) on = on || is_on_lane(g.index);
+      for (int t : in.operand) on = on || (t >= 0 && on_lane_[static_cast<size_t>(t)]);
+      for (const auto& i : in.indirect) on = on || on_lane_[static_cast<size_t>(i.value)];
+      if (on && is_block_of_lanes(in)) on = false;
+    }
+    on_lane_.push_back(on);
+  }
+}
+
+/// An index shifted right until all lanes have the same: they lie in one block of a power of two (four elements of a draw share one
+/// block of random words).
+bool StagePrinter::is_block_of_lanes(const Instr& in) const {
+  if (in.kind != Instr::Kind::scalar || in.code != ScalarCode::shift_right) return false;
+  const Instr &index = current().body[static_cast<size_t>(in.operand[0])],
+              &shift = current().body[static_cast<size_t>(in.operand[1])];
+  if (index.kind != Instr::Kind::index || index.dtype != Dtype::i64 || shift.kind != Instr::Kind::constant)
+    return false;
+  const Guard block{index.address, 0, int64_t{1} << std::clamp<int64_t>(shift.integer, 0, 62)};
+  return shift.integer >= 0 && is_vector_guard(block, m_.vector_var, m_.vector);
+}
+
+bool StagePrinter::loads_as_vector(const Instr& in) const {
+  if (m_.vector == 1 || in.address.coef(m_.vector_var) != 1) return false;
+  for (const auto& i : in.indirect)
+    if (on_lane_[static_cast<size_t>(i.value)]) return false;
+  return is_vector_access(m_, in.address, in.indirect, in.buffer, m_.vector_var, m_.vector) &&
+         std::all_of(in.guards.begin(), in.guards.end(),
+                     [&](const Guard& g) { return is_vector_guard(g, m_.vector_var, m_.vector); });
+}
+
+bool StagePrinter::stores_as_vector(const Store& st) const {
+  return m_.vector > 1 && st.address.coef(m_.vector_var) == 1 &&
+         is_vector_access(m_, st.address, {}, st.buffer, m_.vector_var, m_.vector);
+}
+
+void StagePrinter::open_lanes() {
+  if (m_.vector == 1) return;
+  out_.pragma("#pragma unroll");
+  out_.open(fmt::format("for (int l = 0; l < {}; ++l)", m_.vector));
+  out_.line(fmt::format("const {0} v{1} = w{1} + l;", index_type(), m_.vector_var));
+}
+
+void StagePrinter::close_lanes() {
+  if (m_.vector > 1) out_.close();
+}
+
+void StagePrinter::body() {
+  const Stage& st = current();
+  values_.assign(st.body.size(), Val{});
+  for (size_t t = 0; t < st.body.size(); ++t) {
+    if (!on_lane_[t]) instruction(t);
+    else if (st.body[t].kind == Instr::Kind::load && loads_as_vector(st.body[t])) vector_load(t);
+  }
+  for (size_t i = 0; i < st.stores.size(); ++i)
+    if (stores_as_vector(st.stores[i]))
+      out_.line(fmt::format("Vec<{}, {}> y{};",
+                            memory_type(m_.nest.buffers[static_cast<size_t>(st.stores[i].buffer)].dtype),
+                            m_.vector, i));
+  open_lanes();
+  for (size_t t = 0; t < st.body.size(); ++t)
+    if (on_lane_[t]) instruction(t);
+  for (size_t r = 0; r < st.reductions.size(); ++r) accumulate(r);
+  // A result may lie where an operand does: all is read before anything is written.
+  for (size_t i = 0; i < st.stores.size(); ++i) {
+    const Store& s = st.stores[i];
+    if (stores_as_vector(s)) out_.line(fmt::format("y{}.v[l] = {};", i, stored(s)));
+    else out_.line(fmt::format("p{}[{}] = {};", s.buffer, affine(s.address, false), stored(s)));
+  }
+  close_lanes();
+  for (size_t i = 0; i < st.stores.size(); ++i)
+    if (stores_as_vector(st.stores[i]))
+      out_.line(fmt::format("esp_store<{}>(p{} + {}, y{});", m_.vector, st.stores[i].buffer,
+                            affine(st.stores[i].address, true), i));
+}
+
+void StagePrinter::instruction(size_t t) {
+  const Instr& in = current().body[t];
+  Val v = value(in, t);
+  if (in.kind != Instr::Kind::constant) {
+    const std::string name = fmt::format("t{}", t);
+    out_.line(fmt::format("const {} {} = {};", register_type(v.dtype), name, v.text));
+    v.text = name;
+  }
+  values_[t] = v;
+}
+
+void StagePrinter::vector_load(size_t t) {
+  const Instr& in = current().body[t];
+  const char* type = memory_type(m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype);
+  std::string load = fmt::format("esp_load<{}>(p{} + {})", m_.vector, in.buffer, address(in, true));
+  if (!in.guards.empty())
+    load = fmt::format("{} ? {} : Vec<{}, {}>{{}}", condition(in.guards, true), load, type, m_.vector);
+  out_.line(fmt::format("const Vec<{}, {}> x{} = {};", type, m_.vector, t, load));
+}
+
+/// The dtype a scalar instruction computes in: that of its operands (bools excepted), or of its choices.
+Dtype StagePrinter::operand_dtype(const Instr& in) const {
+  if (in.code == ScalarCode::select) return in.dtype;
+  for (int t : in.operand)
+    if (t >= 0 && values_[static_cast<size_t>(t)].dtype != Dtype::boolean)
+      return values_[static_cast<size_t>(t)].dtype;
+  return Dtype::boolean;
+}
+
+Val StagePrinter::value(const Instr& in, size_t t) {
+  switch (in.kind) {
+    case Instr::Kind::constant: return constant(in.dtype, in.value, in.integer);
+    case Instr::Kind::index: {
+      const Val i{fmt::format("static_cast<long long>({})", affine(in.address, false)), Dtype::i64};
+      return {cast(i, in.dtype), in.dtype};
+    }
+    case Instr::Kind::inside: return {condition(in.guards, false), Dtype::boolean};
+    case Instr::Kind::cast: return {cast(values_[static_cast<size_t>(in.operand[0])], in.dtype), in.dtype};
+    case Instr::Kind::reduced: {
+      const Reduction& r =
+          m_.nest.stages[static_cast<size_t>(in.operand[0])].reductions[static_cast<size_t>(in.operand[1])];
+      return {fmt::format("{}{}_{}{}", has_position(r) ? "q" : "a", in.operand[0], in.operand[1], lane()),
+              in.dtype};
+    }
+    case Instr::Kind::load: return {loaded(in, t), in.dtype};
+    case Instr::Kind::scalar: break;
+  }
+  if (!on_lane_[t] && on_lane_[static_cast<size_t>(in.operand[0])] && is_block_of_lanes(in)) {
+    const std::string first = affine(current().body[static_cast<size_t>(in.operand[0])].address, true);
+    return scalar(in.code, Dtype::i64,
+                  {{fmt::format("static_cast<long long>({})", first), Dtype::i64},
+                   values_[static_cast<size_t>(in.operand[1])]});
+  }
+  std::vector<Val> x;
+  for (int o : in.operand)
+    if (o >= 0) x.push_back(values_[static_cast<size_t>(o)]);
+  return scalar(in.code, operand_dtype(in), x);
+}
+
+std::string StagePrinter::loaded(const Instr& in, size_t t) {
+  const Dtype dtype = m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype;
+  if (on_lane_[t] && loads_as_vector(in)) return from_memory(fmt::format("x{}.v[l]", t), dtype);
+  const std::string x = from_memory(fmt::format("p{}[{}]", in.buffer, address(in, false)), dtype);
+  if (in.guards.empty()) return x;
+  return fmt::format("{} ? {} : {}", condition(in.guards, false), x, constant(dtype, 0, 0).text);
+}
+
+/// Its value at the variables; of the vector's variable at the lane or at the first lane.
+std::string StagePrinter::affine(const Affine& a, bool first_lane) const {
+  std::string text;
+  for (const Affine::Term& t : a.terms) {
+    const std::string name =
+        fmt::format("{}{}", first_lane && t.var == m_.vector_var && m_.vector > 1 ? "w" : "v", t.var);
+    const std::string part = t.coef == 1 ? name : fmt::format("{} * {}", number(t.coef), name);
+    text += (text.empty() ? "" : " + ") + part;
+  }
+  if (text.empty() || a.offset != 0) {
+    const bool minus = a.offset < 0 && !text.empty();
+    text += (text.empty() ? "" : minus ? " - " : " + ") + number(minus ? -a.offset : a.offset);
+  }
+  return text;
+}
+
+std::string StagePrinter::address(const Instr& in, bool first_lane) const {
+  std::string text = affine(in.address, first_lane);
+  for (const kernel::Indirect& i : in.indirect)
+    text += fmt::format(" + esp_place<{}>({}, {}ll) * {}", index_type(),
+                        values_[static_cast<size_t>(i.value)].text, i.bound, number(i.stride));
+  return text;
+}
+
+std::string StagePrinter::guard(const Guard& g, bool first_lane) const {
+  if (g.high <= g.low) return "false";
+  const char* type = m_.wide_index ? "unsigned long long" : "unsigned";
+  std::string from = affine(g.index, first_lane);
+  if (g.low != 0) from = fmt::format("{} - ({})", from, number(g.low));
+  return fmt::format("static_cast<{0}>({1}) < static_cast<{0}>({2})", type, from, number(g.high - g.low));
+}
+
+std::string StagePrinter::condition(const std::vector<Guard>& guards, bool first_lane) const {
+  std::string text;
+  for (const Guard& g : guards) text += (text.empty() ? "" : " && ") + guard(g, first_lane);
+  return guards.empty() ? "true" : "(" + text + ")";
+}
+
+/// What memory gets; a cast to its own bf16 or f16 need not be done twice.
+std::string StagePrinter::stored(const Store& st) const {
+  const Dtype dtype = m_.nest.buffers[static_cast<size_t>(st.buffer)].dtype;
+  const Instr& in = current().body[static_cast<size_t>(st.value)];
+  Val v = values_[static_cast<size_t>(st.value)];
+  if (in.kind == Instr::Kind::cast && in.dtype == dtype && (dtype == Dtype::bf16 || dtype == Dtype::f16))
+    if (const Val& from = values_[static_cast<size_t>(in.operand[0])]; from.dtype == Dtype::f32) v = from;
+  const bool rounds_itself = v.dtype == Dtype::f32 && (dtype == Dtype::bf16 || dtype == Dtype::f16);
+  return to_memory(rounds_itself ? v.text : cast(v, dtype), dtype);
+}
+
+void StagePrinter::start_reductions() {
+  const std::string size = m_.vector > 1 ? fmt::format("[{}]", m_.vector) : "";
+  const auto declare = [&](const std::string& name, Dtype type, const Val& first) {
+    if (m_.vector == 1) return out_.line(fmt::format("{} {} = {};", register_type(type), name, first.text));
+    std::string all;
+    for (int l = 0; l < m_.vector; ++l) (all += l ? ", " : "") += first.text;
+    out_.line(fmt::format("{} {}[{}] = {{{}}};", register_type(type), name, m_.vector, all));
+  };
+  for (size_t r = 0; r < current().reductions.size(); ++r) {
+    const Reduction& red = current().reductions[r];
+    declare(fmt::format("a{}_{}", stage_, r), red.dtype, identity(red));
+    if (!has_position(red)) continue;
+    const Dtype position = current().body[static_cast<size_t>(red.position)].dtype;
+    declare(fmt::format("q{}_{}", stage_, r), position, last_position(position));
+  }
+}
+
+void StagePrinter::accumulate(size_t r) {
+  const Reduction& red = current().reductions[r];
+  const std::string sum = fmt::format("a{}_{}{}", stage_, r, lane());
+  const Val now{sum, red.dtype}, next{cast(values_[static_cast<size_t>(red.value)], red.dtype), red.dtype};
+  if (!has_position(red)) {
+    out_.line(fmt::format("{} = {};", sum, scalar(code_of(red, red.dtype), red.dtype, {now, next}).text));
+    return;
+  }
+  const std::string at = fmt::format("q{}_{}{}", stage_, r, lane()),
+                    position = values_[static_cast<size_t>(red.position)].text;
+  out_.open(fmt::format("if (esp_beyond_{}({}, {}, {}, {}))", is_largest(red) ? "max" : "min", sum, at,
+                        next.text, position));
+  out_.line(fmt::format("{} = {};", sum, next.text));
+  out_.line(fmt::format("{} = {};", at, position));
+  out_.close();
+}
+
+}  // namespace espalier::target::cuda

@@ -1,0 +1,164 @@
+// Generated kernels against the reference, in the simulator: every op's samples in every dtype, random bodies, random graphs.
+#include <gtest/gtest.h>
+
+#include "op/activation.h"
+#include "op/elementwise.h"
+#include "op/random.h"
+#include "op/reduction.h"
+#include "op/sampling.h"
+#include "support/cuda_loops.h"
+#include "support/nvrtc.h"
+#include "support/op_samples.h"
+#include "support/random_body.h"
+
+namespace espalier::test {
+namespace {
+
+class DeviceOps : public testing::TestWithParam<const ir::OpDef*> {};
+
+TEST_P(DeviceOps, SamplesAgreeWithTheReference) {
+  const ir::OpDef& op = *GetParam();
+  auto rng = rng_of(op, 23);
+  CudaCases cases;
+  const bool transcendental =
+      &op == &op::pow_op || &op == &op::tan_op || &op == &op::rem_op || &op == &op::atan2_op;
+  for (const Dtype dtype : dtypes_of(op.dtypes))
+    for (int k = 0; k < 3; ++k) {
+      const ir::Sample sample = op.sample(rng, dtype);
+      CudaCases::Options options{.scale = transcendental ? 4.0 : 2.0};
+      if (k == 2) options.map.index_limit = 7;                        // as if there were 2^31 elements
+      (void)cases.add(graph_of(op, sample), sample.inputs, options);  // what has no loops is no kernel's
+    }
+  EXPECT_EQ(cases.run(), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, DeviceOps, testing::ValuesIn(sampled_ops()), OpName());
+
+TEST(DeviceKernels, RandomBodies) {
+  CudaCases cases;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const RandomBody made(seed);
+    ASSERT_EQ(cases.add(made.body(), made.inputs(), {.scale = RandomBody::scale}), "");
+  }
+  EXPECT_EQ(cases.run(), "");
+}
+
+/// Two rows of 96 in every dtype: whole vectors, with a bias along the lanes, a mask, and a result of another width.
+TEST(DeviceKernels, VectorsOfEveryWidth) {
+  CudaCases cases;
+  std::mt19937_64 rng(5);
+  for (const Dtype from : dtypes_of(ir::number_types))
+    for (const Dtype to : {from, Dtype::f32, Dtype::bf16, Dtype::boolean, Dtype::i64}) {
+      if (to != from && (from == Dtype::bf16 || from == Dtype::f16))
+        continue;  // sums are not rounded in registers
+      const std::vector<Array> data{op::draw_array(rng, from, {6, 96}), op::draw_array(rng, from, {96}),
+                                    op::draw_array(rng, Dtype::boolean, {6, 96})};
+      std::vector<Value> in;
+      for (const Array& a : data) in.push_back(ir::new_input("x" + std::to_string(in.size()), a.type()));
+      const Value sum = op::add(in[0], op::broadcast_to(in[1], in[0].dims()));
+      const ir::Graph body = body_of(in, {op::cast(op::select(in[2], sum, in[0]), to), sum});
+      ASSERT_EQ(cases.add(body, data, {.in_place = to == from}), "");
+    }
+  EXPECT_EQ(cases.run(), "");
+  for (const auto& k : cases.kernels())
+    EXPECT_NE(k.source.text.find("esp_load<"), std::string::npos) << k.source.text;
+}
+
+TEST(DeviceKernels, ViewsOfLittleAlignmentAreReadByTheElement) {
+  CudaCases cases;
+  std::mt19937_64 rng(6);
+  const std::vector<Array> data{op::draw_array(rng, Dtype::f32, {6, 96})};
+  const Value x = ir::new_input("x", data[0].type());
+  CudaCases::Options options;
+  options.map.alignment = {4, 16};
+  ASSERT_EQ(cases.add(body_of({x}, {op::neg(x)}), data, options), "");
+  EXPECT_EQ(cases.run(), "");
+  const std::string text = cases.kernels()[0].source.text;
+  EXPECT_EQ(text.find("esp_load<"), std::string::npos) << text;
+  EXPECT_NE(text.find("esp_store<4>"), std::string::npos) << text;
+}
+
+TEST(DeviceKernels, RandomBodiesInPlaceOverWideIndices) {
+  CudaCases cases;
+  for (uint64_t seed = 100; seed < 120; ++seed) {
+    const RandomBody made(seed);
+    CudaCases::Options options{.scale = RandomBody::scale, .in_place = true};
+    options.map.index_limit = 3;
+    ASSERT_EQ(cases.add(made.body(), made.inputs(), options), "");
+  }
+  EXPECT_EQ(cases.run(), "");
+}
+
+/// The same numbers as the reference's, which come from base/philox.h.
+TEST(DeviceKernels, DrawsAreThoseOfTheSeed) {
+  CudaCases cases;
+  const Array key = Array::of<int64_t>({}, {77}), counter = Array::of<int64_t>({}, {int64_t{5} << 40});
+  const Value k = ir::new_input("key", key.type()), c = ir::new_input("counter", counter.type());
+  for (const Dtype dtype : dtypes_of(ir::float_types))
+    for (const ir::Dims& dims : {ir::Dims{64, 100}, ir::Dims{7, 33}}) {
+      const ir::Type type{dtype, dims};
+      ASSERT_EQ(
+          cases.add(body_of({k, c}, {op::random_uniform(k, c, type, 3), op::random_normal(k, c, type, 9)}),
+                    {key, counter}, {}),
+          "");
+    }
+  EXPECT_EQ(cases.run(), "");
+}
+
+constexpr const char* architectures[] = {"sm_80", "sm_89", "sm_90", "sm_100", "sm_120"};
+
+/// All kernels in one text; equal kernels once.
+std::string text_of(const std::vector<target::cuda::Emitted>& kernels, std::set<std::string>& names) {
+  std::string text = target::cuda::port_text();
+  for (const auto& k : kernels)
+    if (names.insert(k.source.name).second) text += k.source.text;
+  return text;
+}
+
+TEST(DeviceKernels, NeitherStackNorSpillsOnAnyArchitectureHeavy) {
+  const Nvrtc* nvrtc = Nvrtc::find();
+  if (!nvrtc) GTEST_SKIP() << Nvrtc::why_not();
+  CudaCases cases;
+  for (uint64_t seed = 0; seed < 30; ++seed)
+    (void)cases.add(RandomBody(seed).body(), RandomBody(seed).inputs(), {});
+  for (const ir::OpDef* op : sampled_ops()) {
+    auto rng = rng_of(*op, 23);
+    const Dtype dtype = dtypes_of(op->dtypes).back();
+    const ir::Sample sample = op->sample(rng, op->dtypes.has(Dtype::f32) ? Dtype::f32 : dtype);
+    (void)cases.add(graph_of(*op, sample), sample.inputs, {});
+  }
+  std::set<std::string> names;
+  const std::string text = text_of(cases.kernels(), names);
+  for (const char* arch : architectures) {
+    const Nvrtc::Result r = nvrtc->compile(text, arch);
+    ASSERT_TRUE(r.compiled) << arch << "\n" << r.log;
+    EXPECT_EQ(r.log.find("warning"), std::string::npos) << r.log;
+    EXPECT_EQ(r.kernels.size(), names.size());
+    for (const auto& [name, facts] : r.kernels) {
+      EXPECT_EQ(facts.spill_bytes + facts.stack_bytes, 0) << name << " " << arch;
+      EXPECT_LE(facts.registers * 256, 65536) << name << " " << arch;
+    }
+  }
+}
+
+TEST(DeviceKernels, PointwiseKernelsMoveSixteenBytesHeavy) {
+  const Nvrtc* nvrtc = Nvrtc::find();
+  if (!nvrtc) GTEST_SKIP() << Nvrtc::why_not();
+  CudaCases cases;
+  const Array x(Dtype::f32, {64, 128}), b(Dtype::f32, {128});
+  const Value vx = ir::new_input("x", x.type()), vb = ir::new_input("b", b.type());
+  ASSERT_EQ(
+      cases.add(body_of({vx, vb}, {op::relu(op::add(vx, op::broadcast_to(vb, vx.dims())))}), {x, b}, {}), "");
+  std::set<std::string> names;
+  const Nvrtc::Result r = nvrtc->compile(text_of(cases.kernels(), names), "sm_90");
+  const auto count = [&](const char* what) {
+    int n = 0;
+    for (size_t at = r.ptx.find(what); at != std::string::npos; at = r.ptx.find(what, at + 1)) ++n;
+    return n;
+  };
+  EXPECT_EQ(count(".v4.f32"), 3) << r.ptx;
+  EXPECT_EQ(count("ld.global") + count("st.global"), 3) << r.ptx;
+}
+
+}  // namespace
+}  // namespace espalier::test
