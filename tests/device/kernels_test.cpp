@@ -7,6 +7,7 @@
 #include "op/reduction.h"
 #include "op/sampling.h"
 #include "support/cuda_loops.h"
+#include "support/loop_bodies.h"
 #include "support/nvrtc.h"
 #include "support/op_samples.h"
 #include "support/random_body.h"
@@ -33,6 +34,19 @@ TEST_P(DeviceOps, SamplesAgreeWithTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, DeviceOps, testing::ValuesIn(sampled_ops()), OpName());
+
+class DeviceBodies : public testing::TestWithParam<LoopBodies> {};
+
+TEST_P(DeviceBodies, AgreeWithTheReference) {
+  CudaCases cases;
+  GetParam().make([&](const ir::Graph& body, const std::vector<Array>& data, double scale) {
+    for (const bool in_place : {false, true})
+      EXPECT_EQ(cases.add(body, data, {.scale = scale, .in_place = in_place}), "");
+  });
+  EXPECT_EQ(cases.run(), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Bodies, DeviceBodies, testing::ValuesIn(loop_bodies), LoopBodies::Name());
 
 TEST(DeviceKernels, RandomBodies) {
   CudaCases cases;
@@ -89,6 +103,56 @@ TEST(DeviceKernels, RandomBodiesInPlaceOverWideIndices) {
   EXPECT_EQ(cases.run(), "");
 }
 
+/// Folds along rows (groups of 8, 32 and 128 threads) and down columns, with results where operands were.
+void add_folds(CudaCases& cases) {
+  std::mt19937_64 rng(8);
+  const auto add = [&](std::vector<int64_t> dims, std::vector<int64_t> axes, bool in_place) {
+    const std::vector<Array> data{op::draw_array(rng, Dtype::f32, dims)};
+    const Value x = ir::new_input("x", data[0].type());
+    const Value centred = op::sub(x, op::unreduce(op::reduce_max(x, axes), x, axes));
+    const Value sum = op::reduce_sum(op::exp(centred), axes);
+    const std::vector<Value> out{op::div(op::exp(centred), op::unreduce(sum, x, axes)), sum};
+    ASSERT_EQ(cases.add(body_of({x}, out), data, {.scale = 8, .in_place = in_place}), "");
+  };
+  for (const bool in_place : {false, true}) {
+    add({5, 20}, {1}, in_place);
+    add({9, 260}, {1}, in_place);
+    add({2, 1030}, {1}, in_place);
+    add({300, 40}, {0}, in_place);
+  }
+}
+
+TEST(DeviceKernels, FoldsHaveNoRacesThreads) {
+  CudaCases cases;
+  add_folds(cases);
+  EXPECT_EQ(cases.run(), "");
+  std::set<std::string> blocks;
+  for (const auto& k : cases.kernels())
+    blocks.insert(k.source.name.substr(0, k.source.name.find('_')) + std::to_string(k.call.block.count()));
+  EXPECT_EQ(blocks, (std::set<std::string>{"rows256", "rows128", "columns256"}));
+}
+
+TEST(DeviceKernels, ABarrierLeftOutOfAFoldIsARaceThreads) {
+#if !defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the thread sanitizer finds it";
+#else
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  CudaCases cases;
+  add_folds(cases);
+  for (const auto& k : cases.kernels()) {
+    target::KernelSource wrong = k.source;
+    const size_t at = wrong.text.find("__syncthreads();");
+    if (at == std::string::npos) continue;
+    wrong.text.erase(at, 16);
+    const target::cuda::sim::KernelLibrary library(std::span(&wrong, 1));
+    std::vector<float> memory(3 * 12000);
+    std::vector<void*> operands;
+    for (size_t i = 0; i < k.operands.size(); ++i) operands.push_back(memory.data() + 12000 * i);
+    EXPECT_DEATH(library.launch(wrong, k.call, operands, {}), "data race") << wrong.text;
+  }
+#endif
+}
+
 /// The same numbers as the reference's, which come from base/philox.h.
 TEST(DeviceKernels, DrawsAreThoseOfTheSeed) {
   CudaCases cases;
@@ -136,28 +200,37 @@ TEST(DeviceKernels, NeitherStackNorSpillsOnAnyArchitectureHeavy) {
     EXPECT_EQ(r.kernels.size(), names.size());
     for (const auto& [name, facts] : r.kernels) {
       EXPECT_EQ(facts.spill_bytes + facts.stack_bytes, 0) << name << " " << arch;
-      EXPECT_LE(facts.registers * 256, 65536) << name << " " << arch;
+      EXPECT_LE(facts.registers * 512, 65536) << name << " " << arch;
     }
   }
 }
 
-TEST(DeviceKernels, PointwiseKernelsMoveSixteenBytesHeavy) {
+int count(const std::string& text, const std::string& what) {
+  int n = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
+TEST(DeviceKernels, PointwiseAndNormKernelsMoveSixteenBytesHeavy) {
   const Nvrtc* nvrtc = Nvrtc::find();
   if (!nvrtc) GTEST_SKIP() << Nvrtc::why_not();
-  CudaCases cases;
-  const Array x(Dtype::f32, {64, 128}), b(Dtype::f32, {128});
-  const Value vx = ir::new_input("x", x.type()), vb = ir::new_input("b", b.type());
-  ASSERT_EQ(
-      cases.add(body_of({vx, vb}, {op::relu(op::add(vx, op::broadcast_to(vb, vx.dims())))}), {x, b}, {}), "");
-  std::set<std::string> names;
-  const Nvrtc::Result r = nvrtc->compile(text_of(cases.kernels(), names), "sm_90");
-  const auto count = [&](const char* what) {
-    int n = 0;
-    for (size_t at = r.ptx.find(what); at != std::string::npos; at = r.ptx.find(what, at + 1)) ++n;
-    return n;
+  const Array x(Dtype::f32, {64, 1024}), b(Dtype::f32, {1024});
+  const Value vx = ir::new_input("x", x.type()), vb = ir::new_input("b", b.type()),
+              vg = ir::new_input("g", b.type());
+  const auto ptx_of = [&](const std::vector<Value>& inputs, const Value& y, const std::vector<Array>& data) {
+    CudaCases cases;
+    EXPECT_EQ(cases.add(body_of(inputs, {y}), data, {}), "");
+    std::set<std::string> names;
+    return nvrtc->compile(text_of(cases.kernels(), names), "sm_90").ptx;
   };
-  EXPECT_EQ(count(".v4.f32"), 3) << r.ptx;
-  EXPECT_EQ(count("ld.global") + count("st.global"), 3) << r.ptx;
+  const std::string bias = ptx_of({vx, vb}, op::relu(op::add(vx, op::broadcast_to(vb, vx.dims()))), {x, b});
+  EXPECT_EQ(count(bias, ".v4.f32"), 3) << bias;
+  EXPECT_EQ(count(bias, "ld.global") + count(bias, "st.global"), 3) << bias;
+  for (const std::string& ptx : {ptx_of({vx, vg, vb}, op::layer_norm(vx, vg, vb, 1e-5), {x, b, b}),
+                                 ptx_of({vx}, op::softmax(vx, 1), {x})}) {
+    EXPECT_GE(count(ptx, ".v4.f32"), 4) << ptx;
+    EXPECT_EQ(count(ptx, "ld.global") + count(ptx, "st.global"), count(ptx, ".v4.f32")) << ptx;
+  }
 }
 
 }  // namespace

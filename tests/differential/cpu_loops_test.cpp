@@ -9,6 +9,7 @@
 #include "op/random.h"
 #include "op/sampling.h"
 #include "op/window.h"
+#include "support/loop_bodies.h"
 #include "support/loops.h"
 #include "support/op_samples.h"
 #include "support/random_body.h"
@@ -18,21 +19,6 @@ namespace {
 
 using namespace op;  // NOLINT: a test of ops
 using Ints = std::vector<int64_t>;
-
-struct Case {
-  std::vector<Value> inputs;
-  std::vector<Array> data;
-  std::mt19937_64 rng{7};
-
-  Value in(Ints dims, Dtype dtype = Dtype::f32, double low = -2, double high = 2) {
-    data.push_back(draw_array(rng, dtype, dims, low, high));
-    inputs.push_back(ir::new_input("x" + std::to_string(inputs.size()), data.back().type()));
-    return inputs.back();
-  }
-  void check(std::vector<Value> outputs, double scale = 1) {
-    EXPECT_EQ(check_loops(body_of(inputs, std::move(outputs)), data, scale), "");
-  }
-};
 
 /// Ops whose samples must all have a loop form.
 bool must_lower(const ir::OpDef& op) {
@@ -65,194 +51,25 @@ TEST_P(OpLoops, samples_agree_with_the_reference) {
 
 INSTANTIATE_TEST_SUITE_P(Ops, OpLoops, testing::ValuesIn(sampled_ops()), OpName());
 
-TEST(Loops, elementwise_broadcast_and_several_outputs) {
-  Case c;
-  const Value x = c.in({5, 7, 33}), b = c.in({33}), s = c.in({5, 7});
-  const Value y = relu(add(mul(x, broadcast_in(s, {5, 7, 33}, {0, 1})), broadcast_to(b, {5, 7, 33})));
-  c.check({y, exp(y), gt(y, x)});
+class Loops : public testing::TestWithParam<LoopBodies> {};
+
+TEST_P(Loops, agree_with_the_reference) {
+  GetParam().make([](const ir::Graph& body, const std::vector<Array>& data, double scale) {
+    EXPECT_EQ(check_loops(body, data, scale), "");
+  });
 }
 
-TEST(Loops, large_flat_body_in_chunks) {
-  Case c;
-  const Value x = c.in({64, 100, 77}), y = c.in({64, 100, 77});
-  c.check({tanh(add(mul(x, y), exp(x)))});
-}
+INSTANTIATE_TEST_SUITE_P(Bodies, Loops, testing::ValuesIn(loop_bodies), LoopBodies::Name());
 
-TEST(Loops, softmax_and_log_softmax) {
-  for (const Ints& dims : {Ints{9, 40}, Ints{3, 5, 1000}, Ints{70, 3}, Ints{4, 1}, Ints{1, 17}})
-    for (int64_t axis = 0; axis < static_cast<int64_t>(dims.size()); ++axis) {
-      Case c;
-      const Value x = c.in(dims);
-      c.check({softmax(x, axis), log_softmax(x, axis)}, 4);
-    }
-}
-
-TEST(Loops, layer_norm_with_statistics) {
-  Case c;
-  const Value x = c.in({37, 96}), g = c.in({96}), b = c.in({96});
-  const Value mean = reduce_mean(x, {1});
-  const Value centred = sub(x, unreduce(mean, x, {1}));
-  const Value r = rsqrt(add(reduce_mean(square(centred), {1}), 1e-5));
-  const Value y =
-      add(mul(mul(centred, unreduce(r, x, {1})), broadcast_to(g, x.dims())), broadcast_to(b, x.dims()));
-  c.check({y, mean, r}, 4);
-}
-
-TEST(Loops, batch_statistics_of_many_rows) {
-  Case c;
-  const Value x = c.in({8, 20, 21, 48});
-  const Value mean = reduce_mean(x, {0, 1, 2});
-  const Value centred = sub(x, unreduce(mean, x, {0, 1, 2}));
-  const Value var = reduce_mean(square(centred), {0, 1, 2});
-  c.check({mul(centred, unreduce(rsqrt(add(var, 1e-5)), x, {0, 1, 2})), mean, var}, 8);
-}
-
-TEST(Loops, full_reductions) {
-  Case c;
-  const Value x = c.in({300, 1001});
-  c.check({reduce_sum(x, {0, 1}), reduce_max(x, {0, 1}),
-           div(x, broadcast_to(reduce_sum(abs(x), {0, 1}), x.dims()))},
-          20);
-}
-
-TEST(Loops, sum_over_an_indivisible_long_axis) {
-  Case c;
-  const Value x = c.in({100003}), y = c.in({2, 50021, 3});
-  c.check({reduce_sum(exp(x), {0}), reduce_sum(exp(y), {1})}, 40);
-}
-
-TEST(Loops, group_norm_splits_channels) {
-  Case c;
-  const Value x = c.in({2, 6, 5, 24}), g = c.in({24}), b = c.in({24});
-  c.check({group_norm(x, g, b, 4, 1e-5)}, 8);
-}
-
-TEST(Loops, blocked_layout_and_back) {
-  Case c;
-  const Value x = c.in({2, 5, 6, 48});
-  const Value blocked = transpose(reshape(x, {2, 5, 6, 3, 16}), {0, 3, 1, 2, 4});
-  c.check({relu(blocked)});
-  c.check({reshape(transpose(exp(blocked), {0, 2, 3, 1, 4}), {2, 5, 6, 48})});
-}
-
-TEST(Loops, transposes) {
-  Case c;
-  const Value x = c.in({3, 33, 17, 5});
-  c.check({transpose(x, {0, 3, 1, 2}), exp(transpose(x, {3, 2, 1, 0}))});
-  Case d;
-  const Value y = d.in({130, 70});
-  d.check({add(transpose(y, {1, 0}), 1.0)});
-}
-
-TEST(Loops, pad_concat_slice_reverse) {
-  Case c;
-  const Value x = c.in({3, 9, 20}), y = c.in({3, 4, 20});
-  const Value both = concat({x, exp(y), neg(x)}, 1);
-  const Value padded = pad(both, ir::constant(Dtype::f32, 3.5), {0, 1, 2}, {1, 0, 5});
-  c.check({padded, slice(padded, {1, 2, 3}, {3, 10, 9}, {1, 2, 2}), reverse(both, {1, 2})});
-  Case d;
-  const Value a = d.in({6, 5, 12}), b = d.in({6, 5, 20});
-  d.check({relu(concat({a, b}, 2)), reduce_sum(concat({a, b}, 2), {2})}, 2);
-}
-
-TEST(Loops, interior_padding) {
-  Case c;
-  const Value x = c.in({4, 5, 6});
-  c.check({pad(x, ir::constant(Dtype::f32, -1.0), {1, 0, 0}, {2, 0, 0}, {2, 0, 0})});
-  c.check({pad(x, ir::constant(Dtype::f32, -1.0), {0, 0, 0}, {0, 1, 1}, {0, 1, 1})});
-}
-
-TEST(Loops, embedding_and_one_hot) {
-  Case c;
-  const Value table = c.in({11, 24}), ids = c.in({4, 3}, Dtype::i64, -2, 13),
-              small = c.in({4, 3}, Dtype::i32, 0, 10);
-  c.check({gather(table, ids, 0), gather(table, small, 0), one_hot(ids, 12, Dtype::f32),
-           gather(transpose(table, {1, 0}), small, 1)});
-}
-
-TEST(Loops, cross_entropy_of_labels) {
-  Case c;
-  const Value x = c.in({19, 10}), labels = c.in({19}, Dtype::i64, 0, 9);
-  const Value picked = reduce_sum(mul(log_softmax(x, 1), one_hot(labels, 10, Dtype::f32)), {1});
-  c.check({neg(reduce_mean(picked, {0})), sub(softmax(x, 1), one_hot(labels, 10, Dtype::f32))}, 8);
-}
-
-TEST(Loops, arg_reductions_with_nan_and_ties) {
-  Case c;
-  const Value x = c.in({13, 50}, Dtype::f32, -1, 1);
-  float* v = const_cast<float*>(c.data[0].data<float>());
-  v[7] = std::nanf(""), v[70] = v[80] = 9, v[111] = std::nanf(""), v[120] = std::nanf("");
-  c.check({argmax(x, 1), argmin(x, 1), argmax(x, 0), reduce_max(x, {1}), reduce_min(x, {0})});
-}
-
-TEST(Loops, small_products) {
-  const auto linear = [](int64_t m, int64_t k, int64_t n, Dtype dtype) {
-    Case c;
-    const Value x = c.in({m, k}, dtype), w = c.in({k, n}, dtype), b = c.in({n}, dtype);
-    const Value y = matmul(x, w);
-    c.check({relu(add(y, broadcast_to(b, y.dims())))}, 8);
-  };
-  for (const auto& [m, k, n] :
-       {std::array<int64_t, 3>{32, 10, 1}, {1, 30, 128}, {1, 64, 1}, {7, 5, 33}, {6, 64, 64}, {13, 17, 16}})
-    for (Dtype d : {Dtype::f32, Dtype::bf16, Dtype::f64}) linear(m, k, n, d);
-}
-
-TEST(Loops, products_of_any_contraction) {
-  Case c;
-  const Value a = c.in({3, 7, 12}), b = c.in({3, 5, 12});
-  op::DotAttrs attrs;
-  attrs.batch_a = attrs.batch_b = {0};
-  attrs.contract_a = attrs.contract_b = {2};
-  c.check({dot(a, b, attrs)}, 8);
-  attrs.contract_a = {1};
-  attrs.contract_b = {1};
-  Case d;
-  const Value x = d.in({3, 9, 12}), y = d.in({3, 9, 5});
-  d.check({softmax(dot(x, y, attrs), 2)}, 16);
-}
-
-TEST(Loops, a_whole_small_step) {
-  Case c;
-  const Value x = c.in({32, 10}), w = c.in({10, 1}), b = c.in({1}), t = c.in({32, 1});
-  const Value e = sub(add(matmul(x, w), broadcast_to(b, {32, 1})), t);
-  const Value loss = reduce_mean(square(e), {0, 1});
-  const Value d = mul(e, 2.0 / 32);
-  c.check({loss, sub(w, mul(matmul(transpose(x, {1, 0}), d), 0.1)), sub(b, mul(reduce_sum(d, {0}), 0.1))}, 8);
-}
-
-TEST(Loops, resizing_both_ways) {
-  for (const auto& [in, out] :
-       {std::array<int64_t, 2>{7, 14}, {5, 13}, {12, 5}, {1, 9}, {9, 1}, {4, 4}, {6, 24}})
-    for (const ResizeMode mode : {ResizeMode::nearest, ResizeMode::linear})
-      for (const bool align : {false, true}) {
-        Case c;
-        const Value x = c.in({2, in, 3, 20}), dy = c.in({2, out, 6, 20});
-        c.check({resize(x, {{out, 6}, mode, align}), resize_grad(dy, {{in, 3}, mode, align})}, 2);
-      }
-}
-
-TEST(Loops, empty_and_single_dims) {
-  Case c;
-  const Value x = c.in({0, 5}), y = c.in({1, 1, 9}), z = c.in({4, 0});
-  c.check({exp(x), reduce_sum(x, {0}), reduce_max(z, {1}), reduce_sum(y, {0, 2}), softmax(y, 1)});
-}
-
-TEST(Loops, f16_bf16_round_as_stated) {
-  Case c;
-  const Value x = c.in({3, 45}, Dtype::bf16), y = c.in({3, 45}, Dtype::f16);
-  c.check({cast(x, Dtype::f32), cast(mul(cast(x, Dtype::f32), 1.01), Dtype::bf16), cast(y, Dtype::bf16),
-           cast(mul(cast(x, Dtype::f32), 1.7), Dtype::f16)});
-}
-
-TEST(Loops, refusals_say_why) {
-  Case c;
-  const Value x = c.in({64, 64}), y = c.in({64, 64});
-  const auto lowered = kernel::lower(body_of(c.inputs, {matmul(x, y)}));
+TEST(LoopRefusals, say_why) {
+  const ir::Type type{Dtype::f32, {64, 64}};
+  const Value x = ir::new_input("x", type), y = ir::new_input("y", type);
+  const auto lowered = kernel::lower(body_of({x, y}, {matmul(x, y)}));
   ASSERT_TRUE(std::holds_alternative<kernel::Refusal>(lowered));
   EXPECT_NE(std::get<kernel::Refusal>(lowered).reason.find("262144 products"), std::string::npos);
 }
 
-TEST(Loops, random_bodies) {
+TEST(LoopBodiesAtRandom, agree_with_the_reference) {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     const RandomBody made(seed);
     ASSERT_EQ(check_loops(made.body(), made.inputs(), RandomBody::scale), "") << "seed " << seed;

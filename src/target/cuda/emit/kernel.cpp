@@ -19,7 +19,6 @@ using kernel::Stage;
 
 namespace {
 
-constexpr int threads = 256;
 constexpr size_t max_operands = 500;  // 4 KiB of parameters
 
 /// The buffers a nest touches, in order.
@@ -52,15 +51,38 @@ std::string parameters(const Mapping& m, const std::vector<int>& operands) {
   return text;
 }
 
-/// Where the thread's number says that its outer variables stand: a mixed-radix number, the vector's variable lowest.
-void decode(Source& out, const Mapping& m, const StagePrinter& printer) {
+/// Which unit the thread works on, and what its part in that is.
+void place(Source& out, const Mapping& m) {
   const char* type = m.wide_index ? "unsigned long long" : "unsigned";
   const char* suffix = m.wide_index ? "ull" : "u";
+  const std::string block = m.wide_index ? "static_cast<unsigned long long>(blockIdx.x)" : "blockIdx.x";
+  const auto unit = [&](const std::string& thread) {
+    return fmt::format("const {} unit = {} * {}{} + {};", type, block, m.side_by_side, suffix, thread);
+  };
+  if (m.scheme == Scheme::pointwise) {
+    out.line(unit("threadIdx.x"));
+    out.line(fmt::format("if (unit >= {}{}) return;", m.units, suffix));
+    return;
+  }
+  if (m.scheme == Scheme::columns) {
+    out.line(fmt::format("const unsigned column = threadIdx.x % {}u;", m.side_by_side));
+    out.line(fmt::format("const int part = static_cast<int>(threadIdx.x / {}u);", m.side_by_side));
+    out.line(unit("column"));
+  } else if (m.side_by_side == 1) {
+    out.line("const int part = static_cast<int>(threadIdx.x);");
+    out.line(fmt::format("const {} unit = blockIdx.x;", type));
+  } else {
+    out.line(fmt::format("const int part = static_cast<int>(threadIdx.x % {}u);", m.group));
+    out.line(unit(fmt::format("threadIdx.x / {}u", m.group)));
+  }
+  out.line(m.units % m.side_by_side == 0 ? "constexpr bool live = true;"
+                                         : fmt::format("const bool live = unit < {}{};", m.units, suffix));
+}
+
+/// Where the unit's number says that the outer variables stand: a mixed-radix number, the vector's variable lowest.
+void decode(Source& out, const Mapping& m, const StagePrinter& printer) {
+  const char* suffix = m.wide_index ? "ull" : "u";
   const char* index = printer.index_type();
-  out.line(fmt::format("const {0} unit = {1} * {2}{3} + threadIdx.x;", type,
-                       m.wide_index ? "static_cast<unsigned long long>(blockIdx.x)" : "blockIdx.x", threads,
-                       suffix));
-  out.line(fmt::format("if (unit >= {}{}) return;", m.units, suffix));
   int64_t below = 1;
   const auto digit = [&](int var, int64_t radix, int factor) {
     const bool first_lane = factor > 1;
@@ -112,13 +134,16 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   out.operands = operands_of(nest);
   Source text(1);
   StagePrinter printer(text, m);
+  place(text, m);
   decode(text, m, printer);
   printer.stages();
   const std::string entry = "(" + parameters(m, out.operands) + ") {\n" + text.text() + "}\n";
-  out.source.name = fmt::format("pointwise_{:016x}", hash_text(entry));
+  const auto threads = static_cast<uint32_t>(m.threads());
+  out.source.name = fmt::format("{}_{:016x}", scheme_name(m.scheme), hash_text(entry));
   out.source.text = fmt::format("K_KERNEL({}, {})", out.source.name, threads) + entry;
-  out.source.max_threads = threads;
-  const int64_t blocks = (m.units + threads - 1) / threads;
+  out.source.max_threads = m.threads();
+  out.source.synchronises = m.scheme != Scheme::pointwise;
+  const int64_t blocks = (m.units + m.side_by_side - 1) / m.side_by_side;
   ESPALIER_CHECK(blocks <= 0x7fffffff, "more blocks than a launch has");
   out.call = {{static_cast<uint32_t>(blocks)}, {threads}};
   for (const int b : out.operands)

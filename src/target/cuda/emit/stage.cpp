@@ -68,24 +68,53 @@ void StagePrinter::stages() {
   for (size_t i = 0; i < m_.nest.stages.size(); ++i) stage(i);
 }
 
+/// A result may lie where an operand does: before it is written, all threads that share the point must have read.
+void StagePrinter::wait_before(size_t index) {
+  const auto& stores = m_.nest.stages[index].stores;
+  const bool overwrites = std::any_of(stores.begin(), stores.end(), [&](const Store& st) {
+    return m_.shared[static_cast<size_t>(st.buffer)] != 0;
+  });
+  if (overwrites && !waited_)
+    out_.line(m_.scheme == Scheme::rows && m_.group <= 32 ? "__syncwarp();" : "__syncthreads();");
+}
+
 void StagePrinter::stage(size_t index) {
   stage_ = index;
   find_lane_dependence();
+  if (m_.scheme != Scheme::pointwise) wait_before(index);
   start_reductions();
   loops(0);
+  const bool combines = map().split >= 0 && !current().reductions.empty();
+  waited_ = combines;
+  if (combines) combine();
 }
 
 void StagePrinter::loops(size_t k) {
-  if (k == current().loops.size()) {
-    const bool alone = k == 0 && m_.nest.stages.size() == 1;
-    if (k == 0 && !alone) out_.open("");  // names of its own
+  if (k == map().loops.size()) {
+    const bool block = k == 0 && (m_.nest.stages.size() > 1 || m_.scheme != Scheme::pointwise);
+    const bool one = m_.scheme != Scheme::pointwise && current().reductions.empty();  // one thread is enough
+    if (block) out_.open(m_.scheme == Scheme::pointwise ? "" : one ? "if (live && part == 0)" : "if (live)");
     body();
-    if (k == 0 && !alone) out_.close();
+    if (block) out_.close();
     return;
   }
-  const int var = current().loops[k];
+  const int var = map().loops[k];
+  if (var == map().split) return split_loop(k);
   out_.open(
       fmt::format("for ({0} v{1} = 0; v{1} < {2}; ++v{1})", index_type(), var, number(m_.nest.extent(var))));
+  loops(k + 1);
+  out_.close();
+}
+
+/// The threads of a group take turns; a point that does not exist has no turns.
+void StagePrinter::split_loop(size_t k) {
+  const int var = map().split, lanes_here = var == lane_var() ? lanes() : 1;
+  const int64_t extent = m_.nest.extent(var), step = int64_t{m_.group} * lanes_here;
+  if (extent > step) out_.pragma("#pragma unroll 4");
+  out_.open(fmt::format("for ({0} {1}{2} = part{3}; {1}{2} < (live ? {4} : 0); {1}{2} += {5})", index_type(),
+                        lanes_here > 1 ? "w" : "v", var,
+                        lanes_here > 1 ? fmt::format(" * {}", lanes_here) : "", number(extent),
+                        number(step)));
   loops(k + 1);
   out_.close();
 }
@@ -94,7 +123,7 @@ void StagePrinter::find_lane_dependence() {
   on_lane_.clear();
   for (const Instr& in : current().body) {
     bool on = false;
-    if (in.kind == Instr::Kind::reduced) on = m_.vector > 1;
+    if (in.kind == Instr::Kind::reduced) on = lanes_are_points();
     else {
       if (in.kind == Instr::Kind::load || in.kind == Instr::Kind::index) on = is_on_lane(in.address);
       for (const Guard& g : in.guards) on = on || is_on_lane(g.index);
@@ -115,32 +144,32 @@ bool StagePrinter::is_block_of_lanes(const Instr& in) const {
   if (index.kind != Instr::Kind::index || index.dtype != Dtype::i64 || shift.kind != Instr::Kind::constant)
     return false;
   const Guard block{index.address, 0, int64_t{1} << std::clamp<int64_t>(shift.integer, 0, 62)};
-  return shift.integer >= 0 && is_vector_guard(block, m_.vector_var, m_.vector);
+  return shift.integer >= 0 && is_vector_guard(block, lane_var(), lanes());
 }
 
 bool StagePrinter::loads_as_vector(const Instr& in) const {
-  if (m_.vector == 1 || in.address.coef(m_.vector_var) != 1) return false;
+  if (lanes() == 1 || in.address.coef(lane_var()) != 1) return false;
   for (const auto& i : in.indirect)
     if (on_lane_[static_cast<size_t>(i.value)]) return false;
-  return is_vector_access(m_, in.address, in.indirect, in.buffer, m_.vector_var, m_.vector) &&
+  return is_vector_access(m_, in.address, in.indirect, in.buffer, lane_var(), lanes()) &&
          std::all_of(in.guards.begin(), in.guards.end(),
-                     [&](const Guard& g) { return is_vector_guard(g, m_.vector_var, m_.vector); });
+                     [&](const Guard& g) { return is_vector_guard(g, lane_var(), lanes()); });
 }
 
 bool StagePrinter::stores_as_vector(const Store& st) const {
-  return m_.vector > 1 && st.address.coef(m_.vector_var) == 1 &&
-         is_vector_access(m_, st.address, {}, st.buffer, m_.vector_var, m_.vector);
+  return lanes() > 1 && st.address.coef(lane_var()) == 1 &&
+         is_vector_access(m_, st.address, {}, st.buffer, lane_var(), lanes());
 }
 
 void StagePrinter::open_lanes() {
-  if (m_.vector == 1) return;
+  if (lanes() == 1) return;
   out_.pragma("#pragma unroll");
-  out_.open(fmt::format("for (int l = 0; l < {}; ++l)", m_.vector));
-  out_.line(fmt::format("const {0} v{1} = w{1} + l;", index_type(), m_.vector_var));
+  out_.open(fmt::format("for (int l = 0; l < {}; ++l)", lanes()));
+  out_.line(fmt::format("const {0} v{1} = w{1} + l;", index_type(), lane_var()));
 }
 
 void StagePrinter::close_lanes() {
-  if (m_.vector > 1) out_.close();
+  if (lanes() > 1) out_.close();
 }
 
 void StagePrinter::body() {
@@ -154,7 +183,7 @@ void StagePrinter::body() {
     if (stores_as_vector(st.stores[i]))
       out_.line(fmt::format("Vec<{}, {}> y{};",
                             memory_type(m_.nest.buffers[static_cast<size_t>(st.stores[i].buffer)].dtype),
-                            m_.vector, i));
+                            lanes(), i));
   open_lanes();
   for (size_t t = 0; t < st.body.size(); ++t)
     if (on_lane_[t]) instruction(t);
@@ -168,7 +197,7 @@ void StagePrinter::body() {
   close_lanes();
   for (size_t i = 0; i < st.stores.size(); ++i)
     if (stores_as_vector(st.stores[i]))
-      out_.line(fmt::format("esp_store<{}>(p{} + {}, y{});", m_.vector, st.stores[i].buffer,
+      out_.line(fmt::format("esp_store<{}>(p{} + {}, y{});", lanes(), st.stores[i].buffer,
                             affine(st.stores[i].address, true), i));
 }
 
@@ -186,10 +215,10 @@ void StagePrinter::instruction(size_t t) {
 void StagePrinter::vector_load(size_t t) {
   const Instr& in = current().body[t];
   const char* type = memory_type(m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype);
-  std::string load = fmt::format("esp_load<{}>(p{} + {})", m_.vector, in.buffer, address(in, true));
+  std::string load = fmt::format("esp_load<{}>(p{} + {})", lanes(), in.buffer, address(in, true));
   if (!in.guards.empty())
-    load = fmt::format("{} ? {} : Vec<{}, {}>{{}}", condition(in.guards, true), load, type, m_.vector);
-  out_.line(fmt::format("const Vec<{}, {}> x{} = {};", type, m_.vector, t, load));
+    load = fmt::format("{} ? {} : Vec<{}, {}>{{}}", condition(in.guards, true), load, type, lanes());
+  out_.line(fmt::format("const Vec<{}, {}> x{} = {};", type, lanes(), t, load));
 }
 
 /// The dtype a scalar instruction computes in: that of its operands (bools excepted), or of its choices.
@@ -213,7 +242,8 @@ Val StagePrinter::value(const Instr& in, size_t t) {
     case Instr::Kind::reduced: {
       const Reduction& r =
           m_.nest.stages[static_cast<size_t>(in.operand[0])].reductions[static_cast<size_t>(in.operand[1])];
-      return {fmt::format("{}{}_{}{}", has_position(r) ? "q" : "a", in.operand[0], in.operand[1], lane()),
+      return {fmt::format("{}{}_{}{}", has_position(r) ? "q" : "a", in.operand[0], in.operand[1],
+                          lanes_are_points() ? "[l]" : ""),
               in.dtype};
     }
     case Instr::Kind::load: return {loaded(in, t), in.dtype};
@@ -234,7 +264,7 @@ Val StagePrinter::value(const Instr& in, size_t t) {
 std::string StagePrinter::loaded(const Instr& in, size_t t) {
   const Dtype dtype = m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype;
   if (on_lane_[t] && loads_as_vector(in)) return from_memory(fmt::format("x{}.v[l]", t), dtype);
-  const std::string x = from_memory(fmt::format("p{}[{}]", in.buffer, address(in, false)), dtype);
+  std::string x = from_memory(fmt::format("p{}[{}]", in.buffer, address(in, false)), dtype);
   if (in.guards.empty()) return x;
   return fmt::format("{} ? {} : {}", condition(in.guards, false), x, constant(dtype, 0, 0).text);
 }
@@ -244,7 +274,7 @@ std::string StagePrinter::affine(const Affine& a, bool first_lane) const {
   std::string text;
   for (const Affine::Term& t : a.terms) {
     const std::string name =
-        fmt::format("{}{}", first_lane && t.var == m_.vector_var && m_.vector > 1 ? "w" : "v", t.var);
+        fmt::format("{}{}", first_lane && t.var == lane_var() && lanes() > 1 ? "w" : "v", t.var);
     const std::string part = t.coef == 1 ? name : fmt::format("{} * {}", number(t.coef), name);
     text += (text.empty() ? "" : " + ") + part;
   }
@@ -289,37 +319,168 @@ std::string StagePrinter::stored(const Store& st) const {
 }
 
 void StagePrinter::start_reductions() {
-  const std::string size = m_.vector > 1 ? fmt::format("[{}]", m_.vector) : "";
   const auto declare = [&](const std::string& name, Dtype type, const Val& first) {
-    if (m_.vector == 1) return out_.line(fmt::format("{} {} = {};", register_type(type), name, first.text));
+    if (lanes() == 1) return out_.line(fmt::format("{} {} = {};", register_type(type), name, first.text));
     std::string all;
-    for (int l = 0; l < m_.vector; ++l) (all += l ? ", " : "") += first.text;
-    out_.line(fmt::format("{} {}[{}] = {{{}}};", register_type(type), name, m_.vector, all));
+    for (int l = 0; l < lanes(); ++l) (all += l ? ", " : "") += first.text;
+    out_.line(fmt::format("{} {}[{}] = {{{}}};", register_type(type), name, lanes(), all));
   };
+  const char* suffix =
+      m_.scheme == Scheme::rows && lanes() > 1 ? "s" : "";  // lanes of a row are yet to be combined
   for (size_t r = 0; r < current().reductions.size(); ++r) {
     const Reduction& red = current().reductions[r];
-    declare(fmt::format("a{}_{}", stage_, r), red.dtype, identity(red));
+    declare(fmt::format("a{}_{}{}", stage_, r, suffix), red.dtype, identity(red));
     if (!has_position(red)) continue;
     const Dtype position = current().body[static_cast<size_t>(red.position)].dtype;
-    declare(fmt::format("q{}_{}", stage_, r), position, last_position(position));
+    declare(fmt::format("q{}_{}{}", stage_, r, suffix), position, last_position(position));
   }
+}
+
+StagePrinter::Pair StagePrinter::accumulator(size_t r, const std::string& index) const {
+  return {fmt::format("a{}_{}{}", stage_, r, index), fmt::format("q{}_{}{}", stage_, r, index)};
+}
+
+/// into = into (and) other.
+void StagePrinter::take(size_t r, const Pair& into, const Pair& other) {
+  const Reduction& red = current().reductions[r];
+  if (!has_position(red)) {
+    const Val sum =
+        scalar(code_of(red, red.dtype), red.dtype, {{into.value, red.dtype}, {other.value, red.dtype}});
+    out_.line(fmt::format("{} = {};", into.value, sum.text));
+    return;
+  }
+  out_.open(fmt::format("if (esp_beyond_{}({}, {}, {}, {}))", is_largest(red) ? "max" : "min", into.value,
+                        into.position, other.value, other.position));
+  out_.line(fmt::format("{} = {};", into.value, other.value));
+  out_.line(fmt::format("{} = {};", into.position, other.position));
+  out_.close();
+}
+
+/// The same where all threads must find the same bits: of equal zeros the later one stays, so the order is that of the threads.
+void StagePrinter::take_in_order(size_t r, const Pair& into, const Pair& other,
+                                 const std::string& other_first) {
+  const Reduction& red = current().reductions[r];
+  const bool ordered = is_float(red.dtype) && (red.op == ReduceOp::max || red.op == ReduceOp::min);
+  if (!ordered) return take(r, into, other);
+  const char* name = red.op == ReduceOp::max ? "esp_max" : "esp_min";
+  out_.line(
+      fmt::format("{0} = {1} ? {2}({3}, {0}) : {2}({0}, {3});", into.value, other_first, name, other.value));
 }
 
 void StagePrinter::accumulate(size_t r) {
   const Reduction& red = current().reductions[r];
-  const std::string sum = fmt::format("a{}_{}{}", stage_, r, lane());
-  const Val now{sum, red.dtype}, next{cast(values_[static_cast<size_t>(red.value)], red.dtype), red.dtype};
-  if (!has_position(red)) {
-    out_.line(fmt::format("{} = {};", sum, scalar(code_of(red, red.dtype), red.dtype, {now, next}).text));
-    return;
+  const char* suffix = m_.scheme == Scheme::rows && lanes() > 1 ? "s" : "";
+  const Pair next{cast(values_[static_cast<size_t>(red.value)], red.dtype),
+                  has_position(red) ? values_[static_cast<size_t>(red.position)].text : ""};
+  take(r, accumulator(r, suffix + lane()), next);
+}
+
+/// The parts of a group's threads become one value that all of them know; always in the same order.
+void StagePrinter::combine() {
+  for (size_t r = 0; r < current().reductions.size(); ++r) {
+    if (m_.scheme == Scheme::columns) {
+      combine_columns(r);
+      continue;
+    }
+    if (lanes() > 1) combine_lanes(r);
+    combine_in_warp(r, std::min(m_.group, 32));
+    if (m_.group > 32) combine_in_block(r);
   }
-  const std::string at = fmt::format("q{}_{}{}", stage_, r, lane()),
-                    position = values_[static_cast<size_t>(red.position)].text;
-  out_.open(fmt::format("if (esp_beyond_{}({}, {}, {}, {}))", is_largest(red) ? "max" : "min", sum, at,
-                        next.text, position));
-  out_.line(fmt::format("{} = {};", sum, next.text));
-  out_.line(fmt::format("{} = {};", at, position));
+}
+
+void StagePrinter::combine_lanes(size_t r) {
+  const Reduction& red = current().reductions[r];
+  const Pair all = accumulator(r, "");
+  out_.line(fmt::format("{0} {1} = {1}s[0];", register_type(red.dtype), all.value));
+  if (has_position(red))
+    out_.line(fmt::format("{0} {1} = {1}s[0];",
+                          register_type(current().body[static_cast<size_t>(red.position)].dtype),
+                          all.position));
+  out_.pragma("#pragma unroll");
+  out_.open(fmt::format("for (int l = 1; l < {}; ++l)", lanes()));
+  take(r, all, accumulator(r, "s[l]"));
   out_.close();
+}
+
+void StagePrinter::combine_in_warp(size_t r, int threads) {
+  const Reduction& red = current().reductions[r];
+  const Pair all = accumulator(r, "");
+  out_.pragma("#pragma unroll");
+  out_.open(fmt::format("for (int o = 1; o < {}; o <<= 1)", threads));
+  out_.line(fmt::format("const {} a = esp_of_lane_xor({}, o);", register_type(red.dtype), all.value));
+  if (has_position(red))
+    out_.line(fmt::format("const {} q = esp_of_lane_xor({}, o);",
+                          register_type(current().body[static_cast<size_t>(red.position)].dtype),
+                          all.position));
+  take_in_order(r, all, {"a", "q"}, "(part & o)");
+  out_.close();
+}
+
+void StagePrinter::combine_in_block(size_t r) {
+  const Reduction& red = current().reductions[r];
+  const Pair all = accumulator(r, "");
+  const int warps = m_.group / 32;
+  const std::string values = fmt::format("s{}_{}", stage_, r), positions = fmt::format("z{}_{}", stage_, r);
+  const auto each = [&](auto&& f) {
+    f(values, all.value, red.dtype);
+    if (has_position(red))
+      f(positions, all.position, current().body[static_cast<size_t>(red.position)].dtype);
+  };
+  each([&](const std::string& array, const std::string&, Dtype d) {
+    out_.line(fmt::format("K_SHARED({}, {}, {});", register_type(d), array, warps));
+  });
+  out_.open("if ((part & 31) == 0)");
+  each([&](const std::string& array, const std::string& value, Dtype) {
+    out_.line(fmt::format("{}[part >> 5] = {};", array, value));
+  });
+  out_.close();
+  out_.line("__syncthreads();");
+  each([&](const std::string& array, const std::string& value, Dtype) {
+    out_.line(fmt::format("{} = {}[0];", value, array));
+  });
+  out_.pragma("#pragma unroll");
+  out_.open(fmt::format("for (int i = 1; i < {}; ++i)", warps));
+  take(r, all, {values + "[i]", positions + "[i]"});
+  out_.close();
+}
+
+/// The rows of the block, for every column: each thread leaves its parts, then all read those of their column.
+void StagePrinter::combine_columns(size_t r) {
+  const Reduction& red = current().reductions[r];
+  const Pair all = accumulator(r, lane());
+  const int threads = m_.threads();
+  const std::string values = fmt::format("s{}_{}", stage_, r), positions = fmt::format("z{}_{}", stage_, r);
+  const auto each = [&](auto&& f) {
+    f(values, all.value, red.dtype);
+    if (has_position(red))
+      f(positions, all.position, current().body[static_cast<size_t>(red.position)].dtype);
+  };
+  const auto for_lanes = [&](auto&& f) {
+    if (lanes() > 1) {
+      out_.pragma("#pragma unroll");
+      out_.open(fmt::format("for (int l = 0; l < {}; ++l)", lanes()));
+    } else out_.open("");
+    f(lanes() > 1 ? fmt::format("l * {} + ", threads) : std::string());
+    out_.close();
+  };
+  each([&](const std::string& array, const std::string&, Dtype d) {
+    out_.line(fmt::format("K_SHARED({}, {}, {});", register_type(d), array, threads * lanes()));
+  });
+  for_lanes([&](const std::string& at) {
+    each([&](const std::string& array, const std::string& value, Dtype) {
+      out_.line(fmt::format("{}[{}threadIdx.x] = {};", array, at, value));
+    });
+  });
+  out_.line("__syncthreads();");
+  for_lanes([&](const std::string& at) {
+    each([&](const std::string& array, const std::string& value, Dtype) {
+      out_.line(fmt::format("{} = {}[{}column];", value, array, at));
+    });
+    out_.open(fmt::format("for (int i = 1; i < {}; ++i)", m_.group));
+    const std::string place = fmt::format("[{}i * {} + column]", at, m_.side_by_side);
+    take(r, all, {values + place, positions + place});
+    out_.close();
+  });
 }
 
 }  // namespace espalier::target::cuda

@@ -13,7 +13,8 @@ namespace espalier::target::cuda {
 class StagePrinter {
  public:
   StagePrinter(Source& out, const Mapping& mapping) : out_(out), m_(mapping) {}
-  /// All stages at the outer point where the variables v0, v1, ... stand (the vector's variable as w3: its first lane).
+  /// All stages at the outer point where the variables v0, v1, ... stand (of several lanes, w3 is the first). Where threads share
+  /// the point: `part` is the thread's number among them, `live` whether the point exists.
   void stages();
   /// "int" or "long long": of variables and addresses.
   const char* index_type() const { return m_.wide_index ? "long long" : "int"; }
@@ -23,6 +24,7 @@ class StagePrinter {
  private:
   void stage(size_t index);
   void loops(size_t k);
+  void split_loop(size_t k);
   void body();
   void find_lane_dependence();
   bool is_block_of_lanes(const kernel::Instr& in) const;
@@ -37,14 +39,32 @@ class StagePrinter {
   std::string address(const kernel::Instr& in, bool first_lane) const;
   std::string condition(const std::vector<kernel::Guard>& guards, bool first_lane) const;
   std::string guard(const kernel::Guard& g, bool first_lane) const;
-  std::string lane() const { return m_.vector > 1 ? "[l]" : ""; }
+  /// Results of folds belong to lanes only where lanes are outer points.
+  bool lanes_are_points() const { return m_.scheme != Scheme::rows && m_.vector > 1; }
+  std::string lane() const { return lanes() > 1 ? "[l]" : ""; }
+  int lanes() const { return map().lanes; }
+  int lane_var() const { return map().lane_var; }
+  const StageMap& map() const { return m_.stages[stage_]; }
   ir::Dtype operand_dtype(const kernel::Instr& in) const;
-  bool is_on_lane(const kernel::Affine& a) const { return m_.vector > 1 && a.coef(m_.vector_var) != 0; }
+  bool is_on_lane(const kernel::Affine& a) const { return lanes() > 1 && a.coef(lane_var()) != 0; }
   bool loads_as_vector(const kernel::Instr& in) const;
   bool stores_as_vector(const kernel::Store& st) const;
 
   void start_reductions();
   void accumulate(size_t r);
+  /// A fold's value and position: "a0_1" and "q0_1" with an index, and the statements that take another pair in.
+  struct Pair {
+    std::string value, position;
+  };
+  Pair accumulator(size_t r, const std::string& index) const;
+  void take(size_t r, const Pair& into, const Pair& other);
+  void take_in_order(size_t r, const Pair& into, const Pair& other, const std::string& other_first);
+  void combine();
+  void combine_lanes(size_t r);
+  void combine_in_warp(size_t r, int threads);
+  void combine_in_block(size_t r);
+  void combine_columns(size_t r);
+  void wait_before(size_t index);
   std::string stored(const kernel::Store& st) const;
 
   const kernel::Stage& current() const { return m_.nest.stages[stage_]; }
@@ -52,6 +72,7 @@ class StagePrinter {
   Source& out_;
   const Mapping& m_;
   size_t stage_ = 0;
+  bool waited_ = true;         // since a thread of the group has read
   std::vector<char> on_lane_;  // of the stage's instructions
   std::vector<Val> values_;
 };

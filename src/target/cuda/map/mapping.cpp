@@ -18,72 +18,157 @@ using kernel::Stage;
 namespace {
 
 constexpr int widest_access = 16;  // bytes
+constexpr int block_threads = 256;
+constexpr int64_t short_fold = 64;         // one thread folds so many elements by itself
+constexpr int64_t enough_units = 1 << 16;  // threads that keep a GPU busy
 
 int64_t element_size(const Mapping& m, int buffer) {
   return ir::dtype_size(m.nest.buffers[static_cast<size_t>(buffer)].dtype);
 }
 
-/// f(address, indirect, guards, buffer) for every access to memory.
+/// f(address, indirect, guards, buffer) for every access of a stage to memory.
 template <class F>
-void each_access(const LoopNest& nest, F&& f) {
-  for (const Stage& stage : nest.stages) {
-    for (const Instr& in : stage.body)
-      if (in.kind == Instr::Kind::load)
-        f(in.address, std::span<const Indirect>(in.indirect), std::span<const Guard>(in.guards), in.buffer);
-    for (const kernel::Store& st : stage.stores)
-      f(st.address, std::span<const Indirect>(), std::span<const Guard>(), st.buffer);
-  }
+void each_access(const Stage& stage, F&& f) {
+  for (const Instr& in : stage.body)
+    if (in.kind == Instr::Kind::load)
+      f(in.address, std::span<const Indirect>(in.indirect), std::span<const Guard>(in.guards), in.buffer);
+  for (const kernel::Store& st : stage.stores)
+    f(st.address, std::span<const Indirect>(), std::span<const Guard>(), st.buffer);
 }
 
-/// Sectors that neighbouring threads touch, roughly, when `var` moves fastest: a stride costs one each.
-double cost_along(const Mapping& m, int var) {
+/// Sectors that neighbouring threads touch at a point of a stage, roughly, when `var` moves from one to the next.
+double cost_along(const Mapping& m, const Stage& stage, int var) {
   double cost = 0;
-  each_access(m.nest, [&](const Affine& a, auto, auto, int buffer) {
+  each_access(stage, [&](const Affine& a, auto, auto, int buffer) {
     const int64_t c = std::abs(a.coef(var));
     cost += c == 0 ? 0.1 : std::min<double>(32.0, static_cast<double>(c * element_size(m, buffer))) / 32.0;
   });
   return cost;
 }
 
-/// The variable along which accesses are the most contiguous; the innermost of equals.
+/// The same for all points of the nest; `own[i]` moves in stage i, or `var` where that is -1.
+double cost_of(const Mapping& m, int var, std::span<const int> own) {
+  double cost = 0;
+  for (size_t i = 0; i < m.nest.stages.size(); ++i) {
+    const Stage& stage = m.nest.stages[i];
+    const int moves = own.empty() || own[i] < 0 ? var : own[i];
+    cost += cost_along(m, stage, moves) * static_cast<double>(kernel::points(m.nest, stage.loops));
+  }
+  return cost;
+}
+
+/// The outer variable along which accesses are the most contiguous; the innermost of equals.
 int fastest_variable(const Mapping& m) {
   int best = -1;
   double best_cost = 0;
   for (size_t i = m.nest.outer.size(); i-- > 0;) {
     const int v = m.nest.outer[i];
     if (m.nest.extent(v) < 2 && best >= 0) continue;
-    const double cost = cost_along(m, v);
+    const double cost = cost_of(m, v, {});
     if (best < 0 || m.nest.extent(best) < 2 || cost < best_cost * 0.999) best = v, best_cost = cost;
   }
   return best;
 }
 
-/// Accesses that move as one with `vector` lanes.
-int vector_accesses(const Mapping& m, int vector) {
-  int n = 0;
-  each_access(m.nest, [&](const Affine& a, std::span<const Indirect> indirect, std::span<const Guard> guards,
-                          int buffer) {
-    const bool whole = std::all_of(guards.begin(), guards.end(),
-                                   [&](const Guard& g) { return is_vector_guard(g, m.vector_var, vector); });
-    n += whole && a.coef(m.vector_var) == 1 && is_vector_access(m, a, indirect, buffer, m.vector_var, vector);
-  });
-  return n;
+/// The loop of a stage along which its accesses are the most contiguous; the innermost of equals, -1 where there is none.
+int fastest_loop(const Mapping& m, const Stage& stage) {
+  int best = -1;
+  for (size_t i = stage.loops.size(); i-- > 0;)
+    if (best < 0 || cost_along(m, stage, stage.loops[i]) < cost_along(m, stage, best) * 0.999)
+      best = stage.loops[i];
+  return best;
 }
 
-int choose_vector(const Mapping& m) {
-  if (m.vector_var < 0) return 1;
-  const int64_t extent = m.nest.extent(m.vector_var);
-  int64_t widest = 0;
-  each_access(m.nest, [&](const Affine& a, auto, auto, int buffer) {
-    if (a.coef(m.vector_var) == 1) widest = std::max(widest, element_size(m, buffer));
-  });
-  if (widest == 0) return 1;
-  int best = 1, most = 0;
-  for (int v = static_cast<int>(widest_access / widest); v > 1; v /= 2) {
-    if (extent % v != 0) continue;
-    if (const int n = vector_accesses(m, v); n > most) best = v, most = n;
+/// Lanes along `var` with which the accesses of `stages` are the widest, each counted as often as it happens.
+int choose_lanes(const Mapping& m, std::span<const Stage> stages, int var) {
+  if (var < 0) return 1;
+  int best = 1;
+  double widest = 0;
+  for (int lanes = 1; lanes <= widest_access; lanes *= 2) {
+    if (m.nest.extent(var) % lanes != 0) break;
+    double width = 0;
+    for (const Stage& stage : stages)
+      each_access(stage, [&](const Affine& a, std::span<const Indirect> indirect,
+                             std::span<const Guard> guards, int buffer) {
+        if (a.coef(var) != 1) return;
+        const bool whole = is_vector_access(m, a, indirect, buffer, var, lanes) &&
+                           std::all_of(guards.begin(), guards.end(),
+                                       [&](const Guard& g) { return is_vector_guard(g, var, lanes); });
+        const int64_t size = element_size(m, buffer),
+                      moved = whole ? std::min<int64_t>(lanes * size, widest_access) : size;
+        width += static_cast<double>(moved * kernel::points(m.nest, stage.loops));
+      });
+    if (width > widest) best = lanes, widest = width;
   }
   return best;
+}
+
+/// Threads for a row of `n` vectors: a few for each thread.
+int group_for(int64_t n, int64_t rows) {
+  if (n <= 16) return 8;
+  if (n <= 128 || (n <= 256 && rows >= 1024)) return 32;
+  return n <= 1024 ? 128 : n <= 4096 ? 256 : 512;
+}
+
+/// A stage without loops that both folds and stores: all threads of a group compute it, one of them stores too early for the others.
+bool forbids_groups(const LoopNest& nest) {
+  return std::any_of(nest.stages.begin(), nest.stages.end(), [](const Stage& s) {
+    return s.loops.empty() && !s.reductions.empty() && !s.stores.empty();
+  });
+}
+
+/// Put `var` last among the loops.
+std::vector<int> with_last(std::vector<int> loops, int var) {
+  std::erase(loops, var);
+  loops.push_back(var);
+  return loops;
+}
+
+/// Rows: every stage along its own contiguous loop.
+void map_rows(Mapping& m, std::span<const int> own) {
+  m.scheme = Scheme::rows;
+  m.vector = 1;
+  int64_t longest = 1;
+  for (size_t i = 0; i < own.size(); ++i) {
+    const Stage& stage = m.nest.stages[i];
+    StageMap& s = m.stages[i];
+    s = {{}, -1, -1, 1};
+    if (own[i] < 0) continue;
+    s.loops = with_last(stage.loops, own[i]);
+    s.split = s.lane_var = own[i];
+    s.lanes = choose_lanes(m, std::span(&stage, 1), own[i]);
+    longest = std::max(longest, m.nest.extent(own[i]) / s.lanes);
+  }
+  m.group = group_for(longest, kernel::points(m.nest, m.nest.outer));
+  m.side_by_side = m.group > 32 ? 1 : block_threads / m.group;  // one row for each use of shared memory
+}
+
+/// Columns: as pointwise, with the longest loop of each stage cut among the rows of a block.
+void map_columns(Mapping& m) {
+  m.scheme = Scheme::columns;
+  m.side_by_side = 32;
+  while (m.side_by_side > 8 && m.side_by_side / 2 >= m.units) m.side_by_side /= 2;
+  m.group = block_threads / m.side_by_side;
+  for (size_t i = 0; i < m.stages.size(); ++i) {
+    const auto& loops = m.stages[i].loops;
+    const auto longest = std::max_element(loops.begin(), loops.end(),
+                                          [&](int a, int b) { return m.nest.extent(a) < m.nest.extent(b); });
+    if (longest != loops.end()) m.stages[i].split = *longest;
+  }
+}
+
+void choose_scheme(Mapping& m) {
+  int64_t longest = 0;
+  std::vector<int> own;
+  for (const Stage& stage : m.nest.stages) {
+    m.stages.push_back({stage.loops, -1, m.vector_var, m.vector});
+    own.push_back(fastest_loop(m, stage));
+    if (!stage.loops.empty()) longest = std::max(longest, kernel::points(m.nest, stage.loops));
+  }
+  if (longest < 2 || forbids_groups(m.nest)) return;
+  const bool alone = kernel::points(m.nest, m.nest.outer) < 2;
+  if (alone || cost_of(m, m.vector_var, own) < cost_of(m, m.vector_var, {})) return map_rows(m, own);
+  if (longest > short_fold && m.units < enough_units) map_columns(m);
 }
 
 /// Do all indices and addresses stay within the limit?
@@ -118,6 +203,10 @@ std::vector<char> shared_buffers(const LoopNest& nest) {
 
 }  // namespace
 
+std::string_view scheme_name(Scheme scheme) {
+  return scheme == Scheme::pointwise ? "pointwise" : scheme == Scheme::rows ? "rows" : "columns";
+}
+
 bool is_vector_guard(const Guard& g, int var, int vector) {
   const int64_t c = g.index.coef(var);
   if (c == 0) return true;
@@ -130,6 +219,7 @@ bool is_vector_guard(const Guard& g, int var, int vector) {
 bool is_vector_access(const Mapping& m, const Affine& address, std::span<const Indirect> indirect, int buffer,
                       int var, int vector) {
   const auto divides = [&](int64_t n) { return n % vector == 0; };
+  if (element_size(m, buffer) * vector > 2 * widest_access) return false;
   if (m.alignment[static_cast<size_t>(buffer)] % (element_size(m, buffer) * vector) != 0) return false;
   return divides(address.offset) &&
          std::all_of(address.terms.begin(), address.terms.end(),
@@ -145,9 +235,11 @@ Mapping map(const LoopNest& nest, const MapOptions& options) {
   m.alignment = options.alignment;
   m.alignment.resize(nest.buffers.size(), widest_access);
   m.vector_var = fastest_variable(m);
-  m.vector = choose_vector(m);
+  m.vector = choose_lanes(m, m.nest.stages, m.vector_var);
   for (int v : m.nest.outer)
     if (v != m.vector_var) m.slower.push_back(v);
+  m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
+  choose_scheme(m);
   m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
   m.wide_index = needs_wide_index(m, options.index_limit);
   return m;

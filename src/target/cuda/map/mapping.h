@@ -3,6 +3,7 @@
 // device.
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "kernel/loop_nest.h"
@@ -16,17 +17,37 @@ struct MapOptions {
   int64_t index_limit = 0x7fffffff;
 };
 
-/// Each thread computes `vector` neighbouring points of the outer loops, and runs the loops of the stages itself.
+enum class Scheme : uint8_t {
+  pointwise,  ///< a thread for each vector of outer points runs the stages' loops itself
+  rows,  ///< a group of neighbouring threads for each outer point: along each stage's innermost loop, which is contiguous
+  columns,  ///< neighbouring threads for neighbouring outer points, several rows of them for one loop of each stage
+};
+std::string_view scheme_name(Scheme scheme);
+
+/// How a stage's loops are run.
+struct StageMap {
+  std::vector<int> loops;  ///< outermost first
+  int split = -1;          ///< the loop that the threads of a group share; -1: none, they all do the same
+  int lane_var = -1;       ///< the variable of which a thread has `lanes` neighbouring values at once
+  int lanes = 1;           ///< divides its extent
+};
+
 struct Mapping {
   kernel::LoopNest nest;  ///< with its loops merged
-  int vector_var = -1;    ///< the outer variable that moves fastest from thread to thread; -1: no outer loops
-  int vector = 1;         ///< its values that one thread computes; divides its extent
+  Scheme scheme = Scheme::pointwise;
+  int vector_var = -1;      ///< the outer variable that moves fastest from unit to unit; -1: no outer loops
+  int vector = 1;           ///< its values in one unit; divides its extent
   std::vector<int> slower;  ///< the other outer variables, outermost first
-  int64_t units = 1;        ///< threads that have work
+  int64_t units = 1;        ///< outer points, `vector` at a time
+  int group = 1;            ///< threads that share a unit
+  int side_by_side = 256;   ///< units of a block
+  std::vector<StageMap> stages;
   bool wide_index = false;
   /// Buffers whose memory may be another's too: nothing is promised about them.
   std::vector<char> shared;
   std::vector<int64_t> alignment;  ///< of every buffer
+
+  int threads() const { return group * side_by_side; }
 };
 
 Mapping map(const kernel::LoopNest& nest, const MapOptions& options);

@@ -144,6 +144,12 @@ K_DEV bool esp_beyond_min(T a, P a_at, T b, P at) {
   return b < a || (b_nan && !a_nan) || ((b == a || (a_nan && b_nan)) && at < a_at);
 }
 
+// The value of the lane whose number differs in `bits`; all lanes of the warp take part.
+template <class T>
+K_DEV T esp_of_lane_xor(T x, int bits) {
+  return static_cast<T>(__shfl_xor_sync(0xffffffffu, x, bits));
+}
+
 // Floats to integers: truncated, saturated; NaN gives 0.
 template <class F>
 K_DEV long long esp_i64_of(F x) {
