@@ -4,12 +4,15 @@
 
 #include <cstdio>
 #include <iostream>
+#include <string>
 
 int main() {
   using espalier::Tensor;
-  for (const espalier::Device& d : espalier::devices())
-    std::printf("%-10s %s (%d threads, fastest precision %s)\n", d.target.c_str(), d.what.c_str(), d.threads,
+  for (const espalier::DeviceDescription& d : espalier::devices())
+    std::printf("%-10s %s (fastest precision %s)\n", d.target.c_str(), d.what.c_str(),
                 std::string(espalier::ir::dtype_name(d.fastest)).c_str());
+  if (const std::string reason = espalier::why_no_gpu(); !reason.empty())
+    std::printf("no GPU: %s\n", reason.c_str());
 
   const Tensor a = Tensor::of({{1, 2, 3}, {4, 5, 6}});
   const Tensor b = Tensor::of({{1, 0}, {0, 1}, {1, 1}});

@@ -1,19 +1,50 @@
 #include "tensor/devices.h"
 
+#include <fmt/format.h>
+
+#include "base/text.h"
 #include "base/threads.h"
 #include "run/targets.h"
 #include "target/cpu/cpu_features.h"
+#include "target/cuda/plugin.h"
 
 namespace espalier {
 
-std::vector<Device> devices() {
-  std::vector<Device> out;
+namespace {
+
+DeviceDescription describe(target::DeviceInfo info) {
+  std::string what = info.name.value_or("a GPU that does not tell its name");
+  if (info.capability)
+    what += fmt::format(", capability {}.{}", *info.capability / 10, *info.capability % 10);
+  if (info.multiprocessors) what += fmt::format(", {} multiprocessors", *info.multiprocessors);
+  if (info.memory_bytes) what += ", " + bytes_text(*info.memory_bytes);
+  if (info.memory_free_bytes) what += fmt::format(" ({} free)", bytes_text(*info.memory_free_bytes));
+  return {.target = fmt::format("cuda:{}", info.index),
+          .what = std::move(what),
+          .compiles = false,
+          .threads = 0,
+          .fastest = info.capability.value_or(0) >= 80 ? ir::Dtype::bf16 : ir::Dtype::f32,
+          .gpu = std::move(info)};
+}
+
+}  // namespace
+
+std::vector<DeviceDescription> devices() {
+  std::vector<DeviceDescription> out;
   for (const run::NamedTarget& t : run::targets()) {
     const std::string processor = t.name == "cpu" ? target::cpu::cpu_name() + "; " : "";
-    out.push_back(
-        {std::string(t.name), processor + std::string(t.doc), pool_threads(), t.get().spec().fast_dtype()});
+    out.push_back({.target = std::string(t.name),
+                   .what = processor + std::string(t.doc),
+                   .compiles = true,
+                   .threads = pool_threads(),
+                   .fastest = t.get().spec().fast_dtype(),
+                   .gpu = std::nullopt});
   }
+  for (target::DeviceInfo& info : target::cuda::report(target::cuda::Ask::devices).devices)
+    out.push_back(describe(std::move(info)));
   return out;
 }
+
+std::string why_no_gpu() { return target::cuda::report(target::cuda::Ask::devices).problem; }
 
 }  // namespace espalier

@@ -1,20 +1,27 @@
 #pragma once
-// What functions can be compiled for on this machine. Safe from any thread.
+// What this machine can run on. Safe from any thread.
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ir/dtype.h"
+#include "target/device_info.h"
 
 namespace espalier {
 
-struct Device {
-  std::string target;   ///< for CompileOptions::target
-  std::string what;     ///< one line for people
-  int threads = 1;      ///< that a compiled function runs on
-  ir::Dtype fastest{};  ///< the fastest precision of matrix work: f32 or bf16
+struct DeviceDescription {
+  std::string target;                     ///< "cpu", "reference", "null", or "cuda:0" and so on
+  std::string what;                       ///< one line for people
+  bool compiles = false;                  ///< may it be CompileOptions::target? Not yet for a GPU
+  int threads = 0;                        ///< of the host that a compiled function runs on; 0 for a GPU
+  ir::Dtype fastest{};                    ///< the fastest precision of matrix work: f32 or bf16
+  std::optional<target::DeviceInfo> gpu;  ///< what is known of a GPU, asked at this call
 };
 
-/// The devices of this machine and build, the default one first.
-ESPALIER_API std::vector<Device> devices();
+/// The devices of this machine and build: the default one first, the GPUs last.
+ESPALIER_API std::vector<DeviceDescription> devices();
+
+/// Why devices() lists no GPU, in one line; empty where it lists one.
+ESPALIER_API std::string why_no_gpu();
 
 }  // namespace espalier

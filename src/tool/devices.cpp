@@ -76,7 +76,7 @@ void add_devices(CLI::App& app, int&) {
       "  CUDA_VISIBLE_DEVICES=1 espalier devices");
   c->callback([o] {
     nlohmann::json out = describe(o->measure);
-    const target::cuda::CudaReport report = target::cuda::report();
+    const target::cuda::CudaReport report = target::cuda::report(target::cuda::Ask::everything);
     out.update(cuda_json(report, target::cuda::plugin()));
     if (o->json) {
       fmt::print("{}\n", json_line(out));

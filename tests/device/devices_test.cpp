@@ -24,7 +24,7 @@ CudaReport report_of(const std::string& settings, const std::vector<std::string>
   for (const std::string& folder : folders) places.driver.push_back(fakes / folder);
   places.toolkits = places.driver;
   Libraries libraries(places);
-  return make_report(libraries);
+  return make_report(libraries, Ask::everything);
 }
 
 TEST(Devices, EveryFieldIsFilled) {
@@ -171,6 +171,14 @@ TEST(Devices, EachCallMayFailAlone) {
   ASSERT_EQ(r.devices.size(), 2u);
   EXPECT_EQ(unknown_fields(r.devices[0]), 28);
   EXPECT_THAT(r.devices[0].notes, ElementsAre("cuDeviceGet: CUDA_ERROR_UNKNOWN (999): unknown error"));
+}
+
+TEST(Devices, AskedForAloneTheyLoadNoOtherLibrary) {
+  const test::Variable fake("ESPALIER_FAKE_GPU", "gpus=2");
+  Libraries libraries({.driver = {fakes / "driver"}, .toolkits = {fakes / "cuda13"}});
+  const CudaReport r = make_report(libraries, Ask::devices);
+  EXPECT_EQ(r.devices.size(), 2u);
+  EXPECT_THAT(r.libraries, IsEmpty());
 }
 
 // The command.

@@ -42,6 +42,7 @@ TEST(Examples, DevicesAndMatmul) {
   const Outcome o = test::run_command(example("devices_and_matmul"));
   EXPECT_EQ(o.code, 0) << o.output;
   EXPECT_THAT(o.output, HasSubstr("cpu"));
+  EXPECT_THAT(o.output, testing::AnyOf(HasSubstr("\ncuda:0 "), HasSubstr("\nno GPU: ")));
   EXPECT_THAT(o.output, HasSubstr("f32[2,2] [[4, 5], [10, 11]]"));
 }
 

@@ -69,9 +69,9 @@ const Plugin& plugin() {
   return loaded;
 }
 
-CudaReport report() {
+CudaReport report(Ask what) {
   const Plugin& p = plugin();
-  if (p.interface) return p.interface->report();
+  if (p.interface) return p.interface->report(what);
   CudaReport out;
   out.problem = p.reason;
   return out;

@@ -15,7 +15,7 @@ namespace espalier::target::cuda {
 struct PluginInterface {
   const char* version;  ///< of Espalier
   const char* build;    ///< plugin_build() of the plugin's own sources
-  CudaReport (*report)();
+  CudaReport (*report)(Ask what);
 };
 
 inline constexpr char plugin_file[] = "libespalier_cuda.so";
@@ -40,6 +40,6 @@ std::vector<std::filesystem::path> plugin_folders();
 const Plugin& plugin();
 
 /// What this machine has. Without a plugin its reason is the problem, and no library is known.
-CudaReport report();
+CudaReport report(Ask what);
 
 }  // namespace espalier::target::cuda

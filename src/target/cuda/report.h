@@ -19,11 +19,14 @@ struct LibraryReport {
   std::vector<LibraryAttempt> attempts;  ///< what was tried before, or in vain
 };
 
+/// How much to ask: the libraries that compute take a tenth of a second to load.
+enum class Ask { devices, everything };
+
 struct CudaReport {
   std::string problem;         ///< why there is no GPU; empty where there is one
   std::string driver_release;  ///< the driver's own number, as "580.65.06"; empty where NVML does not tell
   std::vector<DeviceInfo> devices;
-  std::vector<LibraryReport> libraries;
+  std::vector<LibraryReport> libraries;  ///< none for Ask::devices
 };
 
 }  // namespace espalier::target::cuda

@@ -7,8 +7,9 @@
 namespace {
 
 constexpr espalier::target::cuda::PluginInterface interface {
-  .version = ESPALIER_VERSION, .build = espalier::target::cuda::plugin_build(), .report = [] {
-    return espalier::target::cuda::driver::make_report(espalier::target::cuda::driver::libraries());
+  .version = ESPALIER_VERSION, .build = espalier::target::cuda::plugin_build(),
+  .report = [](espalier::target::cuda::Ask what) {
+    return espalier::target::cuda::driver::make_report(espalier::target::cuda::driver::libraries(), what);
   },
 };
 

@@ -4,9 +4,9 @@
 
 namespace espalier::target::cuda::driver {
 
-CudaReport make_report(Libraries& libraries) {
+CudaReport make_report(Libraries& libraries, Ask what) {
   CudaReport out;
-  out.libraries = libraries.reports();
+  if (what == Ask::everything) out.libraries = libraries.reports();
   const Loaded<CuApi>& cu = libraries.driver();
   if (!cu.api) {
     out.problem = "no driver: " + cu.report.reason;

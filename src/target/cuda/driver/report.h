@@ -5,7 +5,7 @@
 
 namespace espalier::target::cuda::driver {
 
-/// Loads every library and asks every GPU, live.
-CudaReport make_report(Libraries& libraries);
+/// Asks every GPU, live; Ask::everything loads every library.
+CudaReport make_report(Libraries& libraries, Ask what);
 
 }  // namespace espalier::target::cuda::driver
