@@ -12,8 +12,6 @@ using ir::Value;
 
 namespace {
 
-constexpr int64_t max_inner = 16384, few_units = 32;
-
 std::set<int> variables_of(const std::vector<Affine>& index) {
   std::set<int> vars;
   for (const Affine& a : index)
@@ -168,11 +166,13 @@ void NestBuilder::maybe_cut(const Request& r) const {
   const std::vector<int64_t> dims = ir::static_dims(r.value.dims());
   const int64_t kept = ir::count(std::span<const int64_t>(dims)),
                 folded = ir::count(std::span<const int64_t>(r.fold.extents));
-  const int64_t together =
-      r.fold.last_axis_kept && !dims.empty() ? std::clamp<int64_t>(dims.back(), 1, 64) : 1;
+  const int64_t together = r.fold.last_axis_kept && !dims.empty()
+                               ? std::clamp<int64_t>(dims.back(), 1, options_.results_together)
+                               : 1;
   const int64_t units = kept / together;
-  if (units >= 16 || kept * folded <= options_.long_reduction || folded < 64) return;
-  const int64_t wanted = std::min((64 + units - 1) / std::max<int64_t>(1, units), kept * folded / 8192);
+  if (units >= options_.enough_units || kept * folded <= options_.long_reduction || folded < 64) return;
+  const int64_t wanted = std::min((options_.wanted_units + units - 1) / std::max<int64_t>(1, units),
+                                  kept * folded / options_.part_elements);
   if (wanted < 2) return;
   size_t axis = 0;
   while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16)) ++axis;
@@ -282,7 +282,7 @@ void NestBuilder::check_sizes() const {
       if (std::find(nest_.outer.begin(), nest_.outer.end(), v) == nest_.outer.end()) inner *= nest_.extent(v);
     if (inner == 1) continue;
     const bool too_large =
-        inner > max_inner || (outer < few_units && outer * inner > options_.long_reduction);
+        inner > options_.max_inner || (outer < options_.few_units && outer * inner > options_.long_reduction);
     if (too_large && !d.requests.empty())
       throw MustStore{requests_[static_cast<size_t>(*d.requests.begin())].value};
   }

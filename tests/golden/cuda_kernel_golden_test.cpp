@@ -38,7 +38,7 @@ TEST_P(CudaKernelGolden, TextIsAsItWas) {
   const std::string head = all.substr(0, at),
                     want = at == std::string::npos ? "" : all.substr(at + mark.size());
   const ir::Graph body = ir::parse(head.substr(head.find("graph ")));
-  const auto lowered = kernel::lower(body);
+  const auto lowered = kernel::lower(body, target::cuda::lower_options);
   ASSERT_TRUE(std::holds_alternative<kernel::Lowered>(lowered)) << std::get<kernel::Refusal>(lowered).reason;
   const auto emitted = target::cuda::emit(std::get<kernel::Lowered>(lowered));
   std::string got;

@@ -36,7 +36,7 @@ class CudaCases {
   struct Options {
     double scale = 1;       ///< of the tolerance
     bool in_place = false;  ///< results lie where an operand does, as far as they may
-    kernel::LowerOptions lower{};
+    kernel::LowerOptions lower = target::cuda::lower_options;
     target::cuda::MapOptions map{};
   };
 

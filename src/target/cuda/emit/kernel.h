@@ -17,6 +17,16 @@ struct Emitted {
   int64_t operations = 0;     ///< scalar operations of all points
 };
 
+/// What lower() should aim for: thousands of warps, the same on every GPU, so that plans and sums are.
+inline constexpr kernel::LowerOptions lower_options{.long_reduction = 32768,
+                                                    .enough_units = 256,
+                                                    .results_together = 64,
+                                                    .wanted_units = 1024,
+                                                    .part_elements = 4096,
+                                                    .max_inner = 65536,
+                                                    .few_units = 128,
+                                                    .max_contraction = 1 << 16};
+
 /// The kernels of `lowered`, to be launched one after the other; nests without a point have none. `options.alignment` is by the buffers
 /// of `lowered`. Refused: more operands than a launch has parameters for.
 std::variant<std::vector<Emitted>, kernel::Refusal> emit(const kernel::Lowered& lowered,

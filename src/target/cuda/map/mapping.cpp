@@ -20,6 +20,7 @@ namespace {
 constexpr int widest_access = 16;  // bytes
 constexpr int block_threads = 256;
 constexpr int64_t short_fold = 64;         // one thread folds so many elements by itself
+constexpr int64_t enough_blocks = 512;     // beside each other
 constexpr int64_t enough_units = 1 << 16;  // threads that keep a GPU busy
 
 int64_t element_size(const Mapping& m, int buffer) {
@@ -147,7 +148,7 @@ void map_rows(Mapping& m, std::span<const int> own) {
 void map_columns(Mapping& m) {
   m.scheme = Scheme::columns;
   m.side_by_side = 32;
-  while (m.side_by_side > 8 && m.side_by_side / 2 >= m.units) m.side_by_side /= 2;
+  while (m.side_by_side > 8 && m.units < m.side_by_side * enough_blocks) m.side_by_side /= 2;
   m.group = block_threads / m.side_by_side;
   for (size_t i = 0; i < m.stages.size(); ++i) {
     const auto& loops = m.stages[i].loops;
