@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 
 namespace espalier::tool {
@@ -112,10 +114,19 @@ std::string attempts_text(const std::vector<LibraryAttempt>& attempts) {
   return out;
 }
 
+/// Those that were there and did not serve: what is worth a line beside one that did.
+std::vector<LibraryAttempt> refused(const std::vector<LibraryAttempt>& attempts) {
+  std::vector<LibraryAttempt> out;
+  for (const LibraryAttempt& a : attempts)
+    if (a.reason != not_there) out.push_back(a);
+  return out;
+}
+
 std::string library_text(const LibraryReport& l) {
   if (l.found)
-    return fmt::format("library  {:10} {} at {}\n", l.name, l.version.empty() ? "unknown version" : l.version,
-                       l.path.string());
+    return fmt::format("library  {:10} {} at {}\n{}", l.name,
+                       l.version.empty() ? "unknown version" : l.version, l.path.string(),
+                       attempts_text(refused(l.attempts)));
   return fmt::format("library  {:10} missing (for {}): {}\n{}", l.name, l.purpose, l.reason,
                      attempts_text(l.attempts));
 }
@@ -150,7 +161,8 @@ std::string cuda_text(const CudaReport& report, const Plugin& plugin) {
   for (const DeviceInfo& d : report.devices) out += device_text(d);
   if (report.devices.empty()) out += fmt::format("gpu      none: {}\n", report.problem);
   if (!report.driver_release.empty()) out += fmt::format("driver   release {}\n", report.driver_release);
-  if (plugin.interface) out += fmt::format("plugin   {}\n", plugin.path.string());
+  if (plugin.interface)
+    out += fmt::format("plugin   {}\n{}", plugin.path.string(), attempts_text(refused(plugin.attempts)));
   else out += fmt::format("plugin   none\n{}", attempts_text(plugin.attempts));
   for (const LibraryReport& l : report.libraries) out += library_text(l);
   return out;

@@ -251,6 +251,16 @@ TEST(DevicesCommand, TextForPeople) {
     EXPECT_THAT(c.out, HasSubstr(line));
 }
 
+TEST(DevicesCommand, WhatWasPassedOverIsNamed) {
+  const test::ToolCall c =
+      devices("", "driver=12020", fmt::format("{0}/driver:{0}/cuda13:{0}/cuda12", fakes.string()));
+  EXPECT_EQ(c.code, 0) << c.err;
+  EXPECT_THAT(c.out, HasSubstr(fmt::format(
+                         "library  cublaslt   12.3.2 at {0}/cuda12/libcublasLt.so.12\n         it needs "
+                         "a driver for CUDA 13, found 12.2: {0}/cuda13/libcublasLt.so.13\n",
+                         fakes.string())));
+}
+
 TEST(DevicesCommand, NothingThere) {
   const test::ToolCall c = devices("", "", "/no/such/folder");
   EXPECT_EQ(c.code, 0) << c.err;

@@ -4,7 +4,7 @@
 
 namespace espalier::target::cuda {
 
-/// One hash of every source that both sides are made of, and the compiler.
+/// One hash of all that both sides share and of what the plugin is made of, and the compiler.
 constexpr const char* plugin_build() { return plugin_hash; }
 
 }  // namespace espalier::target::cuda

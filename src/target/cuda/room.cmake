@@ -1,8 +1,8 @@
 # A plugin serves the very sources that its host was built from.
 include(GNUInstallDirs)
-file(GLOB_RECURSE plugin_sources CONFIGURE_DEPENDS ${room_dir}/*.h ${room_dir}/*.cpp ${CMAKE_SOURCE_DIR}/src/base/*.h
-     ${CMAKE_SOURCE_DIR}/src/base/*.cpp)
-file(GLOB plugin_interfaces CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/target/*.h)
+file(GLOB_RECURSE plugin_sources CONFIGURE_DEPENDS ${room_dir}/driver/*.h ${room_dir}/driver/*.cpp
+     ${CMAKE_SOURCE_DIR}/src/base/*.h ${CMAKE_SOURCE_DIR}/src/base/*.cpp)
+file(GLOB plugin_interfaces CONFIGURE_DEPENDS ${room_dir}/*.h ${CMAKE_SOURCE_DIR}/src/target/*.h)
 list(APPEND plugin_sources ${plugin_interfaces})
 set(plugin_hash ${CMAKE_BINARY_DIR}/generated/plugin_hash.h)
 set(write_plugin_hash ${CMAKE_COMMAND} -DOUT=${plugin_hash} -DNAME=plugin_hash "-DSOURCES=${plugin_sources}"
