@@ -20,13 +20,13 @@ struct Lowered {
 struct LowerOptions {
   /// A reduction of more elements than this that has little to run in parallel is cut in parts, which are added in order.
   int64_t long_reduction = 32768;
-  /// Little: fewer independent results than this, where `results_together` neighbours are computed at once and count as one.
+  /// Little: fewer units than this. A unit is one result, or up to `results_together` neighbours that are computed at once.
   int64_t enough_units = 16, results_together = 64;
-  /// Then there should be so many units, of at least so many elements.
+  /// Then there should be so many units, as long as each is left at least so many elements to fold.
   int64_t wanted_units = 64, part_elements = 8192;
-  /// What is computed from a reduction is computed with it, as long as one outer point has at most `max_inner` points of its own, and
-  /// long ones have at least `few_units` beside them.
-  int64_t max_inner = 16384, few_units = 32;
+  /// What is computed from a reduction is computed with it, as long as one outer point has at most `max_inner` points of its own and,
+  /// where there are fewer than `few_units` outer points, all of them have at most `few_inner`.
+  int64_t max_inner = 16384, few_units = 32, few_inner = 32768;
   /// A contraction of more multiplications than this is refused (a library does better).
   int64_t max_contraction = 1 << 16;
 };

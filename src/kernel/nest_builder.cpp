@@ -172,7 +172,7 @@ void NestBuilder::maybe_cut(const Request& r) const {
   const int64_t units = kept / together;
   if (units >= options_.enough_units || kept * folded <= options_.long_reduction || folded < 64) return;
   const int64_t wanted = std::min((options_.wanted_units + units - 1) / std::max<int64_t>(1, units),
-                                  kept * folded / options_.part_elements);
+                                  together * folded / options_.part_elements);
   if (wanted < 2) return;
   size_t axis = 0;
   while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16)) ++axis;
@@ -282,7 +282,7 @@ void NestBuilder::check_sizes() const {
       if (std::find(nest_.outer.begin(), nest_.outer.end(), v) == nest_.outer.end()) inner *= nest_.extent(v);
     if (inner == 1) continue;
     const bool too_large =
-        inner > options_.max_inner || (outer < options_.few_units && outer * inner > options_.long_reduction);
+        inner > options_.max_inner || (outer < options_.few_units && outer * inner > options_.few_inner);
     if (too_large && !d.requests.empty())
       throw MustStore{requests_[static_cast<size_t>(*d.requests.begin())].value};
   }

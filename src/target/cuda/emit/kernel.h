@@ -17,7 +17,8 @@ struct Emitted {
   int64_t operations = 0;     ///< scalar operations of all points
 };
 
-/// What lower() should aim for: thousands of warps, the same on every GPU, so that plans and sums are.
+/// What lower() should aim for: thousands of warps, the same on every GPU, so that plans and sums are. A block folds a row of some
+/// thousand elements by itself, so a few rows are normalised in one launch.
 inline constexpr kernel::LowerOptions lower_options{.long_reduction = 32768,
                                                     .enough_units = 256,
                                                     .results_together = 64,
@@ -25,6 +26,7 @@ inline constexpr kernel::LowerOptions lower_options{.long_reduction = 32768,
                                                     .part_elements = 4096,
                                                     .max_inner = 65536,
                                                     .few_units = 128,
+                                                    .few_inner = 1 << 19,
                                                     .max_contraction = 1 << 16};
 
 /// The kernels of `lowered`, to be launched one after the other; nests without a point have none. `options.alignment` is by the buffers
