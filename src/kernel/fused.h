@@ -30,6 +30,8 @@ extern const ir::OpDef fusion_op;
 std::vector<ir::Value> fusion(FusionKind kind, ir::GraphRef body, std::vector<ir::Value> operands);
 /// The body of a fusion node, or null for any other node.
 const ir::Graph* fusion_body(const ir::Node& node);
+/// The same of any node: what is no fusion becomes a body of that node alone over its operands, "x0" and on to "y0" and on.
+ir::Graph body_of(const ir::Node& node);
 /// The one contraction or convolution of a contraction body.
 const ir::Node& contraction_root(const ir::Graph& body);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernel/target_spec.h"
+#include "target/call.h"
 
 namespace espalier::target {
 
@@ -15,15 +16,7 @@ struct InPlace {
   int result, operand;
 };
 
-/// What a kernel moves and computes, for the profiler.
-struct Cost {
-  int64_t bytes = 0;    ///< each operand and result once
-  double flops = 0;     ///< counting direct algorithms
-  bool matrix = false;  ///< matrix work: its ceiling is the FMA peak of `dtype`, else memory's bandwidth
-  ir::Dtype dtype = ir::Dtype::f32;
-};
-
-/// A prepared call. `buffers` holds the operands, then the results, in the node's order. Pointers are 64-byte aligned, but
+/// A prepared step: work for the host's threads, or for a device. `buffers` holds the operands, then the results, in the node's order. Pointers are 64-byte aligned, but
 /// for rows of arrays that a loop walks: those lie at multiples of their element's size.
 class Kernel {
  public:
@@ -35,6 +28,9 @@ class Kernel {
   /// Bytes of scratch shared by all chunks (64-byte aligned).
   virtual int64_t scratch_bytes() const { return 0; }
   virtual void run(void* const* buffers, void* scratch, int64_t chunk) const = 0;
+  /// What a device does for this step, one after the other, and the kernels named there. Without any it runs on the host.
+  virtual std::span<const CallRecord> calls() const { return {}; }
+  virtual std::span<const KernelSource> sources() const { return {}; }
   virtual std::vector<InPlace> in_place() const { return {}; }
   /// False when the kernel has packed this constant operand into itself: the executor then passes null for it.
   virtual bool reads(int operand) const { return (void)operand, true; }

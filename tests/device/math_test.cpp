@@ -64,7 +64,7 @@ std::vector<float> run_on_sim(const std::string& name, std::vector<const std::ve
     for (const auto* v : x) operands.push_back(const_cast<float*>(v->data()));
     operands.push_back(y.data());
     operands.push_back(&n);
-    library().launch(s, {{static_cast<uint32_t>((n + 255) / 256)}, {256}}, operands, {});
+    library().launch(s, {name, {static_cast<uint32_t>((n + 255) / 256)}, {256}}, operands, {});
     return y;
   }
   ADD_FAILURE() << "no kernel " << name;

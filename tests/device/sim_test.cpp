@@ -101,10 +101,10 @@ const KernelLibrary& library() {
   return kernels;
 }
 
-void launch(const char* name, KernelCall call, std::vector<void*> operands, Order order = Order::forward) {
+void launch(const KernelCall& call, std::vector<void*> operands, Order order = Order::forward) {
   for (const KernelSource& s : sources)
-    if (s.name == name) return library().launch(s, call, operands, {order, 3});
-  FAIL() << "no kernel " << name;
+    if (s.name == call.kernel) return library().launch(s, call, operands, {order, 3});
+  FAIL() << "no kernel " << call.kernel;
 }
 
 constexpr Order orders[] = {Order::forward, Order::reverse, Order::shuffled};
@@ -119,7 +119,7 @@ TEST(Simulator, BlocksSumThroughShufflesAndSharedMemoryInEveryOrderThreads) {
   std::vector<float> x = ramp(3 * 128);
   for (const Order order : orders) {
     std::vector<float> y(3, NAN);
-    launch("block_sum", {{3}, {128}}, {x.data(), y.data()}, order);
+    launch({"block_sum", {3}, {128}}, {x.data(), y.data()}, order);
     for (size_t b = 0; b < 3; ++b) {
       float want = 0;
       for (size_t i = 0; i < 128; ++i) want += x[b * 128 + i];
@@ -131,7 +131,7 @@ TEST(Simulator, BlocksSumThroughShufflesAndSharedMemoryInEveryOrderThreads) {
 TEST(Simulator, BarriersKeepRoundsApartThreads) {
   std::vector<float> x = ramp(128), y(64);
   for (const Order order : orders) {
-    launch("rounds", {{1}, {64}}, {x.data(), y.data()}, order);
+    launch({"rounds", {1}, {64}}, {x.data(), y.data()}, order);
     for (size_t i = 0; i < 64; ++i) EXPECT_EQ(y[i], x[63 - i] + x[127 - i]);
   }
 }
@@ -141,7 +141,7 @@ TEST(Simulator, BallotsAndShufflesKnowTheirLanes) {
   x[0] = x[1] = x[31] = x[40] = 1;
   for (const Order order : orders) {
     std::vector<uint32_t> y(2);
-    launch("positives", {{1}, {64}}, {x.data(), y.data()}, order);
+    launch({"positives", {1}, {64}}, {x.data(), y.data()}, order);
     EXPECT_EQ(y[0], 0x80000003u + 1);
     EXPECT_EQ(y[1], 0x00000100u);
   }
@@ -151,7 +151,7 @@ TEST(Simulator, PlainThreadsRunAsALoop) {
   std::vector<float> x = ramp(512), y(512);
   for (const Order order : orders) {
     std::fill(y.begin(), y.end(), NAN);
-    launch("add_one", {{2}, {256}}, {x.data(), y.data()}, order);
+    launch({"add_one", {2}, {256}}, {x.data(), y.data()}, order);
     for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(y[i], x[i] + 1);
   }
 }
@@ -160,7 +160,7 @@ TEST(Simulator, WaitsThatHangOnAGpuAreErrors) {
   std::vector<float> y(64);
   const auto words = [&](const char* name) {
     try {
-      launch(name, {{1}, {64}}, {y.data()});
+      launch({name, {1}, {64}}, {y.data()});
     } catch (const InternalError& e) {
       return std::string(e.what());
     }
@@ -170,7 +170,7 @@ TEST(Simulator, WaitsThatHangOnAGpuAreErrors) {
   EXPECT_NE(words("never_met").find("the others never come"), std::string::npos) << words("never_met");
   EXPECT_NE(words("absent_lane").find("a lane that has ended"), std::string::npos) << words("absent_lane");
   std::vector<float> x = ramp(128), sum(1);
-  EXPECT_NO_THROW(launch("block_sum", {{1}, {128}}, {x.data(), sum.data()}));  // the machine is whole again
+  EXPECT_NO_THROW(launch({"block_sum", {1}, {128}}, {x.data(), sum.data()}));  // the machine is whole again
 }
 
 TEST(Simulator, ACompilersRefusalIsShown) {
@@ -191,10 +191,10 @@ TEST(Simulator, AStorePastTheEndDies) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
 #if defined(__SANITIZE_ADDRESS__)
   std::vector<float> y(32);
-  EXPECT_DEATH(launch("past_the_end", {{1}, {32}}, {y.data()}), "heap-buffer-overflow");
+  EXPECT_DEATH(launch({"past_the_end", {1}, {32}}, {y.data()}), "heap-buffer-overflow");
 #else
   const test::GuardedBuffer y(128);
-  EXPECT_DEATH(launch("past_the_end", {{1}, {32}}, {y.data()}), "");
+  EXPECT_DEATH(launch({"past_the_end", {1}, {32}}, {y.data()}), "");
 #endif
 }
 
@@ -204,7 +204,7 @@ TEST(Simulator, AMissingBarrierIsARaceThreads) {
 #else
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   std::vector<float> x = ramp(128), y(64);
-  EXPECT_DEATH(launch("no_barrier", {{1}, {64}}, {x.data(), y.data()}), "data race");
+  EXPECT_DEATH(launch({"no_barrier", {1}, {64}}, {x.data(), y.data()}), "data race");
 #endif
 }
 

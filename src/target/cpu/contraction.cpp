@@ -338,19 +338,4 @@ std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph
   }
 }
 
-ir::Graph body_of_node(const Node& node) {
-  if (const ir::Graph* body = kernel::fusion_body(node)) return *body;
-  ir::Graph g{.name = std::string(node.op().name),
-              .level = ir::Level::fused,
-              .inputs = {},
-              .outputs = {},
-              .state = {},
-              .info = {}};
-  for (const Value& v : node.inputs())
-    g.inputs.push_back(ir::new_input("x" + std::to_string(g.inputs.size()), v.type()));
-  const std::vector<Value> results = ir::make_all(node.op(), g.inputs, node.attrs());
-  for (size_t i = 0; i < results.size(); ++i) g.outputs.push_back({"y" + std::to_string(i), results[i]});
-  return g;
-}
-
 }  // namespace espalier::target::cpu

@@ -26,7 +26,4 @@ std::variant<ContractionCall, kernel::Refusal> match_contraction(const ir::Graph
 /// The convolution a node describes, channels-last, without epilogue.
 onednn::ConvSpec conv_spec(const ir::Node& node);
 
-/// A body that is just `node` over its operands.
-ir::Graph body_of_node(const ir::Node& node);
-
 }  // namespace espalier::target::cpu

@@ -138,7 +138,7 @@ class CpuTarget : public Target {
 
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
                    const PrepareOptions& options) const override {
-    const ir::Graph body = body_of_node(node);
+    const ir::Graph body = kernel::body_of(node);
     const Request request{node, body, constants, options};
     Prepared out;
     for (const auto entry : entries) {

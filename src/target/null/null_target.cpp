@@ -26,7 +26,7 @@ class NullKernel final : public Kernel {
   explicit NullKernel(const ir::Node& node) {
     const ir::Graph* fused = kernel::fusion_body(node);
     if (fused && node.attrs<kernel::FusionAttrs>().kind != FusionKind::loops) return;
-    const auto nests = kernel::lower(fused ? *fused : body_of(node));
+    const auto nests = kernel::lower(kernel::body_of(node));
     const auto* lowered = std::get_if<kernel::Lowered>(&nests);
     if (!lowered) return;
     scratch_bytes_ = lowered->scratch_bytes();
@@ -40,16 +40,6 @@ class NullKernel final : public Kernel {
   std::vector<InPlace> in_place() const override { return in_place_; }
 
  private:
-  /// A graph of one node over inputs.
-  static ir::Graph body_of(const ir::Node& node) {
-    ir::Graph body;
-    for (size_t i = 0; i < node.inputs().size(); ++i)
-      body.inputs.push_back(ir::new_input("x" + std::to_string(i), node.inputs()[i].type()));
-    const std::vector<ir::Value> results = ir::make_all(node.op(), body.inputs, node.attrs());
-    for (size_t r = 0; r < results.size(); ++r) body.outputs.push_back({"y" + std::to_string(r), results[r]});
-    return body;
-  }
-
   std::vector<InPlace> in_place_;
   int64_t scratch_bytes_ = 0;
 };

@@ -145,7 +145,7 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   out.source.synchronises = m.scheme != Scheme::pointwise;
   const int64_t blocks = (m.units + m.side_by_side - 1) / m.side_by_side;
   ESPALIER_CHECK(blocks <= 0x7fffffff, "more blocks than a launch has");
-  out.call = {{static_cast<uint32_t>(blocks)}, {threads}};
+  out.call = {out.source.name, {static_cast<uint32_t>(blocks)}, {threads}};
   for (const int b : out.operands)
     out.bytes += touched(nest, b) * ir::dtype_size(nest.buffers[static_cast<size_t>(b)].dtype);
   out.operations = operations(nest);

@@ -1,0 +1,86 @@
+#pragma once
+// One accelerator, as the executor sees it. Whatever is given to a stream runs there in order, some time after the call has returned;
+// streams run beside each other, and only events order them. Thread-safe, but for a stream, which one thread at a time may use.
+//
+// Errors: DeviceError names the call, the device and what its driver said. One that says `lost` stays: nothing on that device works
+// any more, and every later call throws it again.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "target/call.h"
+#include "target/device_info.h"
+
+namespace espalier::target {
+
+/// A place in the memory of a device; 0 is none.
+using Address = uint64_t;
+/// Numbers that the device has given out.
+enum class Stream : int32_t {};
+enum class Event : int32_t {};
+
+class DeviceError : public UserError {
+ public:
+  DeviceError(ErrorFields fields, bool lost) : UserError(std::move(fields)), lost_(lost) {}
+  bool lost() const { return lost_; }
+
+ private:
+  bool lost_;
+};
+
+/// The records of a program made ready for one device: modules loaded, plans of libraries built. Immutable; released before its device.
+class Executable {
+ public:
+  virtual ~Executable() = default;
+  virtual size_t calls() const = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// What is known of it; what changes is asked anew.
+  virtual DeviceInfo info() const = 0;
+  /// Bytes free now, as the driver tells.
+  virtual int64_t free_bytes() const = 0;
+
+  /// At a multiple of 256 bytes. DeviceError: out of memory, with what was asked and what was free.
+  virtual Address allocate(int64_t bytes) = 0;
+  virtual void release(Address address) noexcept = 0;
+  /// Memory of the host that the device can copy from and to while the host goes on.
+  virtual void* allocate_pinned(int64_t bytes) = 0;
+  virtual void release_pinned(void* data) noexcept = 0;
+
+  virtual Stream make_stream() = 0;
+  /// A stream of the caller's (a CUstream of this device's primary context), which stays the caller's.
+  virtual Stream adopt_stream(void* foreign) = 0;
+  virtual void release(Stream stream) noexcept = 0;
+  /// `timing`: elapsed_ms() may be asked of it.
+  virtual Event make_event(bool timing) = 0;
+  virtual void release(Event event) noexcept = 0;
+
+  /// The event happens when all that is in the stream now is done; recorded anew, it means the last time.
+  virtual void record(Event event, Stream stream) = 0;
+  /// What comes after in the stream waits for the event as it was last recorded.
+  virtual void wait(Stream stream, Event event) = 0;
+  virtual void sync(Stream stream) = 0;
+  virtual void sync(Event event) = 0;
+  virtual bool finished(Event event) = 0;
+  virtual double elapsed_ms(Event from, Event to) = 0;
+
+  /// `from` of the host is read, and `to` written, when the stream comes to it: it must live, pinned, until then.
+  virtual void upload(Address to, const void* from, int64_t bytes, Stream stream) = 0;
+  virtual void download(void* to, Address from, int64_t bytes, Stream stream) = 0;
+
+  /// Everything slow happens here: kernels are compiled, in parallel, or found in the cache, and loaded. DeviceError with the
+  /// compiler's words.
+  virtual std::unique_ptr<Executable> load(std::span<const KernelSource> sources,
+                                           std::span<const CallRecord> calls) = 0;
+  /// Put call number `call` of `executable` into the stream, with the addresses of its operands.
+  virtual void launch(const Executable& executable, size_t call, std::span<const Address> operands,
+                      Stream stream) = 0;
+};
+
+}  // namespace espalier::target
