@@ -1,0 +1,58 @@
+#pragma once
+// Reading a contraction body (or a bare contraction node) for a target: the root, how its operands lie in memory, and what happens to
+// its result, step by step. Whether a library has a call for all that is the target's business.
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kernel/blocks.h"
+
+namespace espalier::kernel {
+
+/// An operand of the root. The root sees it channels-last and in the dtype it computes in, whatever lies in memory.
+struct RootOperand {
+  int input = -1;  ///< of the body
+  ActLayout layout = ActLayout::channels_last;
+  int64_t block = 16;  ///< of a layout in blocks
+  ir::Dtype dtype =
+      ir::Dtype::f32;  ///< in memory; bf16 for the root where it is f32 here and the root computes in bf16
+};
+
+/// One op on the result.
+struct EpilogueStep {
+  enum class Other : uint8_t {
+    none,      ///< `op` has one operand, the result so far
+    channels,  ///< the second is a vector along the channels: the result's last axis before any layout in blocks
+    tensor,  ///< the second is as large as the result, of the step's own type
+    number,  ///< the second is a constant, the same for all elements
+  };
+  const ir::OpDef* op =
+      nullptr;  ///< cast, add, mul, an op of one operand, or reshape, which stands for a layout in blocks
+  Other other = Other::none;
+  int input = -1;     ///< of the body: the second operand where it is one
+  double number = 0;  ///< the second operand where it is a constant
+  Blocks blocks;      ///< of a reshape: the layout the result has from here on
+  ir::Value value;    ///< what comes out
+};
+
+struct ContractionBody {
+  const ir::Node* root = nullptr;  ///< dot, conv, conv_data_grad or conv_weight_grad
+  RootOperand a, b;
+  std::vector<EpilogueStep> steps;
+};
+
+/// How `body` is put together, or what in it no target has a call for. The body must outlive the answer.
+std::variant<ContractionBody, std::string> read_contraction(const ir::Graph& body);
+
+/// A dot as a batch of matrix products. Strides are in elements, of operands that lie row-major.
+struct DotShape {
+  int64_t batch = 1, m = 1, n = 1, k = 1;
+  int64_t a_strides[3] = {};  ///< of batch, m, k
+  int64_t b_strides[3] = {};  ///< of batch, k, n
+};
+/// The dot that `root` is, or why it is none: axes that are walked as one must lie one inside the other. The result is [batch, m, n],
+/// row-major. Extents of 1 have stride 1 where the other axis of the matrix has not, else the stride that follows from it.
+std::variant<DotShape, std::string> dot_shape(const ir::Node& root);
+
+}  // namespace espalier::kernel
