@@ -8,6 +8,10 @@
 #define K_KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads) name
 // `count` elements that a block shares.
 #define K_SHARED(type, name, count) __shared__ type name[count]
+// Behind the parameters of a function in which threads meet, and behind the arguments of what it calls: the simulator tells such
+// places by the line from which they are called.
+#define K_SITE
+#define K_AT_SITE
 // The bits of a float rounded to bf16 or f16, to nearest even.
 K_DEV unsigned short esp_bf16_bits(float x) {
   unsigned short bits;
@@ -146,8 +150,8 @@ K_DEV bool esp_beyond_min(T a, P a_at, T b, P at) {
 
 // The value of the lane whose number differs in `bits`; all lanes of the warp take part.
 template <class T>
-K_DEV T esp_of_lane_xor(T x, int bits) {
-  return static_cast<T>(__shfl_xor_sync(0xffffffffu, x, bits));
+K_DEV T esp_of_lane_xor(T x, int bits K_SITE) {
+  return static_cast<T>(__shfl_xor_sync(0xffffffffu, x, bits K_AT_SITE));
 }
 
 // Floats to integers: truncated, saturated; NaN gives 0.

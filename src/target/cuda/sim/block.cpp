@@ -75,7 +75,7 @@ enum class State : uint8_t { ready, at_barrier, in_warp, done };
 struct Warp {
   alignas(16) unsigned char slot[2][32][largest_exchange];
   unsigned arrived = 0, mask = 0, live = 0;
-  const void* site = nullptr;
+  int site = 0;
   int round = 0;   // of meetings
   char tags[2]{};  // of even and odd rounds: who wakes late must not see what the others have done since
 };
@@ -105,7 +105,7 @@ struct Machine {
   Warp* warps = nullptr;    // 32
   Fiber* current = nullptr;
   int live = 0, waiting = 0;
-  const void* barrier_site = nullptr;
+  int barrier_site = 0;
   const char* failure = nullptr;
   char* shared = nullptr;
   size_t shared_used = 0;
@@ -193,7 +193,7 @@ void run_fiber() {
   std::abort();  // a finished thread goes on
 }
 
-void sync_threads(const void* site) {
+void sync_threads(int site) {
   Fiber* f = machine.current;
   if (!f) fail("a barrier in a kernel that says it has none");
   if (machine.waiting > 0 && machine.barrier_site != site)
@@ -207,7 +207,7 @@ void sync_threads(const void* site) {
   acquire(tag);
 }
 
-void sync_warp(unsigned mask, const void* site) {
+void sync_warp(unsigned mask, int site) {
   Fiber* f = machine.current;
   if (!f) fail("a warp operation in a kernel that says it has none");
   Warp* w = f->warp;
@@ -234,7 +234,7 @@ void sync_warp(unsigned mask, const void* site) {
   acquire(tag);
 }
 
-void exchange(unsigned mask, void* value, size_t bytes, int from, const void* site) {
+void exchange(unsigned mask, void* value, size_t bytes, int from, int site) {
   Fiber* f = machine.current;
   if (!f) fail("a shuffle in a kernel that says it has none");
   if (bytes > largest_exchange) fail("a shuffle of more than 16 bytes");
@@ -245,7 +245,7 @@ void exchange(unsigned mask, void* value, size_t bytes, int from, const void* si
   copy_bytes(value, f->warp->slot[side][from], bytes);
 }
 
-unsigned ballot(unsigned mask, int predicate, const void* site) {
+unsigned ballot(unsigned mask, int predicate, int site) {
   Fiber* f = machine.current;
   if (!f) fail("a ballot in a kernel that says it has none");
   const unsigned side = f->parity++ & 1;
@@ -279,11 +279,11 @@ void* shared(size_t bytes, size_t alignment, const void* tag) {
 
 struct Port {
   const Place* place;
-  void (*sync_threads)(const void* site);
-  void (*sync_warp)(unsigned mask, const void* site);
+  void (*sync_threads)(int site);
+  void (*sync_warp)(unsigned mask, int site);
   void* (*shared)(size_t bytes, size_t alignment, const void* tag);
-  void (*exchange)(unsigned mask, void* value, size_t bytes, int from, const void* site);
-  unsigned (*ballot)(unsigned mask, int predicate, const void* site);
+  void (*exchange)(unsigned mask, void* value, size_t bytes, int from, int site);
+  unsigned (*ballot)(unsigned mask, int predicate, int site);
 };
 const Port port{&machine.place, sync_threads, sync_warp, shared, exchange, ballot};
 

@@ -16,12 +16,12 @@ struct SimPlace {  // of the running thread
 // The layout is that of sim/block.h.
 struct SimPort {
   const SimPlace* place;
-  void (*sync_threads)(const void* site);
-  void (*sync_warp)(unsigned mask, const void* site);
+  void (*sync_threads)(int site);
+  void (*sync_warp)(unsigned mask, int site);
   void* (*shared)(size_t bytes, size_t alignment, const void* tag);
   // `value` becomes that of lane `from`.
-  void (*exchange)(unsigned mask, void* value, size_t bytes, int from, const void* site);
-  unsigned (*ballot)(unsigned mask, int predicate, const void* site);
+  void (*exchange)(unsigned mask, void* value, size_t bytes, int from, int site);
+  unsigned (*ballot)(unsigned mask, int predicate, int site);
 };
 static const SimPort* sim_port;
 extern "C" void sim_bind(const SimPort* port) { sim_port = port; }
@@ -50,32 +50,37 @@ static inline const SimPlace& sim_place() { return *sim_port->place; }
     return sim_port->shared(sizeof(type) * (count), alignof(type), &tag); \
   }())
 
-__attribute__((noinline)) static void __syncthreads() { sim_port->sync_threads(__builtin_return_address(0)); }
-__attribute__((noinline)) static void __syncwarp(unsigned mask = 0xffffffffu) {
-  sim_port->sync_warp(mask, __builtin_return_address(0));
+// Where threads meet is told by the line: a compiler may copy code, and return addresses with it.
+#define K_SITE , int site = __builtin_LINE()
+#define K_AT_SITE , site
+__attribute__((noinline)) static void __syncthreads(int site = __builtin_LINE()) {
+  sim_port->sync_threads(site);
+}
+__attribute__((noinline)) static void __syncwarp(unsigned mask = 0xffffffffu K_SITE) {
+  sim_port->sync_warp(mask, site);
 }
 static inline int sim_lane() {
   const SimPlace& p = sim_place();
   return static_cast<int>((p.thread.x + p.block_dim.x * (p.thread.y + p.block_dim.y * p.thread.z)) & 31);
 }
 template <class T>
-__attribute__((noinline)) T __shfl_sync(unsigned mask, T value, int from) {
-  sim_port->exchange(mask, &value, sizeof value, from & 31, __builtin_return_address(0));
+__attribute__((noinline)) T __shfl_sync(unsigned mask, T value, int from K_SITE) {
+  sim_port->exchange(mask, &value, sizeof value, from & 31, site);
   return value;
 }
 template <class T>
-__attribute__((noinline)) T __shfl_xor_sync(unsigned mask, T value, int bits) {
-  sim_port->exchange(mask, &value, sizeof value, sim_lane() ^ bits, __builtin_return_address(0));
+__attribute__((noinline)) T __shfl_xor_sync(unsigned mask, T value, int bits K_SITE) {
+  sim_port->exchange(mask, &value, sizeof value, sim_lane() ^ bits, site);
   return value;
 }
 template <class T>
-__attribute__((noinline)) T __shfl_down_sync(unsigned mask, T value, unsigned by) {
+__attribute__((noinline)) T __shfl_down_sync(unsigned mask, T value, unsigned by K_SITE) {
   const int from = sim_lane() + static_cast<int>(by);
-  sim_port->exchange(mask, &value, sizeof value, from > 31 ? sim_lane() : from, __builtin_return_address(0));
+  sim_port->exchange(mask, &value, sizeof value, from > 31 ? sim_lane() : from, site);
   return value;
 }
-__attribute__((noinline)) static unsigned __ballot_sync(unsigned mask, int predicate) {
-  return sim_port->ballot(mask, predicate, __builtin_return_address(0));
+__attribute__((noinline)) static unsigned __ballot_sync(unsigned mask, int predicate K_SITE) {
+  return sim_port->ballot(mask, predicate, site);
 }
 
 static inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
