@@ -1,7 +1,5 @@
 #include "run/executor.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -11,56 +9,6 @@
 #include "base/threads.h"
 
 namespace espalier::run {
-
-namespace {
-
-/// The number in the type it is compared in: f32 for the narrow floats, i64 for integers.
-template <class T>
-auto wide(T value) {
-  if constexpr (std::is_integral_v<T>) return static_cast<int64_t>(value);
-  else if constexpr (std::is_same_v<T, double>) return value;
-  else return static_cast<float>(value);
-}
-
-template <class T>
-bool is_inside(T value, int64_t low, int64_t high) {
-  const auto x = wide(value);
-  if constexpr (std::is_integral_v<T>) return (x >= low) & (x < high);
-  else return (x >= static_cast<decltype(x)>(low)) & (x <= static_cast<decltype(x)>(high));
-}
-
-template <class T>
-int64_t first_outside(const T* values, int64_t count, int64_t low, int64_t high) {
-  bool inside = true;
-  for (int64_t i = 0; i < count; ++i) inside &= is_inside(values[i], low, high);
-  if (inside) return -1;
-  int64_t i = 0;
-  while (is_inside(values[i], low, high)) ++i;
-  return i;
-}
-
-}  // namespace
-
-/// A declared range, resolved.
-struct Executor::Check {
-  size_t input;
-  int64_t count, low, high;
-  ir::Dtype dtype;
-
-  void operator()(const void* data, const std::string& name) const {
-    ir::dispatch(dtype, [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      if constexpr (!std::is_same_v<T, bool>) {
-        const T* values = static_cast<const T*>(data);
-        if (const int64_t i = first_outside(values, count, low, high); i >= 0)
-          throw UserError(
-              {"input " + name + ", element " + std::to_string(i), "value out of range",
-               fmt::format("{}", wide(values[i])),
-               std::to_string(low) + " to " + std::to_string(high - (std::is_integral_v<T> ? 1 : 0))});
-      }
-    });
-  }
-};
 
 Executor::Executor(Executor&&) noexcept = default;
 Executor& Executor::operator=(Executor&&) noexcept = default;
@@ -96,10 +44,7 @@ Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions optio
     if (output_at[o] >= 0) set_output(o, memory_.data() + output_at[o]);
   for (size_t i = 0; i < inputs_.size(); ++i)
     if (input_at[i] >= 0) set_input(i, memory_.data() + input_at[i]);
-  for (const InputRange& r : p.ranges())
-    for (size_t i = 0; i < inputs_.size(); ++i)
-      if (p.inputs()[i].name == r.input)
-        checks_.push_back({i, p.inputs()[i].type.elements(), r.low, r.high, p.inputs()[i].type.dtype});
+  checks_ = range_checks(p);
 }
 
 void Executor::set_input(size_t i, void* data) {
@@ -179,7 +124,7 @@ void Executor::fail_unbound() const {
 void Executor::start() const {
   if (unbound_) [[unlikely]]
     fail_unbound();
-  for (const Check& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
+  for (const RangeCheck& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
 }
 
 void Executor::run() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "run/memory.h"
+#include "run/range_check.h"
 #include "run/wiring.h"
 
 namespace espalier::run {
@@ -54,8 +55,6 @@ class Executor {
   int64_t allocated_bytes() const { return memory_.bytes(); }
 
  private:
-  struct Check;
-
   void start() const;
   void set_input(size_t i, void* data);
   void set_output(size_t o, void* data);
@@ -70,7 +69,7 @@ class Executor {
   std::vector<void*> pointers_;  ///< of all calls, one after the other
   std::vector<Call> calls_;
   std::vector<void*> inputs_, outputs_;
-  std::vector<Check> checks_;
+  std::vector<RangeCheck> checks_;
   size_t unbound_ = 0;
 };
 

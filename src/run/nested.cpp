@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
-#include "base/align.h"
 #include "op/control.h"
 #include "run/wiring.h"
 
@@ -19,17 +19,11 @@ char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes
 /// A body and how it is wired.
 class Body {
  public:
-  explicit Body(std::shared_ptr<const Program> program)
-      : program_(std::move(program)),
-        wiring_(*program_),
-        arena_bytes_(whole_lines(program_->memory().arena)),
-        scratch_bytes_(arena_bytes_ + whole_lines(static_cast<int64_t>(wiring_.pointers() * sizeof(void*)))) {
-  }
+  explicit Body(std::shared_ptr<const Program> program) : program_(std::move(program)), wiring_(*program_) {}
 
   /// The arena, then the table.
-  int64_t scratch_bytes() const { return scratch_bytes_; }
+  int64_t scratch_bytes() const { return wiring_.frame_bytes(); }
   int64_t kept_bytes() const { return program_->memory().constants + program_->memory().packed; }
-  const std::shared_ptr<const Program>& program() const { return program_; }
 
   /// The body over one piece of scratch.
   class Frame {
@@ -37,7 +31,7 @@ class Body {
     Frame(const Body& body, void* scratch)
         : wiring_(body.wiring_),
           arena_(static_cast<char*>(scratch)),
-          table_(reinterpret_cast<void**>(arena_ + body.arena_bytes_)) {
+          table_(reinterpret_cast<void**>(arena_ + body.wiring_.arena_bytes())) {
       wiring_.wire(table_, arena_);
     }
     void input(size_t i, void* data) const { wiring_.bind_input(table_, i, data); }
@@ -55,7 +49,6 @@ class Body {
  private:
   std::shared_ptr<const Program> program_;
   Wiring wiring_;
-  int64_t arena_bytes_, scratch_bytes_;
 };
 
 /// `body` with its first `carries` outputs as the new values of its first inputs.
@@ -67,82 +60,57 @@ ir::Graph with_carries(const ir::Graph& body, int64_t carries) {
 }
 
 /// Carries begin in the results of the node; one that dies there is not copied.
-class Carries {
- public:
-  Carries(const Node& n, int64_t count) : operands_(n.inputs().size()) {
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) bytes_.push_back(n.types()[i].bytes());
-  }
-  void begin(void* const* buffers) const {
-    for (size_t i = 0; i < bytes_.size(); ++i)
-      if (bytes_[i] > 0 && at(buffers, i) != buffers[i])
-        std::memcpy(at(buffers, i), buffers[i], static_cast<size_t>(bytes_[i]));
-  }
-  /// Where carry `i` lives.
-  void* at(void* const* buffers, size_t i) const { return buffers[operands_ + i]; }
-  size_t count() const { return bytes_.size(); }
-  std::vector<InPlace> in_place() const {
-    std::vector<InPlace> pairs;
-    for (int i = 0; i < static_cast<int>(bytes_.size()); ++i) pairs.push_back({i, i});
-    return pairs;
-  }
+void begin_carries(const ControlFlow& c, void* const* buffers) {
+  for (size_t i = 0; i < c.carries(); ++i)
+    if (c.carry_bytes[i] > 0 && buffers[c.operands + i] != buffers[i])
+      std::memcpy(buffers[c.operands + i], buffers[i], static_cast<size_t>(c.carry_bytes[i]));
+}
 
- private:
-  size_t operands_;
-  std::vector<int64_t> bytes_;
-};
+std::vector<InPlace> carries_in_place(const ControlFlow& c) {
+  std::vector<InPlace> pairs;
+  for (int i = 0; i < static_cast<int>(c.carries()); ++i) pairs.push_back({i, i});
+  return pairs;
+}
 
 class ScanKernel final : public target::Kernel {
  public:
-  ScanKernel(const Node& n, std::shared_ptr<const Program> body)
-      : body_(std::move(body)),
-        carries_(n, n.attrs<op::ScanAttrs>().carries),
-        operands_(n.inputs().size()),
-        length_(n.attrs<op::ScanAttrs>().length),
-        reverse_(n.attrs<op::ScanAttrs>().reverse) {
-    const std::vector<Port>& in = body_.program()->inputs();
-    walked_ = carries_.count() + static_cast<size_t>(n.attrs<op::ScanAttrs>().slices);
-    for (size_t i = carries_.count(); i < walked_; ++i) slice_bytes_.push_back(in[i].bytes());
-    const std::vector<Port>& out = body_.program()->outputs();
-    for (size_t o = carries_.count(); o < out.size(); ++o) stacked_bytes_.push_back(out[o].bytes());
-  }
+  ScanKernel(ControlFlow control, std::shared_ptr<const Program> body)
+      : c_(std::move(control)), body_(std::move(body)) {}
 
   std::string_view name() const override { return "nested scan"; }
   int64_t scratch_bytes() const override { return body_.scratch_bytes(); }
   int64_t packed_bytes() const override { return body_.kept_bytes(); }
-  std::vector<InPlace> in_place() const override { return carries_.in_place(); }
+  std::vector<InPlace> in_place() const override { return carries_in_place(c_); }
 
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const Body::Frame frame(body_, scratch);
-    carries_.begin(buffers);
-    for (size_t i = 0; i < carries_.count(); ++i) frame.input(i, carries_.at(buffers, i));
-    for (size_t i = walked_; i < operands_; ++i) frame.input(i, buffers[i]);
-    for (int64_t step = 0; step < length_; ++step) {
-      const int64_t row = reverse_ ? length_ - 1 - step : step;
-      for (size_t i = 0; i < slice_bytes_.size(); ++i)
-        frame.input(carries_.count() + i, moved(buffers[carries_.count() + i], row * slice_bytes_[i]));
-      for (size_t o = 0; o < stacked_bytes_.size(); ++o)
-        frame.output(carries_.count() + o,
-                     moved(buffers[operands_ + carries_.count() + o], row * stacked_bytes_[o]));
+    begin_carries(c_, buffers);
+    const size_t carries = c_.carries(), walked = carries + c_.slice_bytes.size();
+    for (size_t i = 0; i < carries; ++i) frame.input(i, buffers[c_.operands + i]);
+    for (size_t i = walked; i < c_.operands; ++i) frame.input(i, buffers[i]);
+    for (int64_t turn = 0; turn < c_.length; ++turn) {
+      const int64_t row = c_.row(turn);
+      for (size_t i = 0; i < c_.slice_bytes.size(); ++i)
+        frame.input(carries + i, moved(buffers[carries + i], row * c_.slice_bytes[i]));
+      for (size_t o = 0; o < c_.stacked_bytes.size(); ++o)
+        frame.output(carries + o, moved(buffers[c_.operands + carries + o], row * c_.stacked_bytes[o]));
       frame.run();
     }
   }
 
  private:
+  ControlFlow c_;
   Body body_;
-  Carries carries_;
-  size_t operands_, walked_ = 0;
-  int64_t length_;
-  bool reverse_;
-  std::vector<int64_t> slice_bytes_, stacked_bytes_;
 };
 
 class CondKernel final : public target::Kernel {
  public:
-  CondKernel(const Node& n, std::shared_ptr<const Program> if_true, std::shared_ptr<const Program> if_false)
-      : if_true_(std::move(if_true)),
+  CondKernel(ControlFlow control, size_t results, std::shared_ptr<const Program> if_true,
+             std::shared_ptr<const Program> if_false)
+      : c_(std::move(control)),
+        if_true_(std::move(if_true)),
         if_false_(std::move(if_false)),
-        operands_(n.inputs().size()),
-        results_(static_cast<size_t>(n.results())) {}
+        results_(results) {}
 
   std::string_view name() const override { return "nested cond"; }
   int64_t scratch_bytes() const override {
@@ -153,38 +121,37 @@ class CondKernel final : public target::Kernel {
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const bool condition = *static_cast<const uint8_t*>(buffers[0]) != 0;
     const Body::Frame frame(condition ? if_true_ : if_false_, scratch);
-    for (size_t i = 1; i < operands_; ++i) frame.input(i - 1, buffers[i]);
-    for (size_t r = 0; r < results_; ++r) frame.output(r, buffers[operands_ + r]);
+    for (size_t i = 1; i < c_.operands; ++i) frame.input(i - 1, buffers[i]);
+    for (size_t r = 0; r < results_; ++r) frame.output(r, buffers[c_.operands + r]);
     frame.run();
   }
 
  private:
+  ControlFlow c_;
   Body if_true_, if_false_;
-  size_t operands_, results_;
+  size_t results_;
 };
 
 class WhileKernel final : public target::Kernel {
  public:
-  WhileKernel(const Node& n, std::shared_ptr<const Program> condition, std::shared_ptr<const Program> body)
-      : condition_(std::move(condition)),
-        body_(std::move(body)),
-        carries_(n, n.attrs<op::WhileAttrs>().carries),
-        operands_(n.inputs().size()) {}
+  WhileKernel(ControlFlow control, std::shared_ptr<const Program> condition,
+              std::shared_ptr<const Program> body)
+      : c_(std::move(control)), condition_(std::move(condition)), body_(std::move(body)) {}
 
   std::string_view name() const override { return "nested while_loop"; }
   int64_t scratch_bytes() const override {
     return pass::arena_alignment + condition_.scratch_bytes() + body_.scratch_bytes();
   }
   int64_t packed_bytes() const override { return condition_.kept_bytes() + body_.kept_bytes(); }
-  std::vector<InPlace> in_place() const override { return carries_.in_place(); }
+  std::vector<InPlace> in_place() const override { return carries_in_place(c_); }
 
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const auto* again = static_cast<const uint8_t*>(scratch);
     const Body::Frame condition(condition_, moved(scratch, pass::arena_alignment));
     const Body::Frame body(body_, moved(scratch, pass::arena_alignment + condition_.scratch_bytes()));
-    carries_.begin(buffers);
-    for (size_t i = 0; i < operands_; ++i) {
-      void* const at = i < carries_.count() ? carries_.at(buffers, i) : buffers[i];
+    begin_carries(c_, buffers);
+    for (size_t i = 0; i < c_.operands; ++i) {
+      void* const at = buffers[i < c_.carries() ? c_.operands + i : i];
       condition.input(i, at);
       body.input(i, at);
     }
@@ -193,29 +160,67 @@ class WhileKernel final : public target::Kernel {
   }
 
  private:
+  ControlFlow c_;
   Body condition_, body_;
-  Carries carries_;
-  size_t operands_;
 };
+
+ControlFlow control_of(const Node& n, ControlFlow::Kind kind, int64_t carries) {
+  ControlFlow c{
+      .kind = kind, .operands = n.inputs().size(), .carry_bytes = {}, .slice_bytes = {}, .stacked_bytes = {}};
+  for (size_t i = 0; i < static_cast<size_t>(carries); ++i) c.carry_bytes.push_back(n.types()[i].bytes());
+  return c;
+}
+
+/// Of the rows that a scan walks.
+SlotAlignment alignment_of(const ControlFlow& scan) {
+  SlotAlignment a;
+  const auto add = [&](std::vector<int64_t>& to, const std::vector<int64_t>& rows) {
+    to.assign(scan.carries(), cache_line);
+    for (const int64_t bytes : rows) to.push_back(std::gcd(bytes, cache_line));
+  };
+  add(a.inputs, scan.slice_bytes);
+  add(a.outputs, scan.stacked_bytes);
+  return a;
+}
+
+NestedStep nest_scan(const Node& n, const CompileBody& compile) {
+  const auto& at = n.attrs<op::ScanAttrs>();
+  ControlFlow c = control_of(n, ControlFlow::Kind::scan, at.carries);
+  c.length = at.length;
+  c.reverse = at.reverse;
+  for (size_t i = c.carries(); i < c.carries() + static_cast<size_t>(at.slices); ++i)
+    c.slice_bytes.push_back(at.body->inputs[i].type().bytes());
+  for (size_t o = c.carries(); o < at.body->outputs.size(); ++o)
+    c.stacked_bytes.push_back(at.body->outputs[o].value.type().bytes());
+  NestedStep step{nullptr, c, {compile(with_carries(*at.body, at.carries), alignment_of(c))}};
+  step.kernel = std::make_unique<ScanKernel>(std::move(c), step.bodies[0]);
+  return step;
+}
+
+NestedStep nest_cond(const Node& n, const CompileBody& compile) {
+  const auto& at = n.attrs<op::CondAttrs>();
+  ControlFlow c = control_of(n, ControlFlow::Kind::cond, 0);
+  NestedStep step{nullptr, c, {compile(*at.if_true, {}), compile(*at.if_false, {})}};
+  step.kernel = std::make_unique<CondKernel>(std::move(c), static_cast<size_t>(n.results()), step.bodies[0],
+                                             step.bodies[1]);
+  return step;
+}
+
+NestedStep nest_while(const Node& n, const CompileBody& compile) {
+  const auto& at = n.attrs<op::WhileAttrs>();
+  ControlFlow c = control_of(n, ControlFlow::Kind::while_loop, at.carries);
+  NestedStep step{nullptr, c, {compile(*at.condition, {}), compile(with_carries(*at.body, at.carries), {})}};
+  step.kernel = std::make_unique<WhileKernel>(std::move(c), step.bodies[0], step.bodies[1]);
+  return step;
+}
 
 }  // namespace
 
 NestedStep nest(const Node& n, const CompileBody& compile) {
-  NestedStep step;
-  if (&n.op() == &op::scan_op) {
-    const auto& at = n.attrs<op::ScanAttrs>();
-    step.bodies = {compile(with_carries(*at.body, at.carries))};
-    step.kernel = std::make_unique<ScanKernel>(n, step.bodies[0]);
-  } else if (&n.op() == &op::cond_op) {
-    const auto& at = n.attrs<op::CondAttrs>();
-    step.bodies = {compile(*at.if_true), compile(*at.if_false)};
-    step.kernel = std::make_unique<CondKernel>(n, step.bodies[0], step.bodies[1]);
-  } else if (&n.op() == &op::while_loop_op) {
-    const auto& at = n.attrs<op::WhileAttrs>();
-    step.bodies = {compile(*at.condition), compile(with_carries(*at.body, at.carries))};
-    step.kernel = std::make_unique<WhileKernel>(n, step.bodies[0], step.bodies[1]);
-  }
-  return step;
+  if (&n.op() == &op::scan_op) return nest_scan(n, compile);
+  if (&n.op() == &op::cond_op) return nest_cond(n, compile);
+  if (&n.op() == &op::while_loop_op) return nest_while(n, compile);
+  return {};
 }
 
 }  // namespace espalier::run

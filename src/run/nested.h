@@ -12,11 +12,13 @@ namespace espalier::run {
 /// A node of control flow, prepared.
 struct NestedStep {
   std::unique_ptr<target::Kernel> kernel;
+  ControlFlow control;
   std::vector<std::shared_ptr<const Program>> bodies;  ///< in the order of the node's attributes
 };
 
 /// Compiles one body; state pairs of the graph are carries.
-using CompileBody = std::function<std::shared_ptr<const Program>(const ir::Graph& body)>;
+using CompileBody =
+    std::function<std::shared_ptr<const Program>(const ir::Graph& body, const SlotAlignment& alignment)>;
 
 /// The step of `node` (cond, scan or while_loop with static types); without a kernel for any other op.
 NestedStep nest(const ir::Node& node, const CompileBody& compile);

@@ -20,11 +20,15 @@ namespace {
 
 using pass::Place;
 
-/// Bytes from one place to another.
+/// Bytes from one place to another, on the host or a device.
 class CopyKernel final : public target::Kernel {
  public:
-  explicit CopyKernel(int64_t bytes) : bytes_(bytes) {}
+  explicit CopyKernel(int64_t bytes) : bytes_(bytes) {
+    if (bytes > 0) call_.push_back({target::CopyCall{bytes}, {{0, 0}, {1, 0}}, {.bytes = 2 * bytes}});
+  }
   std::string_view name() const override { return "copy"; }
+  bool on_device() const override { return true; }
+  std::span<const target::CallRecord> calls() const override { return call_; }
   int64_t chunks() const override { return std::max<int64_t>(1, (bytes_ + piece - 1) / piece); }
   void run(void* const* buffers, void*, int64_t chunk) const override {
     const int64_t from = chunk * piece, count = std::min(piece, bytes_ - from);
@@ -36,6 +40,7 @@ class CopyKernel final : public target::Kernel {
  private:
   static constexpr int64_t piece = 1 << 20;
   int64_t bytes_;
+  std::vector<target::CallRecord> call_;
 };
 
 /// The same array at an address kernels may rely on.
@@ -64,8 +69,11 @@ uint64_t graph_identity(const ir::Graph& graph) {
 
 class ProgramBuilder {
  public:
-  ProgramBuilder(const ir::Graph& g, const CompileOptions& options)
-      : graph_(g), options_(options), target_(options.target ? *options.target : default_target()) {}
+  ProgramBuilder(const ir::Graph& g, const CompileOptions& options, SlotAlignment alignment = {})
+      : graph_(g),
+        options_(options),
+        target_(options.target ? *options.target : default_target()),
+        alignment_(std::move(alignment)) {}
 
   std::shared_ptr<Program> build() {
     check_static();
@@ -136,10 +144,13 @@ class ProgramBuilder {
   /// The kernel of a node: the target's, or of control flow whose bodies become programs.
   target::Prepared kernel_of(const ir::Node& n) {
     bodies_.emplace_back();
+    controls_.emplace_back();
     if (n.op().kind == ir::Kind::control && target_.nests_bodies()) {
-      NestedStep step =
-          nest(n, [&](const ir::Graph& body) { return ProgramBuilder(body, body_options_).build(); });
+      NestedStep step = nest(n, [&](const ir::Graph& body, const SlotAlignment& alignment) {
+        return ProgramBuilder(body, body_options_, alignment).build();
+      });
       bodies_.back() = std::move(step.bodies);
+      controls_.back() = std::move(step.control);
       if (step.kernel) return {std::move(step.kernel), {}};
     }
     std::deque<ir::Array> arrays;
@@ -150,14 +161,41 @@ class ProgramBuilder {
         a = &arrays.emplace_back(a->reshaped(ir::static_dims(v.dims())));
       constants.push_back(a);
     }
-    return target_.prepare(n, constants, {.exact = options_.exact});
+    const std::vector<int64_t> alignment = alignment_of(n);
+    target::Prepared made = target_.prepare(n, constants, {.exact = options_.exact, .alignment = alignment});
+    if (!made.kernel) fail_unserved(n, made.refusals);
+    return made;
+  }
+
+  /// Of its operands and results, where a slot of the program may be less aligned than the arena.
+  std::vector<int64_t> alignment_of(const ir::Node& n) const {
+    std::vector<int64_t> out;
+    if (alignment_.inputs.empty() && alignment_.outputs.empty()) return out;
+    const auto of = [&](const ir::Value& v) {
+      int64_t bytes = cache_line;
+      for (size_t i = 0; i < alignment_.inputs.size(); ++i)
+        if (graph_.inputs[i] == v) bytes = std::min(bytes, alignment_.inputs[i]);
+      for (size_t o = 0; o < alignment_.outputs.size(); ++o)
+        if (pass::storage_of(graph_.outputs[o].value) == v) bytes = std::min(bytes, alignment_.outputs[o]);
+      return bytes;
+    };
+    for (const ir::Value& v : n.inputs()) out.push_back(of(pass::storage_of(v)));
+    for (int r = 0; r < n.results(); ++r) out.push_back(of(n.value(r)));
+    return out;
+  }
+
+  [[noreturn]] void fail_unserved(const ir::Node& n, std::span<const kernel::Refusal> refusals) const {
+    std::string types, reasons;
+    for (const ir::Value& v : n.inputs()) types += (types.empty() ? "" : ", ") + v.type().text();
+    for (const kernel::Refusal& r : refusals)
+      reasons += (reasons.empty() ? "" : "; ") + r.by + ": " + r.reason;
+    throw UserError({"op " + std::string(n.op().name),
+                     "target " + program_->target_ + " has no kernel for it", types, reasons});
   }
 
   void prepare(const pass::Schedule& schedule) {
     for (const ir::Node* n : schedule.order) {
       target::Prepared made = kernel_of(*n);
-      ESPALIER_CHECK(made.kernel != nullptr,
-                     "target " + program_->target_ + " has no kernel for " + std::string(n->op().name));
       pass::StepFacts facts;
       for (const target::InPlace& p : made.kernel->in_place())
         facts.in_place.emplace_back(p.result, p.operand);
@@ -192,6 +230,7 @@ class ProgramBuilder {
           step.label = it->second.name;
         step.kernel = std::move(prepared_[next].kernel);
         step.bodies = std::move(bodies_[next]);
+        step.control = std::move(controls_[next]);
         step.refusals = std::move(prepared_[next++].refusals);
         step.cost = target::cost_of(*s.node);
       } else {
@@ -221,9 +260,11 @@ class ProgramBuilder {
   const ir::Graph& graph_;
   const CompileOptions& options_;
   const target::Target& target_;
+  const SlotAlignment alignment_;
   const CompileOptions body_options_ = options_of_bodies();
   std::vector<target::Prepared> prepared_;
   std::vector<std::vector<std::shared_ptr<const Program>>> bodies_;  ///< of each prepared node
+  std::vector<ControlFlow> controls_;
   std::vector<pass::StepFacts> facts_;
   std::shared_ptr<Program> program_;
 };
@@ -314,6 +355,9 @@ std::string Program::text() const {
     out += fmt::format("range {} to {} of \"{}\"\n", r.low, r.high, r.input);
   for (size_t s = 0; s < steps_.size(); ++s) {
     out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
+    if (!steps_[s].kernel->sources().empty() || steps_[s].kernel->calls().size() > 1)
+      for (const target::CallRecord& call : steps_[s].kernel->calls())
+        out += "  " + target::text(call) + "\n";
     for (const auto& body : steps_[s].bodies) out += indented(body->text());
   }
   out += fmt::format(

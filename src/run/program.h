@@ -55,6 +55,27 @@ struct State {
 
 class Program;
 
+/// How a step of control flow runs its bodies. The step's operands are the carries, then (scan) arrays of which each turn sees a row,
+/// then what every turn sees whole; of cond the condition, then what the bodies see. Results are the carries' last values, then
+/// (scan) arrays of which each turn writes a row.
+struct ControlFlow {
+  enum class Kind : uint8_t { none, scan, cond, while_loop };
+  Kind kind = Kind::none;
+  size_t operands = 0;
+  std::vector<int64_t> carry_bytes;                 ///< a carry lives in its result, where it is put first
+  std::vector<int64_t> slice_bytes, stacked_bytes;  ///< of a row
+  int64_t length = 0;                               ///< turns of a scan
+  bool reverse = false;                             ///< the last row first
+
+  size_t carries() const { return carry_bytes.size(); }
+  int64_t row(int64_t turn) const { return reverse ? length - 1 - turn : turn; }
+};
+
+/// The bytes by which the addresses of a program's inputs and outputs divide; those not named: 64.
+struct SlotAlignment {
+  std::vector<int64_t> inputs, outputs;
+};
+
 struct Step {
   std::string op;      ///< "dot", "fusion", "copy"
   std::string detail;  ///< the ops inside a fusion, the result types
@@ -65,6 +86,7 @@ struct Step {
   pass::Place scratch;
   target::Cost cost;
   std::vector<kernel::Refusal> refusals;  ///< of better kernels that declined
+  ControlFlow control;
   std::vector<std::shared_ptr<const Program>>
       bodies;  ///< of control flow: the programs that run inside this step
 };

@@ -10,7 +10,11 @@ alignas(64) char nothing[64];
 }  // namespace
 
 Wiring::Wiring(const Program& program)
-    : input_uses_(program.inputs().size()), output_uses_(program.outputs().size()) {
+    : arena_bytes_(whole_lines(program.memory().arena)),
+      input_uses_(program.inputs().size()),
+      output_uses_(program.outputs().size()) {
+  for (const ir::Array& c : program.constants())
+    constants_.push_back(c.data() ? const_cast<void*>(static_cast<const void*>(c.data())) : nothing);
   for (const Step& s : program.steps()) {
     calls_.push_back({s.kernel.get(), pointers_, s.scratch.kind == Place::Kind::arena ? s.scratch.offset : -1,
                       s.kernel->chunks()});
@@ -18,23 +22,20 @@ Wiring::Wiring(const Program& program)
       const size_t at = pointers_++;
       const auto index = static_cast<size_t>(p.index);
       switch (p.kind) {
-        case Place::Kind::none: fixed_.push_back({at, nullptr}); break;
+        case Place::Kind::none: nowhere_.push_back(at); break;
         case Place::Kind::arena: in_arena_.push_back({at, p.offset}); break;
         case Place::Kind::input: input_uses_[index].push_back(at); break;
         case Place::Kind::output: output_uses_[index].push_back(at); break;
-        case Place::Kind::constant: {
-          const void* data = program.constants()[index].data();
-          fixed_.push_back({at, data ? const_cast<void*>(data) : nothing});
-          break;
-        }
+        case Place::Kind::constant: to_constant_.push_back({at, index}); break;
       }
     }
   }
 }
 
-void Wiring::wire(void** table, char* arena) const {
+void Wiring::wire(void** table, char* arena, std::span<void* const> constants) const {
   for (const InArena& a : in_arena_) table[a.at] = arena + a.offset;
-  for (const Fixed& f : fixed_) table[f.at] = f.data;
+  for (const ToConstant& c : to_constant_) table[c.at] = constants[c.constant];
+  for (const size_t at : nowhere_) table[at] = nullptr;
 }
 
 std::vector<Call> Wiring::calls(void* const* table, char* arena) const {

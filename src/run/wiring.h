@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "base/align.h"
 #include "base/threads.h"
 #include "run/program.h"
 
@@ -39,8 +40,19 @@ class Wiring {
   /// How many pointers the table has.
   size_t pointers() const { return pointers_; }
   size_t steps() const { return calls_.size(); }
-  /// Fill `table` with what lies in the arena and with constants; slots are left as they are.
-  void wire(void** table, char* arena) const;
+  /// Whole cache lines of the arena, and of the arena with the table behind it: what a body needs as scratch.
+  int64_t arena_bytes() const { return arena_bytes_; }
+  int64_t frame_bytes() const {
+    return arena_bytes_ + whole_lines(static_cast<int64_t>(pointers_ * sizeof(void*)));
+  }
+  /// Fill `table` with what lies in the arena and with constants, which lie where `constants` says, one address for each of the
+  /// program's; slots are left as they are.
+  void wire(void** table, char* arena, std::span<void* const> constants) const;
+  /// With the constants where the program has them.
+  void wire(void** table, char* arena) const { wire(table, arena, constants_); }
+  /// Where the buffers of step `s` begin in the table, and its scratch in the arena (-1: none).
+  size_t first_buffer(size_t s) const { return calls_[s].first; }
+  int64_t scratch(size_t s) const { return calls_[s].scratch; }
   /// Step `s` over a table and an arena.
   Call call(size_t s, void* const* table, char* arena) const {
     const Planned& p = calls_[s];
@@ -65,15 +77,17 @@ class Wiring {
     size_t at;
     int64_t offset;
   };
-  struct Fixed {
-    size_t at;
-    void* data;
+  struct ToConstant {
+    size_t at, constant;
   };
 
+  int64_t arena_bytes_;
   size_t pointers_ = 0;
   std::vector<Planned> calls_;
   std::vector<InArena> in_arena_;
-  std::vector<Fixed> fixed_;
+  std::vector<ToConstant> to_constant_;
+  std::vector<size_t> nowhere_;
+  std::vector<void*> constants_;
   std::vector<std::vector<size_t>> input_uses_, output_uses_;  ///< places in the table
 };
 

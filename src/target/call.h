@@ -61,7 +61,8 @@ struct Operand {
 };
 
 struct CallRecord {
-  std::variant<KernelCall, CopyCall, FillCall> work;
+  using Work = std::variant<KernelCall, CopyCall, FillCall>;
+  Work work;
   std::vector<Operand> operands;
   Cost cost;
 };

@@ -34,7 +34,6 @@ class DeviceError : public UserError {
 class Executable {
  public:
   virtual ~Executable() = default;
-  virtual size_t calls() const = 0;
 };
 
 class Device {

@@ -28,7 +28,8 @@ class Kernel {
   /// Bytes of scratch shared by all chunks (64-byte aligned).
   virtual int64_t scratch_bytes() const { return 0; }
   virtual void run(void* const* buffers, void* scratch, int64_t chunk) const = 0;
-  /// What a device does for this step, one after the other, and the kernels named there. Without any it runs on the host.
+  /// Can a device do it, by `calls()` one after the other (none: there is nothing to do) and the kernels named there?
+  virtual bool on_device() const { return false; }
   virtual std::span<const CallRecord> calls() const { return {}; }
   virtual std::span<const KernelSource> sources() const { return {}; }
   virtual std::vector<InPlace> in_place() const { return {}; }
@@ -46,6 +47,8 @@ struct Prepared {
 struct PrepareOptions {
   bool exact =
       false;  ///< only kernels with the reference's rounding order class: no Winograd, no reduced precision
+  /// Bytes by which the address of each operand, then of each result, divides; those not named: 64.
+  std::span<const int64_t> alignment{};
 };
 
 class Target {
@@ -53,7 +56,8 @@ class Target {
   virtual ~Target() = default;
   virtual const kernel::TargetSpec& spec() const = 0;
   /// The best kernel for `node` (a fusion, a contraction or any other op with static types). `constants[i]` is the array
-  /// of operand i where that is known now, else null. Never fails for a valid node: the reference is last in every list.
+  /// of operand i where that is known now, else null. Without a kernel where the target has none; one of the host's never is, as the
+  /// reference is last in its list.
   virtual Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
                            const PrepareOptions& options) const = 0;
   /// Are the bodies of control flow (cond, scan, while_loop) programs of their own, whose kernels this target prepares one by

@@ -14,6 +14,7 @@ class CallKernel final : public Kernel {
   void run(void* const*, void*, int64_t) const override {
     ESPALIER_CHECK(false, "a step of a device was run on the host");
   }
+  bool on_device() const override { return true; }
   std::span<const CallRecord> calls() const override { return list_.calls; }
   std::span<const KernelSource> sources() const override { return list_.sources; }
   std::vector<InPlace> in_place() const override { return list_.in_place; }

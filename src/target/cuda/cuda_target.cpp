@@ -42,12 +42,13 @@ class CudaTarget final : public Target {
  public:
   explicit CudaTarget(const Arch& arch) : spec_(arch) {}
   const kernel::TargetSpec& spec() const override { return spec_; }
+  bool nests_bodies() const override { return true; }
 
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
-                   const PrepareOptions&) const override {
+                   const PrepareOptions& options) const override {
     const ir::Graph body = kernel::body_of(node);
     Prepared out;
-    auto loops = loop_calls(body);
+    auto loops = loop_calls(body, {.alignment = {options.alignment.begin(), options.alignment.end()}});
     if (auto* list = std::get_if<CallList>(&loops)) out.kernel = make_call_kernel(std::move(*list));
     else out.refusals.push_back(std::move(std::get<Refusal>(loops)));
     return out;

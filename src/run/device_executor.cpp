@@ -1,0 +1,362 @@
+#include "run/device_executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/text.h"
+
+namespace espalier::run {
+
+using target::Address;
+using target::Device;
+using target::Event;
+
+namespace {
+
+/// What device memory is cut in.
+constexpr int64_t piece_alignment = 256;
+int64_t whole_pieces(int64_t bytes) { return round_up(bytes, piece_alignment); }
+
+char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
+
+}  // namespace
+
+/// A program or a body over its arena.
+struct DeviceExecutor::Frame {
+  Frame(const DeviceBody& b, char* a) : body(b), wiring(*b.program), table(wiring.pointers()), arena(a) {
+    wiring.wire(table.data(), arena, body.constants);
+  }
+  void input(size_t i, void* data) { wiring.bind_input(table.data(), i, data); }
+  void output(size_t o, void* data) { wiring.bind_output(table.data(), o, data); }
+  void** buffers(size_t step) { return table.data() + wiring.first_buffer(step); }
+  char* scratch(size_t step) const {
+    return wiring.scratch(step) < 0 ? nullptr : arena + wiring.scratch(step);
+  }
+
+  const DeviceBody& body;
+  Wiring wiring;
+  std::vector<void*> table;
+  char* arena;
+  std::vector<std::vector<std::unique_ptr<Frame>>> bodies;  ///< of each step
+};
+
+/// What one run under way uses.
+struct DeviceExecutor::Slot {
+  Address inputs = 0, outputs = 0;  ///< on the device
+  PinnedMemory host;                ///< inputs, then outputs
+  OwnedEvent uploaded, computed, downloaded;
+  Ticket ticket = -1;  ///< of the last run in it
+};
+
+DeviceExecutor::DeviceExecutor(DeviceExecutor&&) noexcept = default;
+DeviceExecutor& DeviceExecutor::operator=(DeviceExecutor&&) noexcept = default;
+
+DeviceExecutor::~DeviceExecutor() {
+  if (!program_) return;
+  try {
+    sync_all();
+  } catch (const target::DeviceError&) {  // the device is lost: nothing is under way
+  }
+}
+
+DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options)
+    : program_(std::move(program)), options_(options) {
+  ESPALIER_CHECK(options_.slots >= 1, "an executor needs a slot");
+  const Program& p = this->program();
+  Device& device = program_->device();
+  input_at_.assign(p.inputs().size(), -1);
+  output_at_.assign(p.outputs().size(), -1);
+  inputs_.assign(p.inputs().size(), 0);
+
+  const auto reserve = [](int64_t& end, int64_t bytes) {
+    return std::exchange(end, end + whole_pieces(std::max<int64_t>(bytes, 1)));
+  };
+  int64_t bytes = whole_pieces(p.memory().arena);
+  std::vector<std::pair<size_t, int64_t>> states;
+  for (size_t i = 0; i < p.inputs().size(); ++i) {
+    if (!p.is_state_input(i)) input_at_[i] = reserve(input_bytes_, p.inputs()[i].bytes());
+    else if (options_.own_state) states.emplace_back(i, reserve(bytes, p.inputs()[i].bytes()));
+  }
+  for (size_t o = 0; o < p.outputs().size(); ++o)
+    if (!p.is_state_output(o)) output_at_[o] = reserve(output_bytes_, p.outputs()[o].bytes());
+  const int64_t slots_at = bytes;
+  bytes += options_.slots * (input_bytes_ + output_bytes_);
+  allocated_ = std::max<int64_t>(bytes, piece_alignment);
+  memory_ = device_memory(device, allocated_);
+  copy_in_ = owned_stream(device);
+  compute_ = owned_stream(device);
+  copy_out_ = owned_stream(device);
+  flag_ = pinned_memory(device, piece_alignment);
+
+  for (int s = 0; s < options_.slots; ++s) {
+    auto slot = std::make_unique<Slot>();
+    slot->inputs = memory_.get() + static_cast<Address>(slots_at + s * (input_bytes_ + output_bytes_));
+    slot->outputs = slot->inputs + static_cast<Address>(input_bytes_);
+    slot->host = pinned_memory(device, std::max<int64_t>(input_bytes_ + output_bytes_, 1));
+    slot->uploaded = owned_event(device);
+    slot->computed = owned_event(device);
+    slot->downloaded = owned_event(device);
+    slots_.push_back(std::move(slot));
+  }
+  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_.get())));
+  for (const auto& [i, at] : states) {
+    set_input(i, memory_.get() + static_cast<Address>(at));
+    const std::vector<char> zeros(static_cast<size_t>(p.inputs()[i].bytes()));
+    upload_and_wait(device, inputs_[i], zeros.data(), p.inputs()[i].bytes());
+  }
+  checks_ = range_checks(p);
+}
+
+std::unique_ptr<DeviceExecutor::Frame> DeviceExecutor::make_frame(const DeviceBody& body, char* arena) {
+  auto frame = std::make_unique<Frame>(body, arena);
+  for (size_t s = 0; s < body.bodies.size(); ++s) {
+    frame->bodies.emplace_back();
+    // A while_loop's flag comes first; its bodies lie behind each other, those of cond in one place (run/nested.cpp).
+    const bool loop = body.program->steps()[s].control.kind == ControlFlow::Kind::while_loop;
+    char* at = frame->scratch(s) + (loop ? pass::arena_alignment : 0);
+    for (const DeviceBody& inner : body.bodies[s]) {
+      frame->bodies.back().push_back(make_frame(inner, at));
+      if (loop) at += frame->bodies.back().back()->wiring.frame_bytes();
+    }
+  }
+  return frame;
+}
+
+void DeviceExecutor::set_input(size_t i, Address data) {
+  inputs_[i] = data;
+  frame_->input(i, as_pointer(data));
+}
+
+namespace {
+
+void check_binding(const Port& port, std::string_view what, Address data) {
+  if (data == 0 || data % cache_line != 0)
+    throw UserError({std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
+                     data ? std::to_string(data % cache_line) + " bytes past a boundary" : "",
+                     "an address that is a multiple of 64"});
+}
+
+}  // namespace
+
+void DeviceExecutor::bind_input(size_t i, Address data) {
+  ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
+  const Port& port = program().inputs()[i];
+  check_binding(port, "input", data);
+  if (std::ranges::any_of(checks_, [&](const RangeCheck& c) { return c.input == i; }))
+    throw UserError({"input " + port.name, "has a declared range, which is checked on the host",
+                     "memory of a device", "the executor's own slot"});
+  set_input(i, data);
+}
+
+size_t DeviceExecutor::state_index(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const State& s : program().state()) {
+    if (s.name == name) return static_cast<size_t>(s.input);
+    names.push_back(s.name);
+  }
+  throw UserError({"state " + std::string(name), "the program has no such state", "", join(names, ", ")});
+}
+
+Address DeviceExecutor::state(std::string_view name) const { return inputs_[state_index(name)]; }
+
+void DeviceExecutor::bind_state(std::string_view name, Address data) {
+  const size_t i = state_index(name);
+  check_binding(program().inputs()[i], "state", data);
+  set_input(i, data);
+}
+
+void DeviceExecutor::write_state(std::string_view name, const void* from) {
+  const size_t i = state_index(name);
+  sync_all();
+  upload_and_wait(program_->device(), inputs_[i], from, program().inputs()[i].bytes());
+}
+
+void DeviceExecutor::read_state(std::string_view name, void* to) {
+  const size_t i = state_index(name);
+  sync_all();
+  download_and_wait(program_->device(), to, inputs_[i], program().inputs()[i].bytes());
+}
+
+void DeviceExecutor::sync_all() {
+  for (const OwnedStream* s : {&copy_in_, &compute_, &copy_out_}) program_->device().sync(s->get());
+}
+
+DeviceExecutor::Slot& DeviceExecutor::next_slot() {
+  return *slots_[static_cast<size_t>(next_ % options_.slots)];
+}
+
+void* DeviceExecutor::input(size_t i) {
+  ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
+  if (inputs_[i] != 0 || input_at_[i] < 0) return nullptr;
+  Slot& slot = next_slot();
+  if (slot.ticket >= 0) program_->device().sync(slot.uploaded.get());
+  return slot.host.get() + input_at_[i];
+}
+
+void DeviceExecutor::check_ranges(const Slot& slot) const {
+  for (const RangeCheck& c : checks_)
+    c(slot.host.get() + input_at_[c.input], program().inputs()[c.input].name);
+}
+
+void DeviceExecutor::upload(Slot& slot) {
+  Device& device = program_->device();
+  if (input_bytes_ > 0) device.upload(slot.inputs, slot.host.get(), input_bytes_, copy_in_.get());
+  device.record(slot.uploaded.get(), copy_in_.get());
+  device.wait(compute_.get(), slot.uploaded.get());
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (inputs_[i] == 0 && input_at_[i] >= 0)
+      frame_->input(i, as_pointer(slot.inputs + static_cast<Address>(input_at_[i])));
+  for (size_t o = 0; o < output_at_.size(); ++o)
+    if (output_at_[o] >= 0) frame_->output(o, as_pointer(slot.outputs + static_cast<Address>(output_at_[o])));
+}
+
+void DeviceExecutor::download(Slot& slot) {
+  Device& device = program_->device();
+  device.record(slot.computed.get(), compute_.get());
+  device.wait(copy_out_.get(), slot.computed.get());
+  if (output_bytes_ > 0)
+    device.download(slot.host.get() + input_bytes_, slot.outputs, output_bytes_, copy_out_.get());
+  device.record(slot.downloaded.get(), copy_out_.get());
+}
+
+Ticket DeviceExecutor::submit() {
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (program().is_state_input(i) && inputs_[i] == 0)
+      throw UserError({"state " + program().inputs()[i].name, "is not bound to memory", "",
+                       "bind_state before submit()"});
+  Slot& slot = next_slot();
+  if (slot.ticket >= 0) program_->device().sync(slot.downloaded.get());
+  check_ranges(slot);
+  try {
+    upload(slot);
+    run_frame(*frame_);
+    download(slot);
+  } catch (const target::DeviceError& e) {
+    if (!e.lost()) sync_all();  // what is under way reads the slot
+    throw;
+  }
+  slot.ticket = next_;
+  return next_++;
+}
+
+void DeviceExecutor::wait(Ticket ticket) {
+  ESPALIER_CHECK(ticket >= 0 && ticket < next_, "no run has this ticket");
+  const Slot& slot = *slots_[static_cast<size_t>(ticket % options_.slots)];
+  if (slot.ticket == ticket) program_->device().sync(slot.downloaded.get());
+}
+
+const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
+  ESPALIER_CHECK(o < output_at_.size(), "output number out of range");
+  const Slot& slot = *slots_[static_cast<size_t>(ticket % options_.slots)];
+  ESPALIER_CHECK(ticket >= 0 && slot.ticket == ticket, "a later run has the slot of this ticket");
+  return output_at_[o] < 0 ? nullptr : slot.host.get() + input_bytes_ + output_at_[o];
+}
+
+Ticket DeviceExecutor::run() {
+  const Ticket ticket = submit();
+  wait(ticket);
+  return ticket;
+}
+
+void DeviceExecutor::poison() {
+  sync_all();
+  const auto fill = [&](Address at, int64_t bytes) {
+    const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(0xff));
+    upload_and_wait(program_->device(), at, pattern.data(), bytes);
+  };
+  fill(memory_.get(), whole_pieces(program().memory().arena));
+  for (const auto& slot : slots_) fill(slot->outputs, output_bytes_);
+}
+
+void DeviceExecutor::run_frame(Frame& frame) {
+  for (size_t s = 0; s < frame.wiring.steps(); ++s) run_step(frame, s);
+}
+
+void DeviceExecutor::run_step(Frame& frame, size_t s) {
+  const Step& step = frame.body.program->steps()[s];
+  void** const buffers = frame.buffers(s);
+  switch (step.control.kind) {
+    case ControlFlow::Kind::scan: run_scan(frame, s, buffers); return;
+    case ControlFlow::Kind::cond: run_cond(frame, s, buffers); return;
+    case ControlFlow::Kind::while_loop: run_while(frame, s, buffers); return;
+    case ControlFlow::Kind::none: break;
+  }
+  const size_t first = frame.body.first_call[s];
+  try {
+    for (size_t i = 0; i < step.kernel->calls().size(); ++i)
+      launch(first + i, buffers, step.buffers.size(), frame.scratch(s));
+  } catch (const target::DeviceError& e) {
+    ErrorFields fields = e.fields();
+    fields.where = "step " + std::to_string(s) + ", " + step.op + " " + step.detail + ", " + fields.where;
+    throw target::DeviceError(std::move(fields), e.lost());
+  }
+}
+
+void DeviceExecutor::launch(size_t call, void** buffers, size_t count, char* scratch) {
+  operands_.clear();
+  for (const target::Operand& o : program_->calls()[call].operands) {
+    void* const base = static_cast<size_t>(o.buffer) < count ? buffers[o.buffer] : scratch;
+    operands_.push_back(as_address(moved(base, o.offset)));
+  }
+  Device& device = program_->device();
+  device.launch(program_->executable(), call, operands_, compute_.get());
+  if (options_.sync) device.sync(compute_.get());
+}
+
+/// Copies of what does not lie in its result already.
+void DeviceExecutor::begin_carries(const Frame& frame, size_t s, void** buffers) {
+  const ControlFlow& c = frame.body.program->steps()[s].control;
+  for (size_t i = 0; i < c.carries(); ++i) {
+    void* pair[] = {buffers[i], buffers[c.operands + i]};
+    if (pair[0] != pair[1] && c.carry_bytes[i] > 0) launch(frame.body.first_call[s] + i, pair, 2, nullptr);
+  }
+}
+
+void DeviceExecutor::run_scan(Frame& frame, size_t s, void** buffers) {
+  const ControlFlow& c = frame.body.program->steps()[s].control;
+  Frame& body = *frame.bodies[s][0];
+  const size_t carries = c.carries(), walked = carries + c.slice_bytes.size();
+  begin_carries(frame, s, buffers);
+  for (size_t i = 0; i < carries; ++i) body.input(i, buffers[c.operands + i]);
+  for (size_t i = walked; i < c.operands; ++i) body.input(i, buffers[i]);
+  for (int64_t turn = 0; turn < c.length; ++turn) {
+    const int64_t row = c.row(turn);
+    for (size_t i = 0; i < c.slice_bytes.size(); ++i)
+      body.input(carries + i, moved(buffers[carries + i], row * c.slice_bytes[i]));
+    for (size_t o = 0; o < c.stacked_bytes.size(); ++o)
+      body.output(carries + o, moved(buffers[c.operands + carries + o], row * c.stacked_bytes[o]));
+    run_frame(body);
+  }
+}
+
+void DeviceExecutor::run_cond(Frame& frame, size_t s, void** buffers) {
+  const Step& step = frame.body.program->steps()[s];
+  const size_t operands = step.control.operands;
+  Frame& body = *frame.bodies[s][read_flag(buffers[0]) ? 0 : 1];
+  for (size_t i = 1; i < operands; ++i) body.input(i - 1, buffers[i]);
+  for (size_t r = operands; r < step.buffers.size(); ++r) body.output(r - operands, buffers[r]);
+  run_frame(body);
+}
+
+void DeviceExecutor::run_while(Frame& frame, size_t s, void** buffers) {
+  const ControlFlow& c = frame.body.program->steps()[s].control;
+  Frame &condition = *frame.bodies[s][0], &body = *frame.bodies[s][1];
+  begin_carries(frame, s, buffers);
+  for (size_t i = 0; i < c.operands; ++i) {
+    void* const at = buffers[i < c.carries() ? c.operands + i : i];
+    condition.input(i, at);
+    body.input(i, at);
+  }
+  condition.output(0, frame.scratch(s));
+  for (run_frame(condition); read_flag(frame.scratch(s)); run_frame(condition)) run_frame(body);
+}
+
+/// A byte of the device's memory, once all before it is done.
+bool DeviceExecutor::read_flag(const void* flag) {
+  Device& device = program_->device();
+  device.download(flag_.get(), as_address(flag), 1, compute_.get());
+  device.sync(compute_.get());
+  return *flag_.get() != 0;
+}
+
+}  // namespace espalier::run

@@ -1,0 +1,103 @@
+#pragma once
+// DeviceExecutor: a program on a device, with its memory. A run is asynchronous: submit() puts the copies and launches of one run into
+// the device's streams and returns a ticket; several runs may be under way. Inputs and outputs lie in a ring of slots, pinned on the
+// host and in the device's memory, so that the copies of one run go on beside the launches of another:
+//
+//   copy-in stream    upload of run k+1: waits only for the run that used its slot before
+//   compute stream    launches of run k
+//   copy-out stream   download of run k-1
+//
+// One thread at a time may use an executor.
+#include "run/device_program.h"
+#include "run/executor.h"
+
+namespace espalier::run {
+
+struct DeviceExecutorOptions {
+  int slots = 2;  ///< runs that may be under way
+  /// A state of its own for what bind_state() does not name.
+  bool own_state = true;
+  /// Wait after every record, so that an error names the step it came from.
+  bool sync = false;
+};
+
+/// The number of a run, from 0 on.
+using Ticket = int64_t;
+
+class DeviceExecutor {
+ public:
+  explicit DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options = {});
+  DeviceExecutor(DeviceExecutor&&) noexcept;
+  DeviceExecutor& operator=(DeviceExecutor&&) noexcept;
+  /// Waits for what is under way.
+  ~DeviceExecutor();
+
+  const Program& program() const { return program_->program(); }
+
+  /// Where the next run reads input `i` from: pinned memory of the host, row-major, to be written before submit(). Waits until an
+  /// earlier run has been copied from it. Null for a state's input and for one bound to the device's memory.
+  void* input(size_t i);
+  /// Read input `i` from the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot.
+  void bind_input(size_t i, target::Address data);
+  /// Use memory of the device as the state: several programs can share a parameter's.
+  void bind_state(std::string_view name, target::Address data);
+  /// Where the state of that name lies; UserError lists the names.
+  target::Address state(std::string_view name) const;
+  /// Copy the state to or from the host, after all that is under way.
+  void write_state(std::string_view name, const void* from);
+  void read_state(std::string_view name, void* to);
+
+  /// Put one run into the streams. UserError: an input out of its declared range, something unbound. Waits while as many runs are under
+  /// way as there are slots.
+  Ticket submit();
+  /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
+  void wait(Ticket ticket);
+  /// Output `o` of a run that has been waited for: row-major, of the host, until as many runs were submitted after it as there are
+  /// slots. A state's output is read by read_state().
+  const void* output(Ticket ticket, size_t o) const;
+  /// submit() and wait().
+  Ticket run();
+
+  /// Fill the arena and the outputs with NaN patterns: no result can depend on what an earlier run left.
+  void poison();
+  /// Bytes of the device's memory, constants and bound memory left out.
+  int64_t allocated_bytes() const { return allocated_; }
+
+ private:
+  struct Frame;
+  struct Slot;
+
+  size_t state_index(std::string_view name) const;
+  void set_input(size_t i, target::Address data);
+  Slot& next_slot();
+  void upload(Slot& slot);
+  void check_ranges(const Slot& slot) const;
+  void download(Slot& slot);
+  void sync_all();
+  std::unique_ptr<Frame> make_frame(const DeviceBody& body, char* arena);
+  void run_frame(Frame& frame);
+  void run_step(Frame& frame, size_t step);
+  void begin_carries(const Frame& frame, size_t step, void** buffers);
+  void run_scan(Frame& frame, size_t step, void** buffers);
+  void run_cond(Frame& frame, size_t step, void** buffers);
+  void run_while(Frame& frame, size_t step, void** buffers);
+  bool read_flag(const void* flag);
+  void launch(size_t call, void** buffers, size_t count, char* scratch);
+
+  std::shared_ptr<const DeviceProgram> program_;
+  DeviceExecutorOptions options_;
+  DeviceMemory memory_;  ///< the arena, then the state, then the slots
+  int64_t allocated_ = 0;
+  int64_t input_bytes_ = 0, output_bytes_ = 0;  ///< of a slot
+  std::vector<int64_t> input_at_, output_at_;   ///< in a slot, or -1
+  std::vector<target::Address> inputs_;         ///< bound to the device's memory, or 0: in the slot
+  OwnedStream copy_in_, compute_, copy_out_;
+  PinnedMemory flag_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::unique_ptr<Frame> frame_;
+  std::vector<target::Address> operands_;  ///< of a launch
+  std::vector<RangeCheck> checks_;
+  Ticket next_ = 0;
+};
+
+}  // namespace espalier::run

@@ -1,0 +1,99 @@
+#include "run/device_program.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace espalier::run {
+
+using target::Address;
+using target::CallRecord;
+
+namespace {
+
+/// Bytes that go through pinned memory at once.
+constexpr int64_t staged_bytes = int64_t{4} << 20;
+constexpr int64_t constant_alignment = 256;
+
+/// Call `piece(pinned, at, bytes)` for each part of `bytes`.
+template <class Piece>
+void staged(target::Device& device, int64_t bytes, const Piece& piece) {
+  if (bytes == 0) return;
+  const PinnedMemory stage = pinned_memory(device, std::min(bytes, staged_bytes));
+  const OwnedStream stream = owned_stream(device);
+  for (int64_t at = 0; at < bytes; at += staged_bytes)
+    piece(stage.get(), at, std::min(staged_bytes, bytes - at), stream.get());
+}
+
+}  // namespace
+
+void upload_and_wait(target::Device& device, Address to, const void* from, int64_t bytes) {
+  staged(device, bytes, [&](char* pinned, int64_t at, int64_t count, target::Stream stream) {
+    std::memcpy(pinned, static_cast<const char*>(from) + at, static_cast<size_t>(count));
+    device.upload(to + static_cast<Address>(at), pinned, count, stream);
+    device.sync(stream);
+  });
+}
+
+void download_and_wait(target::Device& device, void* to, Address from, int64_t bytes) {
+  staged(device, bytes, [&](char* pinned, int64_t at, int64_t count, target::Stream stream) {
+    device.download(pinned, from + static_cast<Address>(at), count, stream);
+    device.sync(stream);
+    std::memcpy(static_cast<char*>(to) + at, pinned, static_cast<size_t>(count));
+  });
+}
+
+DeviceProgram::DeviceProgram(std::shared_ptr<const Program> program, std::shared_ptr<target::Device> device)
+    : program_(std::move(program)), device_(std::move(device)) {
+  body_ = gather(*program_);
+  executable_ = device_->load(sources_, calls_);
+  const int64_t bytes = place_constants(body_, 0);
+  if (bytes == 0) return;
+  constants_ = device_memory(*device_, bytes);
+  place_constants(body_, constants_.get());
+  upload_constants(body_);
+}
+
+/// Every record, in the order of the steps; of the sources each text once.
+DeviceBody DeviceProgram::gather(const Program& program) {
+  DeviceBody body{.program = &program, .first_call = {}, .constants = {}, .bodies = {}};
+  for (const Step& step : program.steps()) {
+    if (!step.kernel->on_device() && step.bodies.empty())
+      throw UserError({"op " + step.op, "its kernel runs on the host only", std::string(step.kernel->name()),
+                       "a program that was compiled for a device"});
+    body.first_call.push_back(calls_.size());
+    for (const int64_t bytes : step.control.carry_bytes)
+      calls_.push_back({target::CopyCall{bytes}, {{0, 0}, {1, 0}}, {.bytes = 2 * bytes}});
+    const auto calls = step.kernel->calls();
+    calls_.insert(calls_.end(), calls.begin(), calls.end());
+    for (const target::KernelSource& source : step.kernel->sources())
+      if (std::ranges::none_of(sources_, [&](const auto& s) { return s.name == source.name; }))
+        sources_.push_back(source);
+    body.bodies.emplace_back();
+    for (const auto& inner : step.bodies) body.bodies.back().push_back(gather(*inner));
+  }
+  return body;
+}
+
+/// Constants of `body` and of the bodies within from `at` on; the address behind them.
+int64_t DeviceProgram::place_constants(DeviceBody& body, Address at) {
+  const Address first = at;
+  body.constants.clear();
+  for (const ir::Array& c : body.program->constants()) {
+    body.constants.push_back(as_pointer(at));
+    at += static_cast<Address>(round_up(std::max<int64_t>(c.bytes(), 1), constant_alignment));
+  }
+  for (auto& bodies : body.bodies)
+    for (DeviceBody& inner : bodies) at += static_cast<Address>(place_constants(inner, at));
+  return static_cast<int64_t>(at - first);
+}
+
+void DeviceProgram::upload_constants(const DeviceBody& body) const {
+  for (size_t i = 0; i < body.constants.size(); ++i) {
+    const ir::Array& c = body.program->constants()[i];
+    upload_and_wait(*device_, as_address(body.constants[i]), c.data(), c.bytes());
+  }
+  for (const auto& bodies : body.bodies)
+    for (const DeviceBody& inner : bodies) upload_constants(inner);
+}
+
+}  // namespace espalier::run

@@ -1,0 +1,262 @@
+// Whole programs planned for a GPU, through the executor for devices, against the reference: what passes, plans, records, slots and
+// control flow make of a graph. The device here does everything at once; streams are the business of driver tests.
+#include "base/align.h"
+#include "grad/grad.h"
+#include "op/activation.h"
+#include "op/contraction.h"
+#include "op/control.h"
+#include "op/elementwise.h"
+#include "op/movement.h"
+#include "op/reduction.h"
+#include "op/sampling.h"
+#include "run/device_executor.h"
+#include "support/errors.h"
+#include "support/plain_device.h"
+#include "support/random_graph.h"
+#include "support/random_program.h"
+#include "target/cpu/cpu_target.h"
+#include "target/cuda/cuda_target.h"
+#include "target/reference/interpreter.h"
+
+namespace espalier {
+namespace {
+
+using ir::Array;
+using ir::Dtype;
+using ir::Graph;
+using ir::Value;
+using Values = std::vector<Value>;
+
+std::shared_ptr<const run::Program> compiled(const Graph& g, std::vector<run::InputRange> ranges = {}) {
+  run::CompileOptions options;
+  options.target = &target::cuda::cuda_target(90);
+  options.ranges = std::move(ranges);
+  return run::Program::compile(g, options);
+}
+
+std::shared_ptr<const run::DeviceProgram> loaded(const Graph& g, std::shared_ptr<target::Device> device) {
+  return std::make_shared<run::DeviceProgram>(compiled(g), std::move(device));
+}
+
+void write(void* to, const Array& a) {
+  if (a.bytes() > 0) std::memcpy(to, a.data(), static_cast<size_t>(a.bytes()));
+}
+
+Array array_of(const run::Port& port, const void* from) {
+  Array a(port.type.dtype, ir::static_dims(port.type.dims));
+  if (a.bytes() > 0) std::memcpy(a.write(), from, static_cast<size_t>(a.bytes()));
+  return a;
+}
+
+/// Put the inputs where they belong; states when `first`.
+void feed(run::DeviceExecutor& e, std::span<const Array> inputs, bool first) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!e.program().is_state_input(i)) write(e.input(i), inputs[i]);
+    else if (first) e.write_state(e.program().inputs()[i].name, inputs[i].data());
+  }
+}
+
+std::vector<Array> outputs_of(run::DeviceExecutor& e, run::Ticket ticket) {
+  std::vector<Array> all;
+  for (size_t o = 0; o < e.program().outputs().size(); ++o) {
+    const run::Port& port = e.program().outputs()[o];
+    if (!e.program().is_state_output(o)) {
+      all.push_back(array_of(port, e.output(ticket, o)));
+      continue;
+    }
+    Array state(port.type.dtype, ir::static_dims(port.type.dims));
+    e.read_state(e.program().inputs()[static_cast<size_t>(e.program().state_input(o))].name, state.write());
+    all.push_back(state);
+  }
+  return all;
+}
+
+/// Twice over poisoned memory, equal bits both times.
+std::vector<Array> run_on_device(const Graph& g, std::span<const Array> inputs) {
+  run::DeviceExecutor e(loaded(g, std::make_shared<test::PlainDevice>()));
+  std::vector<Array> results[2];
+  for (auto& result : results) {
+    feed(e, inputs, true);
+    e.poison();
+    result = outputs_of(e, e.run());
+  }
+  EXPECT_EQ(results[0], results[1]) << "the runs differ";
+  return results[0];
+}
+
+void expect_agrees(const Graph& g, std::span<const Array> inputs, double factor) {
+  SCOPED_TRACE(ir::print(g));
+  test::expect_close(run_on_device(g, inputs), target::reference::evaluate(g, inputs), factor);
+}
+
+TEST(DevicePrograms, RandomGraphsAgreeWithTheReference) {
+  for (uint64_t seed = 0; seed < 25 && !HasFailure(); ++seed) {
+    ir::SampleRng rng(seed);
+    test::RandomGraphOptions options;
+    options.nodes = 4 + static_cast<int>(seed % 12);
+    options.dtypes = seed % 3 == 2 ? ir::dtype_set(Dtype::f64) : ir::dtype_set(Dtype::f32);
+    options.use = [](const ir::OpDef& op) {
+      return op.kind != ir::Kind::control && op.kind != ir::Kind::contraction &&
+             op.name.find("scatter") == std::string_view::npos;
+    };
+    const test::RandomGraph r = test::random_graph(rng, options);
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    expect_agrees(r.graph, r.inputs, 100);
+  }
+}
+
+/// Three runs that feed the state forward, two of them under way at once.
+TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
+  for (uint64_t seed = 0; seed < 12 && !HasFailure(); ++seed) {
+    std::mt19937_64 rng(seed);
+    const Graph g = test::random_program(rng, {.nodes = 14});
+    SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + ir::print(g));
+    std::vector<Array> inputs;
+    for (const Value& v : g.inputs) {
+      Array a(v.dtype(), ir::static_dims(v.dims()));
+      for (int64_t i = 0; i < a.size(); ++i) a.set(i, static_cast<double>(rng() % 1000) / 500 - 1);
+      inputs.push_back(a);
+    }
+    run::DeviceExecutor e(loaded(g, std::make_shared<test::PlainDevice>()), {.slots = 2});
+    feed(e, inputs, true);
+    std::vector<Array> fed = inputs;
+    for (int r = 0; r < 4; ++r) {
+      const std::vector<Array> want = target::reference::evaluate(g, fed);
+      feed(e, fed, false);
+      test::expect_close(outputs_of(e, e.run()), want, 100);
+      for (const ir::StatePair& s : g.state) fed[*g.find_input(s.input)] = want[*g.find_output(s.output)];
+      for (size_t i = 0; i < fed.size(); ++i)
+        if (!e.program().is_state_input(i)) fed[i].set(0, fed[i].size() ? fed[i].at(0) * 0.5 : 0);
+    }
+  }
+}
+
+Graph graph_of(const Values& inputs, const Values& outputs) {
+  Graph g{.name = "g", .level = ir::Level::tensor, .inputs = inputs, .outputs = {}, .state = {}, .info = {}};
+  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
+  return g;
+}
+
+TEST(DevicePrograms, EachTicketHasItsOwnOutputs) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8}});
+  auto device = std::make_shared<test::PlainDevice>();
+  run::DeviceExecutor e(loaded(graph_of({x}, {op::mul(x, 2.0)}), device), {.slots = 3});
+  std::vector<run::Ticket> tickets;
+  for (int r = 0; r < 3; ++r) {
+    write(e.input(0), Array::of<float>({8}, std::vector<float>(8, static_cast<float>(r + 1))));
+    tickets.push_back(e.submit());
+  }
+  for (int r = 2; r >= 0; --r) {
+    e.wait(tickets[static_cast<size_t>(r)]);
+    EXPECT_EQ(static_cast<const float*>(e.output(tickets[static_cast<size_t>(r)], 0))[7], 2 * (r + 1));
+  }
+  e.run();
+  EXPECT_THROW(e.output(tickets[0], 0), InternalError);
+}
+
+/// One layer of a recurrent net by scan, forward and backward; the width decides how far rows are aligned.
+TEST(DevicePrograms, ScansOfOddAndEvenRows) {
+  for (const int64_t width : {1, 3, 16})
+    for (const bool reverse : {false, true}) {
+      ir::SampleRng rng(5);
+      const Array h0 = op::draw_array(rng, Dtype::f32, {2, width}, -1, 1),
+                  xs = op::draw_array(rng, Dtype::f32, {5, 2, width}, -1, 1),
+                  w = op::draw_array(rng, Dtype::f32, {width}, -1, 1);
+      const Value h = ir::new_input("h", h0.type()), x = ir::new_input("x", xs.type()),
+                  v = ir::new_input("w", w.type());
+      const ir::GraphRef body = op::body_graph(
+          "cell", std::vector{h.type(), ir::Type{Dtype::f32, {2, width}}, v.type()}, [](const Values& in) {
+            const Value next =
+                op::tanh(op::add(op::mul(in[0], op::broadcast_to(in[2], in[0].dims())), in[1]));
+            return Values{next, op::mul(next, next)};
+          });
+      const Values made =
+          op::scan({.body = body, .carries = 1, .slices = 1, .length = 5, .reverse = reverse}, {h, x, v});
+      Values outputs = made;
+      const Value loss = op::reduce_sum(op::mul(made[1], made[1]), {0, 1, 2});
+      for (const Value& g : autodiff::gradient(loss, std::vector{h, x, v})) outputs.push_back(g);
+      expect_agrees(graph_of({h, x, v}, outputs), std::vector{h0, xs, w}, 32);
+    }
+}
+
+TEST(DevicePrograms, CondAndWhileAskTheDevice) {
+  for (const float start : {-3.f, 0.5f, 40.f}) {
+    const Value x = ir::new_input("x", {Dtype::f32, {4}});
+    const Value positive = op::gt(op::reduce_max(x, {0}), ir::constant(Dtype::f32, 0));
+    const ir::GraphRef twice = op::body_graph("twice", std::vector{x.type()},
+                                              [](const Values&in) { return Values{op::mul(in[0], 2.0)}; }),
+                       negated = op::body_graph("negated", std::vector{x.type()},
+                                                [](const Values&in) { return Values{op::neg(in[0])}; }),
+                       small = op::body_graph("small", std::vector{x.type()}, [](const Values&in) {
+                         return Values{op::lt(op::reduce_sum(in[0], {0}), ir::constant(Dtype::f32, 100))};
+                       });
+    const Value chosen = op::cond(positive, twice, negated, {x})[0];
+    const Values grown = op::while_loop({.condition = small, .body = twice, .carries = 1}, {chosen});
+    expect_agrees(graph_of({x}, {chosen, grown[0]}),
+                  std::vector{Array::of<float>({4}, {start, start / 2, 1, start})}, 8);
+  }
+}
+
+TEST(DevicePrograms, ConstantsOfTheProgramAndItsBodiesLieOnTheDevice) {
+  ir::SampleRng rng(3);
+  const Array table = op::draw_array(rng, Dtype::f32, {300}, -1, 1);
+  const Value x = ir::new_input("x", {Dtype::f32, {4, 300}});
+  const ir::GraphRef body = op::body_graph(
+      "row", std::vector{ir::Type{Dtype::f32, {300}}, ir::Type{Dtype::f32, {300}}},
+      [&](const Values& in) { return Values{op::add(op::mul(in[0], ir::constant(table)), in[1])}; });
+  const Value first = op::mul(ir::constant(table), 2.0);
+  expect_agrees(
+      graph_of({x}, op::scan({.body = body, .carries = 1, .slices = 1, .length = 4, .reverse = false},
+                             {first, x})),
+      std::vector{op::draw_array(rng, Dtype::f32, {4, 300}, -1, 1)}, 8);
+}
+
+template <class F>
+void expect_user_error(const F& f, std::initializer_list<std::string_view> words) {
+  const std::string text = test::error_of(f);
+  for (const std::string_view w : words) EXPECT_NE(text.find(w), std::string::npos) << w << " in " << text;
+}
+
+TEST(DevicePrograms, WhatIsNotForADeviceIsRefused) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8}});
+  const Graph g = graph_of({x}, {op::mul(x, 2.0)});
+  run::CompileOptions on_cpu;
+  on_cpu.target = &target::cpu::cpu_target();
+  auto device = std::make_shared<test::PlainDevice>();
+  expect_user_error([&] { run::DeviceProgram(run::Program::compile(g, on_cpu), device); },
+                    {"fusion", "runs on the host only"});
+  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(compiled(g, {{"x", 0, 5}}), device));
+  write(e.input(0), Array::of<float>({8}, {0, 1, 2, 3, 4, 9, 0, 0}));
+  expect_user_error([&] { e.submit(); }, {"input x, element 5", "out of range"});
+  expect_user_error([&] { e.bind_input(0, 4096); }, {"input x", "declared range"});
+  expect_user_error([&] { e.bind_input(0, 4100); }, {"input x", "not aligned"});
+  expect_user_error([&] { e.state("nothing"); }, {"no such state"});
+  expect_user_error([] { target::cuda::cuda_target(75); }, {"75", "too old", "sm_80"});
+}
+
+/// Memory of the device in place of a slot, and one state of two executors.
+TEST(DevicePrograms, DeviceMemoryAndStatesAreShared) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8}}), s = ir::new_input("s", {Dtype::f32, {8}});
+  Graph g = graph_of({x, s}, {op::add(s, x)});
+  g.state.push_back({"s", "y0"});
+  auto device = std::make_shared<test::PlainDevice>();
+  const auto program = loaded(g, device);
+  run::DeviceMemory memory = run::device_memory(*device, 512);
+  const std::vector<float> ones(8, 1), twos(8, 2);
+  run::upload_and_wait(*device, memory.get(), ones.data(), 32);
+  run::upload_and_wait(*device, memory.get() + 256, twos.data(), 32);
+  run::DeviceExecutor a(program, {.own_state = false}), b(program, {.own_state = false});
+  expect_user_error([&] { a.submit(); }, {"state s", "not bound"});
+  for (run::DeviceExecutor* e : {&a, &b}) {
+    e->bind_input(0, memory.get());
+    e->bind_state("s", memory.get() + 256);
+    EXPECT_EQ(e->input(0), nullptr);
+    e->run();
+  }
+  std::vector<float> got(8);
+  a.read_state("s", got.data());
+  EXPECT_EQ(got, std::vector<float>(8, 4));
+}
+
+}  // namespace
+}  // namespace espalier
