@@ -4,6 +4,8 @@
 
 #include "target/cuda/arch.h"
 #include "target/cuda/call_kernel.h"
+#include "target/cuda/kernels/contraction.h"
+#include "target/cuda/kernels/scatter.h"
 
 namespace espalier::target::cuda {
 
@@ -38,6 +40,19 @@ class CudaSpec final : public kernel::TargetSpec {
   const Arch& arch_;
 };
 
+using Made = std::variant<CallList, Refusal>;
+
+/// What a node's kernel may be, best first.
+constexpr Made (*entries[])(const ir::Node& node, const ir::Graph& body, const MapOptions& map) = {
+    [](const ir::Node&, const ir::Graph& body, const MapOptions& map) { return loop_calls(body, map); },
+    [](const ir::Node& node, const ir::Graph&, const MapOptions& map) {
+      return scatter_calls(node, {.map = map});
+    },
+    [](const ir::Node& node, const ir::Graph&, const MapOptions& map) {
+      return contraction_calls(node, {.map = map});
+    },
+};
+
 class CudaTarget final : public Target {
  public:
   explicit CudaTarget(const Arch& arch) : spec_(arch) {}
@@ -47,10 +62,16 @@ class CudaTarget final : public Target {
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
                    const PrepareOptions& options) const override {
     const ir::Graph body = kernel::body_of(node);
+    const MapOptions map{.alignment = {options.alignment.begin(), options.alignment.end()}};
     Prepared out;
-    auto loops = loop_calls(body, {.alignment = {options.alignment.begin(), options.alignment.end()}});
-    if (auto* list = std::get_if<CallList>(&loops)) out.kernel = make_call_kernel(std::move(*list));
-    else out.refusals.push_back(std::move(std::get<Refusal>(loops)));
+    for (const auto entry : entries) {
+      Made made = entry(node, body, map);
+      if (auto* list = std::get_if<CallList>(&made)) {
+        out.kernel = make_call_kernel(std::move(*list));
+        break;
+      }
+      out.refusals.push_back(std::move(std::get<Refusal>(made)));
+    }
     return out;
   }
 

@@ -83,6 +83,7 @@ __attribute__((noinline)) static unsigned __ballot_sync(unsigned mask, int predi
   return sim_port->ballot(mask, predicate, site);
 }
 
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
 static inline float __int_as_float(int x) { return __builtin_bit_cast(float, x); }
 static inline long long __double_as_longlong(double x) { return __builtin_bit_cast(long long, x); }

@@ -1,0 +1,309 @@
+// A contraction through shared memory: a block of 256 threads computes a tile of rows and columns, 16 folded elements at a time;
+// each thread keeps a small square of the tile in registers.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "target/cuda/kernels/contraction_text.h"
+#include "target/cuda/kernels/pattern.h"
+
+namespace espalier::target::cuda {
+
+namespace {
+
+constexpr int threads = 256, fold_step = 16;
+
+/// How the threads of a block bring one operand's part of a tile.
+struct Load {
+  const char* name;
+  const Contraction::Side& side;
+  const std::vector<int>& list;  ///< its rows (or columns)
+  int64_t extent;                ///< of those
+  int tile;                      ///< of them in a block
+  bool along_fold = true;        ///< its neighbours in memory are neighbours in the folded loops
+  int vector = 1;
+  int each = 1;          ///< accesses of a thread
+  int step = 1;          ///< from one of them to the next: rows, or folded elements
+  bool partial = false;  ///< there are fewer accesses than threads
+  int kept() const { return along_fold ? each : 1; }  ///< rows a thread has to do with
+};
+
+class Tiled {
+ public:
+  explicit Tiled(const ContractionPart& part)
+      : p_(part),
+        c_(part.loops),
+        text_(part),
+        rows_(c_.points(c_.rows)),
+        columns_(c_.points(c_.columns)),
+        folded_(c_.points(c_.folded)),
+        wide_(ir::dtype_size(c_.sum) == 8 ? 2 : 4) {
+    choose_tile();
+    a_ = std::make_unique<Load>(load_of("a", c_.a, c_.rows, rows_, 16 * mine_rows_, part.alignment[0]));
+    b_ = std::make_unique<Load>(
+        load_of("b", c_.b, c_.columns, columns_, 16 * mine_columns_, part.alignment[1]));
+  }
+
+  int64_t blocks() const {
+    return tiles(rows_, mine_rows_) * tiles(columns_, mine_columns_) * p_.parts * c_.points(c_.batch);
+  }
+
+  KernelSource source() {
+    memory();
+    place();
+    prepare(*a_);
+    prepare(*b_);
+    loader(*a_);
+    loader(*b_);
+    putter(*a_);
+    putter(*b_);
+    sums();
+    results();
+    return kernel_source(
+        "contraction_tiled",
+        fmt::format("(const {0}* __restrict__ a, const {0}* __restrict__ b, {1}* __restrict__ c) {{\n{2}}}\n",
+                    memory_type(c_.operand), text_.result_type(), out_.text()),
+        threads, true);
+  }
+
+ private:
+  static int64_t tiles(int64_t n, int mine) { return (n + 16 * mine - 1) / (16 * mine); }
+  static int fitting(int64_t n, int most) {
+    int mine = 1;
+    while (mine < most && 16 * mine < n) mine *= 2;
+    return mine;
+  }
+
+  /// Large tiles load less; small ones keep more of the GPU busy.
+  void choose_tile() {
+    const int most = ir::dtype_size(c_.sum) == 8 ? 4 : 8;
+    mine_rows_ = fitting(rows_, most);
+    mine_columns_ = fitting(columns_, most);
+    while ((mine_rows_ > 4 || mine_columns_ > 4) && blocks() < 128) {
+      mine_rows_ = std::min(mine_rows_, 4);
+      mine_columns_ = std::min(mine_columns_, 4);
+    }
+  }
+
+  Load load_of(const char* name, const Contraction::Side& side, const std::vector<int>& list, int64_t extent,
+               int tile, int64_t alignment) const {
+    Load l{.name = name, .side = side, .list = list, .extent = extent, .tile = tile};
+    const bool fold_is_next = !c_.folded.empty() && side.address.coef(c_.folded.back()) == 1;
+    l.along_fold = fold_is_next || list.empty() || side.address.coef(list.back()) != 1;
+    l.vector = vector_along(c_, side, l.along_fold ? c_.folded : list, c_.operand, alignment);
+    const int accesses = fold_step * tile / l.vector;
+    l.each = std::max(1, accesses / threads);
+    l.partial = accesses < threads;
+    l.step = l.along_fold ? threads * l.vector / fold_step : threads * l.vector / tile;
+    return l;
+  }
+
+  /// Elements from one folded element of a tile to the next: 16 bytes more than it has, so that banks differ.
+  int stride(const Load& l) const { return l.tile + 16 / static_cast<int>(ir::dtype_size(c_.sum)); }
+
+  void memory() {
+    for (const Load* l : {a_.get(), b_.get()}) {
+      const std::string type = fmt::format("Vec{}", l->name);
+      out_.line(fmt::format("using {} = Vec<{}, {}>;", type, text_.sum_type(), wide_));
+      out_.line(fmt::format("K_SHARED({}, {}_memory, {});", type, l->name, fold_step * stride(*l) / wide_));
+      out_.line(fmt::format("{0}* const {1}_tile = reinterpret_cast<{0}*>({1}_memory);", text_.sum_type(),
+                            l->name));
+    }
+  }
+
+  /// Which tile, part and batch the block has.
+  void place() {
+    out_.line("const int t = static_cast<int>(threadIdx.x);");
+    out_.line("unsigned unit = blockIdx.x;");
+    const char* type = text_.unsigned_type();
+    const auto digit = [&](const char* name, int64_t count, int tile) {
+      out_.line(fmt::format("const {0} {1} = static_cast<{0}>(unit % {2}u) * {3};", type, name, count, tile));
+      out_.line(fmt::format("unit /= {}u;", count));
+    };
+    digit("column0", tiles(columns_, mine_columns_), b_->tile);
+    digit("row0", tiles(rows_, mine_rows_), a_->tile);
+    if (p_.parts > 1) {
+      out_.line(fmt::format("const {0} v{1} = static_cast<{0}>(unit % {2}u);", text_.index_type(),
+                            p_.part_var, p_.parts));
+      out_.line(fmt::format("unit /= {}u;", p_.parts));
+    }
+    text_.decode(out_, c_.batch, "unit");
+    text_.derived(out_);
+    text_.folded_run(out_);
+  }
+
+  const char* first_of(const Load& l) const { return &l == a_.get() ? "row0" : "column0"; }
+
+  void prepare(const Load& l) {
+    const char* index = text_.index_type();
+    const int across = (l.along_fold ? fold_step : l.tile) / l.vector;
+    out_.line(fmt::format(
+        "const int {0}_fold = {1}, {0}_row = {2};", l.name,
+        l.along_fold ? fmt::format("t % {} * {}", across, l.vector) : fmt::format("t / {}", across),
+        l.along_fold ? fmt::format("t / {}", across) : fmt::format("t % {} * {}", across, l.vector)));
+    out_.line(fmt::format("{} {}_at[{}];", index, l.name, l.kept()));
+    out_.line(fmt::format("bool {}_live[{}];", l.name, l.kept()));
+    for (size_t g = 0; g < l.side.guards.size(); ++g)
+      out_.line(fmt::format("{} {}_guard{}[{}];", index, l.name, g, l.kept()));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", l.kept()));
+    out_.line(fmt::format("const {} row = {} + static_cast<unsigned>({}_row + i * {});",
+                          text_.unsigned_type(), first_of(l), l.name, l.step));
+    text_.decode(out_, l.list, "row");
+    out_.line(fmt::format("{}_at[i] = {};", l.name, text_.fixed(l.side.address, c_.folded)));
+    for (size_t g = 0; g < l.side.guards.size(); ++g)
+      out_.line(
+          fmt::format("{}_guard{}[i] = {};", l.name, g, text_.fixed(l.side.guards[g].index, c_.folded)));
+    out_.line(fmt::format("{}_live[i] = {};", l.name, live(l)));
+    out_.close();
+  }
+
+  std::string live(const Load& l) const {
+    const std::string there = fmt::format("row < {}", text_.number(l.extent));
+    if (l.partial) return fmt::format("t < {} && {}", fold_step * l.tile / l.vector, there);
+    return l.extent % l.tile == 0 ? "true" : there;
+  }
+
+  /// load_a(k0): what the thread brings of the 16 folded elements from k0 on, into registers.
+  void loader(const Load& l) {
+    const std::string type = fmt::format("Vec<{}, {}>", memory_type(c_.operand), l.vector);
+    out_.line(fmt::format("{} {}_next[{}];", type, l.name, l.each));
+    out_.open(fmt::format("const auto load_{} = [&]({} k0)", l.name, text_.unsigned_type()));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", l.each));
+    out_.line(fmt::format("const {} k = k0 + static_cast<unsigned>({}_fold{});", text_.unsigned_type(),
+                          l.name, l.along_fold ? "" : fmt::format(" + i * {}", l.step)));
+    text_.decode(out_, c_.folded, "k");
+    const char* kept = l.along_fold ? "i" : "0";
+    std::string condition = fmt::format("{}_live[{}]", l.name, kept);
+    if (folded_ % fold_step != 0) condition += " && k < end";
+    for (size_t g = 0; g < l.side.guards.size(); ++g)
+      condition += " && " + text_.inside(fmt::format("{}_guard{}[{}] + {}", l.name, g, kept,
+                                                     text_.moving(l.side.guards[g].index, c_.folded)),
+                                         l.side.guards[g]);
+    out_.line(type + " x{};");
+    out_.line(fmt::format("if ({}) x = esp_load<{}>({} + ({}_at[{}] + {}));", condition, l.vector, l.name,
+                          l.name, kept, text_.moving(l.side.address, c_.folded)));
+    out_.line(fmt::format("{}_next[i] = x;", l.name));
+    out_.close();
+    close_function();
+  }
+
+  /// put_a(): those registers into the tile, widened.
+  void putter(const Load& l) {
+    out_.open(fmt::format("const auto put_{} = [&]()", l.name));
+    if (l.partial) out_.line(fmt::format("if (t >= {}) return;", fold_step * l.tile / l.vector));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", l.each));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int l = 0; l < {}; ++l)", l.vector));
+    const std::string fold_add = l.along_fold ? "l" : fmt::format("i * {}", l.step),
+                      row_add = l.along_fold ? fmt::format("i * {}", l.step) : "l";
+    out_.line(fmt::format("{0}_tile[({0}_fold + {1}) * {2} + {0}_row + {3}] = static_cast<{4}>({5});", l.name,
+                          fold_add, stride(l), row_add, text_.sum_type(),
+                          from_memory(fmt::format("{}_next[i].v[l]", l.name), c_.operand)));
+    out_.close();
+    out_.close();
+    close_function();
+  }
+  void close_function() {
+    out_.close();
+    out_.line(";");
+  }
+
+  /// Which of the tile's rows (or columns) is number i of those of the thread that stands at `at` of 16.
+  std::string own(const std::string& i, const char* at, int mine) const {
+    const int w = std::min(mine, wide_);
+    return fmt::format("{0} / {1} * {2} + {3} * {1} + {0} % {1}", i, w, 16 * w, at);
+  }
+
+  void registers(const char* to, const Load& l, const char* at, int mine) {
+    const int w = std::min(mine, wide_);
+    out_.line(fmt::format("{} {}[{}];", text_.sum_type(), to, mine));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", mine / w));
+    out_.line(fmt::format("const Vec<{}, {}> part = esp_load<{}>({}_tile + kk * {} + i * {} + {} * {});",
+                          text_.sum_type(), w, w, l.name, stride(l), 16 * w, at, w));
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("for (int l = 0; l < {0}; ++l) {1}[i * {0} + l] = part.v[l];", w, to));
+    out_.close();
+  }
+
+  void sums() {
+    out_.line("const int row_at = t / 16, column_at = t % 16;");
+    out_.line(fmt::format("{} sum[{}][{}];", text_.sum_type(), mine_rows_, mine_columns_));
+    each_sum("sum[i][j] = 0;");
+    out_.line("load_a(begin);");
+    out_.line("load_b(begin);");
+    out_.open(fmt::format("for ({} k0 = begin; k0 < end; k0 += {})", text_.unsigned_type(), fold_step));
+    out_.line("put_a();");
+    out_.line("put_b();");
+    out_.line("__syncthreads();");
+    out_.open(fmt::format("if (k0 + {} < end)", fold_step));
+    out_.line(fmt::format("load_a(k0 + {});", fold_step));
+    out_.line(fmt::format("load_b(k0 + {});", fold_step));
+    out_.close();
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int kk = 0; kk < {}; ++kk)", fold_step));
+    registers("x", *a_, "row_at", mine_rows_);
+    registers("y", *b_, "column_at", mine_columns_);
+    each_sum(fmt::format("sum[i][j] = {};", text_.multiply_add("x[i]", "y[j]", "sum[i][j]")));
+    out_.close();
+    out_.line("__syncthreads();");
+    out_.close();
+  }
+
+  void each_sum(const std::string& line) {
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("for (int i = 0; i < {}; ++i)", mine_rows_));
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("  for (int j = 0; j < {}; ++j) {}", mine_columns_, line));
+  }
+
+  void results() {
+    const int together = std::min(std::min(mine_columns_, wide_),
+                                  vector_along(c_, c_.c, c_.columns, c_.result, p_.alignment[2]));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", mine_rows_));
+    out_.line(fmt::format("const {} row = row0 + static_cast<unsigned>({});", text_.unsigned_type(),
+                          own("i", "row_at", mine_rows_)));
+    text_.decode(out_, c_.rows, "row");
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int j = 0; j < {}; j += {})", mine_columns_, together));
+    out_.line(fmt::format("const {} column = column0 + static_cast<unsigned>({});", text_.unsigned_type(),
+                          own("j", "column_at", mine_columns_)));
+    text_.decode(out_, c_.columns, "column");
+    std::string condition;
+    if (rows_ % a_->tile != 0) condition += fmt::format(" && row < {}", text_.number(rows_));
+    if (columns_ % b_->tile != 0) condition += fmt::format(" && column < {}", text_.number(columns_));
+    condition += text_.all_inside(c_.c);
+    out_.open(condition.empty() ? "" : fmt::format("if ({})", condition.substr(4)));
+    out_.line(fmt::format("Vec<{}, {}> to;", text_.result_type(), together));
+    out_.pragma("#pragma unroll");
+    out_.line(
+        fmt::format("for (int l = 0; l < {}; ++l) to.v[l] = {};", together, text_.stored("sum[i][j + l]")));
+    out_.line(fmt::format("esp_store<{}>(c + ({}), to);", together, text_.fixed(c_.c.address, {})));
+    out_.close();
+    out_.close();
+    out_.close();
+  }
+
+  const ContractionPart& p_;
+  const Contraction& c_;
+  ContractionText text_;
+  int64_t rows_, columns_, folded_;
+  int wide_;  // sums that shared memory gives at once
+  int mine_rows_ = 1, mine_columns_ = 1;
+  std::unique_ptr<Load> a_, b_;
+  Source out_{1};
+};
+
+}  // namespace
+
+KernelSource tiled_kernel(const ContractionPart& part, int64_t& blocks) {
+  Tiled tiled(part);
+  blocks = tiled.blocks();
+  return tiled.source();
+}
+
+}  // namespace espalier::target::cuda

@@ -1,0 +1,121 @@
+#pragma once
+// Lists of calls, as a target plans them, run by the simulator with every buffer beside a guard page and outputs and scratch poisoned,
+// in three orders of threads that must give the same bits, and compared with the reference.
+#include <set>
+#include <string>
+#include <vector>
+
+#include "support/cuda_loops.h"
+#include "support/op_samples.h"
+#include "target/cuda/call_kernel.h"
+
+namespace espalier::test {
+
+class CallCases {
+ public:
+  struct Options {
+    double scale = 1;       ///< of the tolerance
+    bool in_place = false;  ///< results lie where an operand does, as far as the list says they may
+    bool all_orders = true;
+  };
+
+  /// `graph` is one node over its inputs; `list` are its calls.
+  void add(const ir::Graph& graph, std::vector<Array> inputs, target::cuda::CallList list, Options options) {
+    cases_.push_back({graph, std::move(inputs), std::move(list), options});
+  }
+
+  /// Compile all, run each, compare: "" or what differs first.
+  std::string run() const {
+    const std::vector<target::KernelSource> all = sources();
+    const target::cuda::sim::KernelLibrary library(all);
+    for (size_t i = 0; i < cases_.size(); ++i)
+      if (std::string wrong = run(cases_[i], library, i); !wrong.empty()) return wrong;
+    return "";
+  }
+
+  /// Those of all cases, equal ones once.
+  std::vector<target::KernelSource> sources() const {
+    std::vector<target::KernelSource> all;
+    std::set<std::string> names;
+    for (const Case& c : cases_)
+      for (const target::KernelSource& s : c.list.sources)
+        if (names.insert(s.name).second) all.push_back(s);
+    return all;
+  }
+
+ private:
+  struct Case {
+    ir::Graph graph;
+    std::vector<Array> inputs;
+    target::cuda::CallList list;
+    Options options;
+  };
+  using Memory = std::vector<std::shared_ptr<DeviceBuffer>>;
+
+  static std::string run(const Case& c, const target::cuda::sim::KernelLibrary& library, size_t salt) {
+    using target::cuda::sim::Order;
+    std::vector<Array> first;
+    for (const Order order : {Order::forward, Order::reverse, Order::shuffled}) {
+      if (!c.options.all_orders && static_cast<size_t>(order) != salt % 3) continue;
+      Memory memory = fresh(c, salt % 2 == 0);
+      for (const target::CallRecord& call : c.list.calls) launch(c, library, call, memory, {order, salt + 1});
+      std::vector<Array> got;
+      for (size_t i = 0; i < c.graph.outputs.size(); ++i) {
+        const DeviceBuffer& b = *memory[c.inputs.size() + i];
+        const ir::Type type = c.graph.outputs[i].value.type();
+        got.emplace_back(type.dtype, ir::static_dims(type.dims));
+        if (got[i].bytes()) std::memcpy(got[i].write(), b.data(), static_cast<size_t>(got[i].bytes()));
+        if (!b.tail_is_clean()) return describe(c, "written past the end");
+      }
+      if (first.empty()) first = got;
+      else if (first != got) return describe(c, "other bits in another order of threads");
+    }
+    const std::vector<Array> want = target::reference::evaluate(c.graph, c.inputs);
+    for (size_t i = 0; i < want.size(); ++i)
+      if (const auto same = close(first[i], want[i], tolerance_of(want[i].dtype()) * c.options.scale); !same)
+        return describe(c, same.message());
+    return "";
+  }
+
+  static Memory fresh(const Case& c, bool at_end) {
+    Memory memory;
+    for (const Array& a : c.inputs) {
+      memory.push_back(std::make_shared<DeviceBuffer>(a.bytes(), at_end));
+      std::memcpy(memory.back()->data(), a.data(), static_cast<size_t>(a.bytes()));
+    }
+    for (const ir::Output& o : c.graph.outputs)
+      memory.push_back(std::make_shared<DeviceBuffer>(o.value.type().bytes(), at_end));
+    memory.push_back(std::make_shared<DeviceBuffer>(c.list.scratch_bytes, at_end));
+    if (c.options.in_place)
+      for (const target::InPlace& p : c.list.in_place)
+        memory[c.inputs.size() + static_cast<size_t>(p.result)] = memory[static_cast<size_t>(p.operand)];
+    return memory;
+  }
+
+  static void launch(const Case& c, const target::cuda::sim::KernelLibrary& library,
+                     const target::CallRecord& call, const Memory& memory,
+                     const target::cuda::sim::KernelLibrary::Options& options) {
+    std::vector<void*> operands;
+    for (const target::Operand& o : call.operands)
+      operands.push_back(static_cast<char*>(memory[static_cast<size_t>(o.buffer)]->data()) + o.offset);
+    if (const auto* fill = std::get_if<target::FillCall>(&call.work)) {
+      std::memset(operands[0], fill->byte, static_cast<size_t>(fill->bytes));
+      return;
+    }
+    const auto& kernel = std::get<target::KernelCall>(call.work);
+    for (const target::KernelSource& s : c.list.sources)
+      if (s.name == kernel.kernel) return library.launch(s, kernel, operands, options);
+    throw InternalError("no source of " + kernel.kernel);
+  }
+
+  static std::string describe(const Case& c, const std::string& what) {
+    std::string text = what + "\n" + ir::print(c.graph);
+    for (const target::CallRecord& call : c.list.calls) text += target::text(call) + "\n";
+    for (const target::KernelSource& s : c.list.sources) text += s.text;
+    return text;
+  }
+
+  std::vector<Case> cases_;
+};
+
+}  // namespace espalier::test
