@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/align.h"
 #include "kernel/blocks.h"
 #include "kernel/fused.h"
 
@@ -46,6 +47,8 @@ class TargetSpec {
   virtual ir::Dtype fast_dtype() const = 0;
   /// Bytes below which work runs on one thread; what fits in a core's cache.
   virtual int64_t cache_bytes() const = 0;
+  /// Every buffer of a plan begins at a multiple of so many bytes.
+  virtual int64_t arena_alignment() const { return cache_line; }
 };
 
 }  // namespace espalier::kernel

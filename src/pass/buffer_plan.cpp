@@ -16,8 +16,9 @@ bool is_constant(const Value& v) { return &v->op() == &ir::constant_op; }
 
 class BufferPlanner {
  public:
-  BufferPlanner(const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts)
-      : graph_(g), schedule_(s), facts_(facts) {
+  BufferPlanner(const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts,
+                const ArenaOptions& options)
+      : graph_(g), schedule_(s), facts_(facts), options_(options) {
     ESPALIER_CHECK(facts.size() == s.order.size(), "one entry of facts per step");
     for (size_t i = 0; i < g.inputs.size(); ++i)
       places_[g.inputs[i]] = {Place::Kind::input, static_cast<int>(i), 0};
@@ -193,8 +194,13 @@ class BufferPlanner {
   }
 
   void place_arena() {
-    const MemoryPlan memory = plan_memory(lifetimes_);
-    verify(memory, lifetimes_);
+    const MemoryPlan memory = plan_memory(lifetimes_, options_);
+    verify(memory, lifetimes_, options_);
+    for (size_t i = 0; i < lifetimes_.size() && options_.red_zone > 0; ++i) {
+      const int64_t end = lifetimes_[i].bytes + options_.red_zone;
+      plan_.red_zones.push_back(
+          {memory.offsets[i] + lifetimes_[i].bytes, round_up(end, options_.alignment) - lifetimes_[i].bytes});
+    }
     plan_.arena_bytes = memory.bytes;
     plan_.largest_live_bytes = memory.largest_live_bytes;
     const auto settle = [&](Place& p) {
@@ -211,6 +217,7 @@ class BufferPlanner {
   const ir::Graph& graph_;
   const Schedule& schedule_;
   std::span<const StepFacts> facts_;
+  const ArenaOptions options_;
   std::unordered_map<Value, Place, ir::ValueHash> places_;
   std::unordered_map<Value, int, ir::ValueHash> unread_;
   std::vector<Target> targets_;
@@ -231,8 +238,9 @@ std::string Place::text() const {
   return "";
 }
 
-BufferPlan plan_buffers(const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts) {
-  return BufferPlanner(graph, schedule, facts).plan();
+BufferPlan plan_buffers(const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts,
+                        const ArenaOptions& options) {
+  return BufferPlanner(graph, schedule, facts, options).plan();
 }
 
 }  // namespace espalier::pass

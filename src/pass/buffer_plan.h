@@ -46,6 +46,11 @@ struct PlannedStep {
   int64_t bytes = 0;  ///< of a copy
 };
 
+/// Bytes of the arena that nobody writes to.
+struct RedZone {
+  int64_t offset = 0, bytes = 0;
+};
+
 struct BufferPlan {
   std::vector<PlannedStep> steps;
   std::vector<ir::Value> constants;  ///< those that some kernel reads
@@ -53,14 +58,16 @@ struct BufferPlan {
       output_has_slot;  ///< per output: false where it is a state's new side, which lies in the state
   int64_t arena_bytes = 0;
   int64_t largest_live_bytes = 0;  ///< in the arena
+  std::vector<RedZone> red_zones;  ///< where options ask for them
 };
 
 /// The plan of `graph` in the order of `schedule`; `facts` has one entry per node of that order.
-BufferPlan plan_buffers(const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts);
+BufferPlan plan_buffers(const ir::Graph& graph, const Schedule& schedule, std::span<const StepFacts> facts,
+                        const ArenaOptions& options = {});
 
 /// Follow the plan with labels instead of numbers: every step finds in each place the value it means to read, and at the end
 /// each output and state holds its value. Independent of how the plan was made. InternalError says what is wrong.
 void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule,
-            std::span<const StepFacts> facts);
+            std::span<const StepFacts> facts, const ArenaOptions& options = {});
 
 }  // namespace espalier::pass

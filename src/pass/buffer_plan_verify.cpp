@@ -14,8 +14,8 @@ using ir::Value;
 /// What every byte holds: labels of ranges of the arena, and one label per slot.
 class Memory {
  public:
-  Memory(int64_t arena_bytes, size_t inputs, size_t outputs)
-      : arena_bytes_(arena_bytes), inputs_(inputs), outputs_(outputs) {}
+  Memory(int64_t arena_bytes, int64_t alignment, size_t inputs, size_t outputs)
+      : arena_bytes_(arena_bytes), alignment_(alignment), inputs_(inputs), outputs_(outputs) {}
 
   void write(const Place& p, int64_t bytes, const Value& label) {
     if (bytes == 0 || p.kind == Place::Kind::none) return;
@@ -26,7 +26,7 @@ class Memory {
       default: ESPALIER_CHECK(false, "a step writes to " + p.text());
     }
     ESPALIER_CHECK(
-        p.offset >= 0 && p.offset % arena_alignment == 0 && p.offset + bytes <= arena_bytes_,
+        p.offset >= 0 && p.offset % alignment_ == 0 && p.offset + bytes <= arena_bytes_,
         p.text() + " of " + std::to_string(bytes) + " bytes is not aligned or not inside the arena");
     forget(p.offset, p.offset + bytes);
     arena_[p.offset] = {p.offset + bytes, label};
@@ -50,7 +50,7 @@ class Memory {
     while (it != arena_.end() && it->first < to) it = arena_.erase(it);
   }
 
-  int64_t arena_bytes_;
+  int64_t arena_bytes_, alignment_;
   std::vector<Value> inputs_, outputs_;
   std::map<int64_t, std::pair<int64_t, Value>> arena_;  ///< from -> to, label
 };
@@ -65,12 +65,13 @@ bool overlap(const Place& a, int64_t a_bytes, const Place& b, int64_t b_bytes) {
 
 class Follower {
  public:
-  Follower(const BufferPlan& plan, const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts)
+  Follower(const BufferPlan& plan, const ir::Graph& g, const Schedule& s, std::span<const StepFacts> facts,
+           const ArenaOptions& options)
       : plan_(plan),
         graph_(g),
         schedule_(s),
         facts_(facts),
-        memory_(plan.arena_bytes, g.inputs.size(), g.outputs.size()) {}
+        memory_(plan.arena_bytes, options.alignment, g.inputs.size(), g.outputs.size()) {}
 
   void follow() {
     for (size_t i = 0; i < graph_.inputs.size(); ++i)
@@ -201,8 +202,8 @@ class Follower {
 }  // namespace
 
 void verify(const BufferPlan& plan, const ir::Graph& graph, const Schedule& schedule,
-            std::span<const StepFacts> facts) {
-  Follower(plan, graph, schedule, facts).follow();
+            std::span<const StepFacts> facts, const ArenaOptions& options) {
+  Follower(plan, graph, schedule, facts, options).follow();
 }
 
 }  // namespace espalier::pass

@@ -1,6 +1,7 @@
 #include "pass/memory_plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <string>
@@ -14,17 +15,34 @@ namespace {
 /// Comparisons of buffers that all orders may spend, together.
 constexpr int64_t work_limit = 40'000'000;
 
+int64_t largest(std::span<const Lifetime> buffers) {
+  std::map<int, int64_t> change;
+  for (const Lifetime& b : buffers) {
+    change[b.first] += b.bytes;
+    change[b.last + 1] -= b.bytes;
+  }
+  int64_t live = 0, most = 0;
+  for (const auto& [_, by] : change) most = std::max(most, live += by);
+  return most;
+}
+
+/// Buffers as they count in the plan: whole, with what lies behind them; red zones are nobody else's at any time.
+std::vector<Lifetime> padded(std::span<const Lifetime> all, const ArenaOptions& o) {
+  std::vector<Lifetime> out;
+  for (const Lifetime& b : all) {
+    ESPALIER_CHECK(b.first <= b.last && b.bytes >= 0, "a lifetime ends before it begins");
+    out.push_back({round_up(b.bytes + o.red_zone, o.alignment), b.first, b.last});
+    if (o.red_zone > 0) out.back().first = 0, out.back().last = std::numeric_limits<int>::max() - 1;
+  }
+  return out;
+}
+
 class Planner {
  public:
-  explicit Planner(std::span<const Lifetime> all) {
-    for (const Lifetime& b : all) {
-      ESPALIER_CHECK(b.first <= b.last && b.bytes >= 0, "a lifetime ends before it begins");
-      buffers_.push_back({whole_lines(b.bytes), b.first, b.last});
-    }
-  }
+  Planner(std::span<const Lifetime> all, const ArenaOptions& options) : buffers_(padded(all, options)) {}
 
   MemoryPlan plan() {
-    const int64_t bound = largest_live_set(buffers_);
+    const int64_t bound = largest(buffers_);
     best_.offsets.assign(buffers_.size(), 0);
     best_.largest_live_bytes = bound;
     best_.bytes = -1;
@@ -158,20 +176,15 @@ class Planner {
 
 }  // namespace
 
-int64_t largest_live_set(std::span<const Lifetime> buffers) {
-  std::map<int, int64_t> change;
-  for (const Lifetime& b : buffers) {
-    change[b.first] += whole_lines(b.bytes);
-    change[b.last + 1] -= whole_lines(b.bytes);
-  }
-  int64_t live = 0, most = 0;
-  for (const auto& [_, by] : change) most = std::max(most, live += by);
-  return most;
+int64_t largest_live_set(std::span<const Lifetime> buffers, const ArenaOptions& options) {
+  return largest(padded(buffers, options));
 }
 
-MemoryPlan plan_memory(std::span<const Lifetime> buffers) { return Planner(buffers).plan(); }
+MemoryPlan plan_memory(std::span<const Lifetime> buffers, const ArenaOptions& options) {
+  return Planner(buffers, options).plan();
+}
 
-void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers) {
+void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers, const ArenaOptions& options) {
   ESPALIER_CHECK(plan.offsets.size() == buffers.size(), "the memory plan has another number of buffers");
   const auto name = [&](size_t i) {
     return "buffer " + std::to_string(i) + " (" + std::to_string(buffers[i].bytes) + " bytes at " +
@@ -184,16 +197,16 @@ void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers) {
             [&](size_t a, size_t b) { return plan.offsets[a] < plan.offsets[b]; });
   for (size_t i = 0; i < by_offset.size(); ++i) {
     const size_t a = by_offset[i];
-    const int64_t end = plan.offsets[a] + buffers[a].bytes;
-    ESPALIER_CHECK(plan.offsets[a] >= 0 && plan.offsets[a] % arena_alignment == 0,
+    const int64_t end = plan.offsets[a] + buffers[a].bytes + options.red_zone;
+    ESPALIER_CHECK(plan.offsets[a] >= 0 && plan.offsets[a] % options.alignment == 0,
                    name(a) + " is not aligned");
     ESPALIER_CHECK(end <= plan.bytes,
                    name(a) + " ends outside the arena of " + std::to_string(plan.bytes) + " bytes");
     for (size_t k = i + 1; k < by_offset.size() && plan.offsets[by_offset[k]] < end; ++k) {
       const size_t b = by_offset[k];
-      ESPALIER_CHECK(
-          buffers[a].last < buffers[b].first || buffers[b].last < buffers[a].first || buffers[b].bytes == 0,
-          name(a) + " overlaps " + name(b));
+      ESPALIER_CHECK(options.red_zone == 0 && (buffers[a].last < buffers[b].first ||
+                                               buffers[b].last < buffers[a].first || buffers[b].bytes == 0),
+                     name(a) + " overlaps " + name(b));
     }
   }
 }

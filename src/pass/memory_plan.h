@@ -10,8 +10,12 @@
 
 namespace espalier::pass {
 
-/// Every buffer begins at a multiple of this.
-inline constexpr int64_t arena_alignment = cache_line;
+/// How an arena is laid out.
+struct ArenaOptions {
+  int64_t alignment = cache_line;  ///< every buffer begins at a multiple of this
+  /// Above 0, for finding errors: so many bytes at least lie behind each buffer, no two buffers share any, and nobody writes there.
+  int64_t red_zone = 0;
+};
 
 /// A buffer and the steps during which it is needed, both ends included.
 struct Lifetime {
@@ -27,12 +31,13 @@ struct MemoryPlan {
 };
 
 /// Offsets for `buffers`; the same input gives the same plan. InternalError for a lifetime that ends before it begins.
-MemoryPlan plan_memory(std::span<const Lifetime> buffers);
+MemoryPlan plan_memory(std::span<const Lifetime> buffers, const ArenaOptions& options = {});
 
-/// No two buffers that live at the same time overlap, all are aligned and inside the arena; InternalError names the pair.
-void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers);
+/// No two buffers that live at the same time overlap, all are aligned and inside the arena, and red zones are free; InternalError names the
+/// pair.
+void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers, const ArenaOptions& options = {});
 
 /// The most bytes needed at one step.
-int64_t largest_live_set(std::span<const Lifetime> buffers);
+int64_t largest_live_set(std::span<const Lifetime> buffers, const ArenaOptions& options = {});
 
 }  // namespace espalier::pass

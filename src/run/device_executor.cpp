@@ -1,9 +1,12 @@
 #include "run/device_executor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "base/text.h"
+#include "run/red_zones.h"
 
 namespace espalier::run {
 
@@ -82,6 +85,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   const int64_t slots_at = bytes;
   bytes += options_.slots * (input_bytes_ + output_bytes_);
   allocated_ = std::max<int64_t>(bytes, piece_alignment);
+  check_memory();
   memory_ = device_memory(device, allocated_);
   copy_in_ = owned_stream(device);
   compute_ = owned_stream(device);
@@ -107,13 +111,32 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   checks_ = range_checks(p);
 }
 
+/// Refused before anything is allocated, with what would be needed and what would fit.
+void DeviceExecutor::check_memory() const {
+  const int64_t free = program_->device().free_bytes();
+  if (allocated_ <= free) return;
+  const MemoryUse& m = program().memory();
+  const int64_t slot = input_bytes_ + output_bytes_;
+  const int64_t rest = allocated_ - options_.slots * slot;
+  std::string fits = fmt::format("at most {}, which are free now", bytes_text(free));
+  if (options_.slots > 1 && rest + slot <= free)
+    fits += fmt::format("; with 1 slot it needs {}", bytes_text(rest + slot));
+  throw UserError(
+      {fmt::format("program {} on {}", program().name(),
+                   program_->device().info().name.value_or("the device")),
+       "needs more memory than is free",
+       fmt::format("{}: arena {}, state {}, {} slots of {}", bytes_text(allocated_), bytes_text(m.arena),
+                   bytes_text(options_.own_state ? m.state : 0), options_.slots, bytes_text(slot)),
+       fits});
+}
+
 std::unique_ptr<DeviceExecutor::Frame> DeviceExecutor::make_frame(const DeviceBody& body, char* arena) {
   auto frame = std::make_unique<Frame>(body, arena);
   for (size_t s = 0; s < body.bodies.size(); ++s) {
     frame->bodies.emplace_back();
     // A while_loop's flag comes first; its bodies lie behind each other, those of cond in one place (run/nested.cpp).
     const bool loop = body.program->steps()[s].control.kind == ControlFlow::Kind::while_loop;
-    char* at = frame->scratch(s) + (loop ? pass::arena_alignment : 0);
+    char* at = frame->scratch(s) + (loop ? flag_bytes : 0);
     for (const DeviceBody& inner : body.bodies[s]) {
       frame->bodies.back().push_back(make_frame(inner, at));
       if (loop) at += frame->bodies.back().back()->wiring.frame_bytes();
@@ -261,11 +284,18 @@ Ticket DeviceExecutor::run() {
 void DeviceExecutor::poison() {
   sync_all();
   const auto fill = [&](Address at, int64_t bytes) {
-    const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(0xff));
+    const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(red_zone_byte));
     upload_and_wait(program_->device(), at, pattern.data(), bytes);
   };
   fill(memory_.get(), whole_pieces(program().memory().arena));
   for (const auto& slot : slots_) fill(slot->outputs, output_bytes_);
+}
+
+void DeviceExecutor::check_red_zones() {
+  sync_all();
+  std::vector<char> arena(static_cast<size_t>(program().memory().arena));
+  download_and_wait(program_->device(), arena.data(), memory_.get(), static_cast<int64_t>(arena.size()));
+  run::check_red_zones(program(), arena.data());
 }
 
 void DeviceExecutor::run_frame(Frame& frame) {

@@ -26,6 +26,7 @@ using Ticket = int64_t;
 
 class DeviceExecutor {
  public:
+  /// UserError: the device has less free memory than the plan asks for, with both figures.
   explicit DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options = {});
   DeviceExecutor(DeviceExecutor&&) noexcept;
   DeviceExecutor& operator=(DeviceExecutor&&) noexcept;
@@ -60,6 +61,8 @@ class DeviceExecutor {
 
   /// Fill the arena and the outputs with NaN patterns: no result can depend on what an earlier run left.
   void poison();
+  /// After poison() and runs: InternalError where a step wrote between the buffers of a program compiled with red zones.
+  void check_red_zones();
   /// Bytes of the device's memory, constants and bound memory left out.
   int64_t allocated_bytes() const { return allocated_; }
 
@@ -74,6 +77,7 @@ class DeviceExecutor {
   void check_ranges(const Slot& slot) const;
   void download(Slot& slot);
   void sync_all();
+  void check_memory() const;
   std::unique_ptr<Frame> make_frame(const DeviceBody& body, char* arena);
   void run_frame(Frame& frame);
   void run_step(Frame& frame, size_t step);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "run/red_zones.h"
 
 namespace espalier::run {
 
@@ -147,7 +148,9 @@ void Executor::run_timed(std::span<int64_t> step_ns) {
 }
 
 void Executor::poison() {
-  if (output_bytes_ > 0) std::memset(memory_.data(), 0xff, static_cast<size_t>(output_bytes_));
+  if (output_bytes_ > 0) std::memset(memory_.data(), red_zone_byte, static_cast<size_t>(output_bytes_));
 }
+
+void Executor::check_red_zones() const { run::check_red_zones(*program_, memory_.data()); }
 
 }  // namespace espalier::run

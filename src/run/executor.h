@@ -51,6 +51,8 @@ class Executor {
 
   /// Fill the arena and own output slots with NaN patterns: no result can depend on what an earlier run left.
   void poison();
+  /// After poison() and runs: InternalError where a step wrote between the buffers of a program compiled with red zones.
+  void check_red_zones() const;
   /// Bytes of the one allocation.
   int64_t allocated_bytes() const { return memory_.bytes(); }
 

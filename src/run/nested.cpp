@@ -140,15 +140,15 @@ class WhileKernel final : public target::Kernel {
 
   std::string_view name() const override { return "nested while_loop"; }
   int64_t scratch_bytes() const override {
-    return pass::arena_alignment + condition_.scratch_bytes() + body_.scratch_bytes();
+    return flag_bytes + condition_.scratch_bytes() + body_.scratch_bytes();
   }
   int64_t packed_bytes() const override { return condition_.kept_bytes() + body_.kept_bytes(); }
   std::vector<InPlace> in_place() const override { return carries_in_place(c_); }
 
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const auto* again = static_cast<const uint8_t*>(scratch);
-    const Body::Frame condition(condition_, moved(scratch, pass::arena_alignment));
-    const Body::Frame body(body_, moved(scratch, pass::arena_alignment + condition_.scratch_bytes()));
+    const Body::Frame condition(condition_, moved(scratch, flag_bytes));
+    const Body::Frame body(body_, moved(scratch, flag_bytes + condition_.scratch_bytes()));
     begin_carries(c_, buffers);
     for (size_t i = 0; i < c_.operands; ++i) {
       void* const at = buffers[i < c_.carries() ? c_.operands + i : i];

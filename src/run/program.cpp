@@ -86,8 +86,11 @@ class ProgramBuilder {
     program_->identity_ = graph_identity(graph_);
     const pass::Schedule schedule = pass::schedule(graph_);
     prepare(schedule);
-    const pass::BufferPlan plan = pass::plan_buffers(graph_, schedule, facts_);
-    if (options_.verify) pass::verify(plan, graph_, schedule, facts_);
+    const pass::ArenaOptions arena{.alignment = target_.spec().arena_alignment(),
+                                   .red_zone = options_.red_zone};
+    const pass::BufferPlan plan = pass::plan_buffers(graph_, schedule, facts_, arena);
+    if (options_.verify) pass::verify(plan, graph_, schedule, facts_, arena);
+    program_->red_zones_ = plan.red_zones;
     add_steps(plan);
     for (const ir::Value& c : plan.constants) program_->constants_.push_back(aligned(*ir::constant_value(c)));
     add_memory(plan);
@@ -275,6 +278,7 @@ std::string CompileOptions::key() const {
   for (const auto& [name, value] : symbols) k += fmt::format(" {}={}", name, value);
   for (const InputRange& r : ranges) k += fmt::format(" {}:{}..{}", r.input, r.low, r.high);
   for (const std::string& name : disabled) k += " -" + name;
+  if (red_zone > 0) k += fmt::format(" red zones of {}", red_zone);
   return k;
 }
 

@@ -31,6 +31,9 @@ struct CompileOptions {
   std::vector<InputRange> ranges;
   std::set<std::string, std::less<>> disabled;  ///< passes to skip, by name
   bool verify = true;                           ///< check the graph after every pass, and the plan
+  /// Above 0, for finding kernels that write where they must not: so many bytes at least behind every buffer of the arena, which
+  /// executors check (check_red_zones()); no two buffers share memory then.
+  int64_t red_zone = 0;
   std::function<void(std::string_view pass, const std::string& text)>
       print_changed;  ///< called after a pass that changed
 
@@ -121,6 +124,7 @@ class Program {
   const std::vector<ir::Array>& constants() const { return constants_; }
   const std::vector<InputRange>& ranges() const { return ranges_; }
   const MemoryUse& memory() const { return memory_; }
+  const std::vector<pass::RedZone>& red_zones() const { return red_zones_; }
   /// What the passes did; empty for compile_fused().
   const std::vector<pass::PassReport>& passes() const { return passes_; }
   /// Is output `o` the new side of a state pair (which then lies in the state, not in a slot of its own)?
@@ -154,6 +158,7 @@ class Program {
   std::vector<int> state_output_;
   std::vector<char> is_state_input_;
   MemoryUse memory_;
+  std::vector<pass::RedZone> red_zones_;
   uint64_t identity_ = 0;
   std::vector<pass::PassReport> passes_;
 };

@@ -10,7 +10,7 @@ alignas(64) char nothing[64];
 }  // namespace
 
 Wiring::Wiring(const Program& program)
-    : arena_bytes_(whole_lines(program.memory().arena)),
+    : arena_bytes_(round_up(program.memory().arena, frame_alignment)),
       input_uses_(program.inputs().size()),
       output_uses_(program.outputs().size()) {
   for (const ir::Array& c : program.constants())

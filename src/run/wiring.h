@@ -31,6 +31,9 @@ inline void run(const Call& call) {
       const_cast<Call*>(&call));
 }
 
+/// Where a body's arena begins in the scratch of its step; before those of a while_loop lies its flag.
+inline constexpr int64_t frame_alignment = 256, flag_bytes = 256;
+
 /// Where the pointers of a program's steps come from. Immutable once made; it reads the program's kernels and constants, which
 /// must stay alive.
 class Wiring {
@@ -40,10 +43,10 @@ class Wiring {
   /// How many pointers the table has.
   size_t pointers() const { return pointers_; }
   size_t steps() const { return calls_.size(); }
-  /// Whole cache lines of the arena, and of the arena with the table behind it: what a body needs as scratch.
+  /// The arena, and the arena with the table behind it: what a body needs as scratch. Whole pieces, so that what follows is aligned.
   int64_t arena_bytes() const { return arena_bytes_; }
   int64_t frame_bytes() const {
-    return arena_bytes_ + whole_lines(static_cast<int64_t>(pointers_ * sizeof(void*)));
+    return arena_bytes_ + round_up(static_cast<int64_t>(pointers_ * sizeof(void*)), frame_alignment);
   }
   /// Fill `table` with what lies in the arena and with constants, which lie where `constants` says, one address for each of the
   /// program's; slots are left as they are.

@@ -31,6 +31,7 @@ std::shared_ptr<const run::Program> compiled(const Graph& g, std::vector<run::In
   run::CompileOptions options;
   options.target = &target::cuda::cuda_target(90);
   options.ranges = std::move(ranges);
+  options.red_zone = 64;
   return run::Program::compile(g, options);
 }
 
@@ -79,6 +80,7 @@ std::vector<Array> run_on_device(const Graph& g, std::span<const Array> inputs) 
     feed(e, inputs, true);
     e.poison();
     result = outputs_of(e, e.run());
+    e.check_red_zones();
   }
   EXPECT_EQ(results[0], results[1]) << "the runs differ";
   return results[0];
@@ -232,6 +234,49 @@ TEST(DevicePrograms, WhatIsNotForADeviceIsRefused) {
   expect_user_error([&] { e.bind_input(0, 4100); }, {"input x", "not aligned"});
   expect_user_error([&] { e.state("nothing"); }, {"no such state"});
   expect_user_error([] { target::cuda::cuda_target(75); }, {"75", "too old", "sm_80"});
+}
+
+TEST(DevicePrograms, AWriteBehindABufferIsFoundAndItsStepNamed) {
+  const Value x = ir::new_input("x", {Dtype::f32, {40}});
+  const Value sum = op::reduce_sum(op::exp(x), {0});  // one step, then one that reads it
+  auto device = std::make_shared<test::PlainDevice>();
+  run::CompileOptions options;
+  options.target = &target::cuda::cuda_target(90);
+  options.red_zone = 32;
+  options.disabled = {"fuse_loops"};
+  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(
+      run::Program::compile(graph_of({x}, {op::mul(sum, 2.0)}), options), device));
+  write(e.input(0), Array(Dtype::f32, {40}));
+  e.poison();
+  e.run();
+  e.check_red_zones();
+  int call = 0;
+  device->after_launch = [&](std::span<void* const> at) {
+    if (call++ == 0) static_cast<float*>(at.back())[40] = 1;
+  };
+  e.poison();
+  e.run();
+  try {
+    e.check_red_zones();
+    FAIL() << "not found";
+  } catch (const InternalError& error) {
+    EXPECT_NE(std::string(error.what()).find("0 bytes behind the buffer at arena+"), std::string::npos)
+        << error.what();
+    EXPECT_NE(std::string(error.what()).find("step 0 (exp"), std::string::npos) << error.what();
+  }
+}
+
+TEST(DevicePrograms, MoreThanIsFreeIsRefusedBeforeAnythingIsAllocated) {
+  const Value x = ir::new_input("x", {Dtype::f32, {1 << 18}});
+  auto device = std::make_shared<test::PlainDevice>();
+  const auto program = loaded(graph_of({x}, {op::mul(x, 2.0)}), device);
+  device->free = 5 << 20;
+  const size_t alive = device->alive();
+  expect_user_error([&] { run::DeviceExecutor e(program, {.slots = 3}); },
+                    {"program g on plain", "more memory than is free", "6.0 MiB", "3 slots of 2.0 MiB",
+                     "at most 5.0 MiB", "with 1 slot it needs 2.0 MiB"});
+  EXPECT_EQ(device->alive(), alive);
+  run::DeviceExecutor fits(program, {.slots = 2});
 }
 
 /// Memory of the device in place of a slot, and one state of two executors.

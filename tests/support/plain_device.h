@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -32,10 +33,12 @@ class PlainDevice final : public target::Device {
  public:
   ~PlainDevice() override { EXPECT_EQ(alive(), 0u) << "something of the device was not given back"; }
   size_t alive() const { return memory_.size() + pinned_.size() + handles_.size(); }
-  int launches() const { return launches_; }
+  int64_t free = int64_t{1} << 40;  ///< what it says is free
+  /// Called after each call with the addresses of its operands.
+  std::function<void(std::span<void* const>)> after_launch;
 
   target::DeviceInfo info() const override { return {.name = "plain"}; }
-  int64_t free_bytes() const override { return int64_t{1} << 40; }
+  int64_t free_bytes() const override { return free; }
   Address allocate(int64_t bytes) override {
     auto buffer = std::make_unique<GuardedBuffer>(static_cast<size_t>(round_up(bytes, 256)));
     std::memset(buffer->data(), 0xff, static_cast<size_t>(bytes));
@@ -79,6 +82,7 @@ class PlainDevice final : public target::Device {
     for (const Address a : operands) at.push_back(reinterpret_cast<void*>(a));
     ++launches_;
     run(loaded, loaded.calls.at(call).work, at);
+    if (after_launch) after_launch(at);
   }
 
  private:

@@ -109,5 +109,27 @@ TEST(MemoryPlan, VerifierCatchesOffsetsOutsideOrUnaligned) {
   EXPECT_THROW(plan_memory(std::vector<Lifetime>{{8, 3, 2}}), InternalError);
 }
 
+TEST(MemoryPlan, AlignmentIsTheTargetsToSay) {
+  std::mt19937_64 rng(5);
+  const auto buffers = random_lifetimes(rng, 60, 20);
+  const ArenaOptions options{.alignment = 256};
+  const MemoryPlan plan = plan_memory(buffers, options);
+  verify(plan, buffers, options);
+  EXPECT_EQ(plan.largest_live_bytes, largest_live_set(buffers, options));
+  EXPECT_THROW(verify(plan_memory(buffers), buffers, options), InternalError);
+}
+
+TEST(MemoryPlan, RedZonesAreNobodysAtAnyTime) {
+  const std::vector<Lifetime> buffers{{100, 0, 1}, {100, 2, 3}, {30, 0, 3}};
+  const ArenaOptions options{.red_zone = 40};
+  const MemoryPlan plan = plan_memory(buffers, options);
+  verify(plan, buffers, options);
+  EXPECT_EQ(plan.bytes, 192 + 192 + 128);
+  MemoryPlan shared = plan;
+  shared.offsets[1] = shared.offsets[0];  // never alive together
+  verify(shared, buffers);
+  EXPECT_THROW(verify(shared, buffers, options), InternalError);
+}
+
 }  // namespace
 }  // namespace espalier::pass

@@ -205,7 +205,7 @@ TEST(BufferPlan, VerifierCatchesEverySeededFault) {
           continue;
         BufferPlan broken = plan;
         Place& p = broken.steps[i].operands[k];
-        if (p.kind == Place::Kind::arena) p.offset += arena_alignment;
+        if (p.kind == Place::Kind::arena) p.offset += ArenaOptions{}.alignment;
         else p.kind = Place::Kind::arena, p.offset = 0;
         ++seeded;
         try {

@@ -31,6 +31,7 @@ class CudaSpec final : public kernel::TargetSpec {
   }
 
   kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
+  int64_t arena_alignment() const override { return 256; }
   ir::Dtype fast_dtype() const override { return ir::Dtype::bf16; }
   int64_t cache_bytes() const override {
     return int64_t{40} << 20;
