@@ -75,8 +75,7 @@ foreach(suite IN LISTS ESPALIER_SUITES)
   if(TARGET espalier_tool AND suite MATCHES "errors|device|e2e" AND NOT thread)
     add_dependencies(${target} espalier_tool)
   endif()
-  if(suite STREQUAL device) # the plugin's parts too, and what they meet without a GPU
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:espalier_target_cuda_driver>)
+  if(suite STREQUAL device) # what the plugin meets without a GPU
     target_compile_definitions(${target} PRIVATE ESPALIER_FAKES="${fakes}" ESPALIER_PLUGIN="$<TARGET_FILE:espalier_cuda>")
     add_dependencies(${target} fakes espalier_cuda)
   endif()

@@ -1,4 +1,4 @@
-// A driver without a GPU: as much of libcuda.so.1 as listing devices needs, with the figures of an H200.
+// A driver without a GPU: as much of libcuda.so.1 as listing devices needs, with the figures of an H200; the rest is there and refuses.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -83,6 +83,9 @@ int can_access_peer(int* can, int device, int peer) {
   return answer("cuDeviceCanAccessPeer", device, [&] { *can = device < 2 && peer < 2; });
 }
 
+/// Everything else.
+int refuse() { return 801; }  // CUDA_ERROR_NOT_SUPPORTED
+
 }  // namespace
 
 extern "C" {
@@ -109,8 +112,9 @@ int cuGetProcAddress_v2(const char* name, void** function, int version, uint64_t
       {"cuDeviceCanAccessPeer", reinterpret_cast<void*>(can_access_peer)},
   };
   const auto it = functions.find(name);
-  const bool found = it != functions.end() && !fake::lacks(name) && version <= fake::number("driver", 13000);
-  *function = found ? it->second : nullptr;
+  const bool found =
+      std::strncmp(name, "cu", 2) == 0 && !fake::lacks(name) && version <= fake::number("driver", 13000);
+  *function = !found ? nullptr : it != functions.end() ? it->second : reinterpret_cast<void*>(refuse);
   *status = found ? 0 : 1;
   return found ? 0 : not_found;
 }

@@ -171,6 +171,12 @@ DeviceInfo describe(const CuApi& cu, const NvmlApi* nvml, int index, int count) 
 
 }  // namespace
 
+DeviceInfo describe_device(const CuApi& cu, const NvmlApi* nvml, int index) {
+  int count = 0;
+  if (cu.DeviceGetCount(&count) != cu_success) count = index + 1;
+  return describe(cu, nvml, index, count);
+}
+
 std::string error_text(const CuApi& cu, CuResult error) {
   const char *name = nullptr, *text = nullptr;
   if (cu.GetErrorName(error, &name) != cu_success || !name) name = "an unknown error";

@@ -18,6 +18,9 @@ struct DeviceList {
 /// unknown and a note with the device.
 DeviceList list_devices(const CuApi& cu, const NvmlApi* nvml);
 
+/// One of them; cuInit() has been called.
+DeviceInfo describe_device(const CuApi& cu, const NvmlApi* nvml, int index);
+
 /// An error of the driver: "CUDA_ERROR_OUT_OF_MEMORY (2): out of memory".
 std::string error_text(const CuApi& cu, CuResult error);
 

@@ -2,11 +2,12 @@
 // are the machine's, not the kernel's.
 #include "target/cuda/sim/block.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 #include <random>
 #include <string>
@@ -76,8 +77,9 @@ struct Warp {
   alignas(16) unsigned char slot[2][32][largest_exchange];
   unsigned arrived = 0, mask = 0, live = 0;
   int site = 0;
-  int round = 0;   // of meetings
-  char tags[2]{};  // of even and odd rounds: who wakes late must not see what the others have done since
+  int round = 0;  // of meetings
+  // Of even and odd rounds: who wakes late must not see what the others have done since.
+  char* tags = nullptr;
 };
 
 struct Fiber {
@@ -116,10 +118,57 @@ struct Machine {
   void* scheduler_fake_stack = nullptr;
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
-  int round = 0;  // of barriers
-  char begin_tag = 0, end_tag = 0, barrier_tags[2]{};
+  int round = 0;                                  // of barriers
+  char *begin_tag = nullptr, *end_tag = nullptr;  // of the launch
+  char* barrier_tags = nullptr;                   // of the block
+  char* stacks = nullptr;                         // of the launch, under the thread sanitizer
 };
 Machine machine;
+
+/// Places in time, so that nothing but what the kernel does orders its threads: fresh for every launch, and for every block.
+struct Tags {
+  explicit Tags(size_t n) : first(static_cast<char*>(std::calloc(n, 1))) {
+    if (!first) throw std::bad_alloc();
+  }
+  ~Tags() { std::free(first); }
+  Tags(const Tags&) = delete;
+  Tags& operator=(const Tags&) = delete;
+  char* first;
+};
+
+/// One launch at a time. The thread sanitizer does not see it: it orders no work of two streams.
+class MachineLock {
+ public:
+  MachineLock() {
+    while (busy.test_and_set(std::memory_order_acquire)) sched_yield();
+  }
+  ~MachineLock() { busy.clear(std::memory_order_release); }
+  MachineLock(const MachineLock&) = delete;
+  MachineLock& operator=(const MachineLock&) = delete;
+
+ private:
+  static std::atomic_flag busy;
+};
+std::atomic_flag MachineLock::busy;
+
+#if ESPALIER_SIM_TSAN
+/// Stacks that no launch before has touched.
+class FreshStacks {
+ public:
+  explicit FreshStacks(int64_t threads) : bytes_(stack_bytes * static_cast<size_t>(threads)) {
+    void* memory =
+        mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    machine.stacks = static_cast<char*>(memory);
+  }
+  ~FreshStacks() { munmap(machine.stacks, bytes_); }
+  FreshStacks(const FreshStacks&) = delete;
+  FreshStacks& operator=(const FreshStacks&) = delete;
+
+ private:
+  size_t bytes_;
+};
+#endif
 
 void acquire([[maybe_unused]] char* tag) {
 #if ESPALIER_SIM_TSAN
@@ -183,9 +232,9 @@ void run_fiber() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &machine.scheduler_stack, &machine.scheduler_stack_bytes);
 #endif
-  acquire(&machine.begin_tag);
+  acquire(machine.begin_tag);
   machine.launch->entry(machine.launch->arguments);
-  release(&machine.end_tag);
+  release(machine.end_tag);
   f->state = State::done;
   --machine.live;
   f->warp->live &= ~(1u << f->lane);
@@ -199,7 +248,7 @@ void sync_threads(int site) {
   if (machine.waiting > 0 && machine.barrier_site != site)
     fail("threads of one block wait at different barriers");
   machine.barrier_site = site;
-  char* tag = &machine.barrier_tags[machine.round & 1];
+  char* tag = machine.barrier_tags + (machine.round & 1);
   release(tag);
   f->state = State::at_barrier;
   ++machine.waiting;
@@ -217,7 +266,7 @@ void sync_warp(unsigned mask, int site) {
   if (mask & ~w->live) fail("a mask names a lane that has ended or never was");
   w->mask = mask;
   w->site = site;
-  char* tag = &w->tags[w->round & 1];
+  char* tag = w->tags + (w->round & 1);
   release(tag);
   w->arrived |= 1u << f->lane;
   if (w->arrived == mask) {
@@ -310,6 +359,9 @@ void fresh_shared() {
 }
 
 void prepare_fiber(Fiber& f, Index thread, int64_t number) {
+#if ESPALIER_SIM_TSAN
+  f.stack = machine.stacks + stack_bytes * static_cast<size_t>(number);
+#endif
   if (!f.stack) f.stack = static_cast<char*>(std::aligned_alloc(4096, stack_bytes));
   if (!f.stack) throw std::bad_alloc();
 #if defined(__SANITIZE_ADDRESS__)
@@ -378,7 +430,12 @@ void run_block_of_fibers(std::vector<int64_t>& order, std::mt19937_64& rng) {
   const Launch& l = *machine.launch;
   const int64_t n = l.block.count();
   fresh_shared();
-  for (int64_t w = 0; w < (n + 31) / 32; ++w) machine.warps[w] = Warp{};
+  const Tags tags(2 + 2 * 32);
+  machine.barrier_tags = tags.first;
+  for (int64_t w = 0; w < (n + 31) / 32; ++w) {
+    machine.warps[w] = Warp{};
+    machine.warps[w].tags = tags.first + 2 + 2 * w;
+  }
   for (int64_t i = 0; i < n; ++i) prepare_fiber(machine.fibers[i], index_of(i, l.block), i);
   machine.live = static_cast<int>(n);
   machine.waiting = 0;
@@ -397,8 +454,7 @@ void run_block_plainly(const std::vector<int64_t>& order) {
 }  // namespace
 
 void run_blocks(const Launch& launch) {
-  static std::mutex one_launch;
-  const std::lock_guard<std::mutex> lock(one_launch);
+  const MachineLock lock;
   const int64_t threads = launch.block.count(), blocks = launch.grid.count();
   if (threads < 1 || threads > 1024) throw InternalError("simulated kernel: a block has 1 to 1024 threads");
   if (!machine.fibers) machine.fibers = new Fiber[1024], machine.warps = new Warp[32];
@@ -409,8 +465,12 @@ void run_blocks(const Launch& launch) {
   machine.place.grid_dim = {launch.grid.x, launch.grid.y, launch.grid.z};
 #if ESPALIER_SIM_TSAN
   machine.scheduler_fiber = __tsan_get_current_fiber();
+  const FreshStacks stacks(threads);
 #endif
-  release(&machine.begin_tag);
+  const Tags tags(2);
+  machine.begin_tag = tags.first;
+  machine.end_tag = tags.first + 1;
+  release(machine.begin_tag);
   std::mt19937_64 rng(launch.seed);
   std::vector<int64_t> order = numbers(threads, launch.order), block_order = numbers(blocks, launch.order);
   if (launch.order == Order::shuffled) {
@@ -422,7 +482,7 @@ void run_blocks(const Launch& launch) {
     if (launch.synchronises || ESPALIER_SIM_TSAN) run_block_of_fibers(order, rng);
     else run_block_plainly(order);
   }
-  acquire(&machine.end_tag);
+  acquire(machine.end_tag);
 }
 
 const void* sim_port() { return &port; }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -56,7 +57,9 @@ fs::path library_of(const std::string& unit) {
   fs::path file = folder / fmt::format("{:016x}.so", hash_text(unit + options));
   if (fs::exists(file)) return file;
   fs::create_directories(folder);
-  const std::string stem = (folder / fmt::format("{}-{}", file.stem().string(), ::getpid())).string();
+  static std::atomic<int> serial{0};
+  const std::string stem =
+      (folder / fmt::format("{}-{}-{}", file.stem().string(), ::getpid(), serial++)).string();
   write_file(stem + ".cpp", unit);
   const std::string words = output_of(
       fmt::format("'{}' {} -x c++ '{}.cpp' -o '{}.so' -lm", ESPALIER_SIM_COMPILER, options, stem, stem));
@@ -69,8 +72,9 @@ fs::path library_of(const std::string& unit) {
 
 }  // namespace
 
-KernelLibrary::KernelLibrary(std::span<const KernelSource> sources) {
-  const fs::path file = library_of(unit_of(sources));
+fs::path compile_kernels(std::span<const KernelSource> sources) { return library_of(unit_of(sources)); }
+
+KernelLibrary::KernelLibrary(const fs::path& file) {
   void* handle = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) throw InternalError(std::string("simulated kernels do not load: ") + ::dlerror());
   handle_ = std::shared_ptr<void>(handle, [](void* h) { ::dlclose(h); });
@@ -79,12 +83,24 @@ KernelLibrary::KernelLibrary(std::span<const KernelSource> sources) {
   bind(sim_port());
 }
 
+KernelLibrary::Entry KernelLibrary::find(const std::string& name) const {
+  struct Parameters {
+    unsigned count;
+    const unsigned* bytes;
+  };
+  Entry out;
+  out.entry = reinterpret_cast<void (*)(void**)>(::dlsym(handle_.get(), name.c_str()));
+  if (const auto* p = static_cast<const Parameters*>(::dlsym(handle_.get(), (name + "_parameters").c_str())))
+    out.parameters = {p->bytes, p->count};
+  return out;
+}
+
 void KernelLibrary::launch(const KernelSource& source, const KernelCall& call,
                            std::span<void* const> operands, const Options& options) const {
   ESPALIER_CHECK(call.block.count() <= source.max_threads,
                  source.name + ": more threads than its launch bounds");
   Launch l;
-  l.entry = reinterpret_cast<void (*)(void**)>(::dlsym(handle_.get(), source.name.c_str()));
+  l.entry = find(source.name).entry;
   ESPALIER_CHECK(l.entry != nullptr, "no kernel " + source.name + " in this library");
   std::vector<void*> addresses(operands.begin(), operands.end()), arguments;
   for (void*& a : addresses) arguments.push_back(&a);

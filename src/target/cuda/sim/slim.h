@@ -151,5 +151,23 @@ template <class... A>
 static inline void sim_call(void (*kernel)(A...), void** arguments) {
   sim_call(kernel, arguments, typename SimCount<sizeof...(A)>::type{});
 }
-#define SIM_ENTRY(name) \
-  extern "C" void name(void** arguments) { sim_call(name##_body, arguments); }
+// And SimParameters name_parameters: the bytes of each, 0 for an address.
+struct SimParameters {
+  unsigned count;
+  const unsigned* bytes;
+};
+template <class T>
+constexpr unsigned sim_bytes = sizeof(T);
+template <class T>
+constexpr unsigned sim_bytes<T*> = 0;
+template <class... A>
+struct SimSignature {
+  static constexpr unsigned bytes[] = {sim_bytes<A>..., 0};
+};
+template <class... A>
+constexpr SimParameters sim_parameters(void (*)(A...)) {
+  return {sizeof...(A), SimSignature<A...>::bytes};
+}
+#define SIM_ENTRY(name)                                                        \
+  extern "C" void name(void** arguments) { sim_call(name##_body, arguments); } \
+  extern "C" const SimParameters name##_parameters = sim_parameters(name##_body);

@@ -8,9 +8,31 @@
 
 namespace espalier::target::cuda::driver {
 
-using CuResult = int;  // CUresult: 0 is success
-using CuDevice = int;  // CUdevice
-inline constexpr CuResult cu_success = 0, cu_error_no_device = 100;
+using CuResult = int;                         // CUresult: 0 is success
+using CuDevice = int;                         // CUdevice
+using CuAddress = unsigned long long;         // CUdeviceptr
+using CuContext = struct CuContextOpaque*;    // CUcontext
+using CuStream = struct CuStreamOpaque*;      // CUstream
+using CuEvent = struct CuEventOpaque*;        // CUevent
+using CuModule = struct CuModuleOpaque*;      // CUmodule
+using CuFunction = struct CuFunctionOpaque*;  // CUfunction
+
+inline constexpr CuResult cu_success = 0, cu_error_invalid_value = 1, cu_error_out_of_memory = 2,
+                          cu_error_not_initialized = 3, cu_error_device_unavailable = 46,
+                          cu_error_no_device = 100, cu_error_invalid_device = 101,
+                          cu_error_invalid_image = 200, cu_error_invalid_context = 201,
+                          cu_error_ecc_uncorrectable = 214, cu_error_nvlink_uncorrectable = 220,
+                          cu_error_contained = 226, cu_error_invalid_handle = 400, cu_error_not_found = 500,
+                          cu_error_not_ready = 600, cu_error_illegal_address = 700,
+                          cu_error_launch_out_of_resources = 701, cu_error_launch_timeout = 702,
+                          cu_error_context_is_destroyed = 709, cu_error_assert = 710,
+                          cu_error_hardware_stack = 714, cu_error_launch_failed = 719, cu_error_unknown = 999;
+
+/// CUstream_flags, CUevent_flags.
+inline constexpr unsigned cu_stream_non_blocking = 1, cu_event_disable_timing = 2;
+
+/// CUfunction_attribute.
+enum class CuFunctionAttribute : int { max_threads_per_block = 0 };
 
 /// CUuuid.
 struct CuUuid {
@@ -36,7 +58,7 @@ enum class CuAttribute : int {
   shared_per_block_opt_in = 97,
 };
 
-/// The functions, as CUDA 12.0 has them.
+/// The functions, as CUDA 12.0 has them. cuGetProcAddress() picks the version of each by its plain name.
 struct CuApi {
   CuResult (*Init)(unsigned flags);
   CuResult (*DriverGetVersion)(int* version);
@@ -50,6 +72,41 @@ struct CuApi {
   CuResult (*DeviceTotalMem)(size_t* bytes, CuDevice device);
   CuResult (*DeviceGetAttribute)(int* value, CuAttribute attribute, CuDevice device);
   CuResult (*DeviceCanAccessPeer)(int* can, CuDevice device, CuDevice peer);
+
+  CuResult (*DevicePrimaryCtxRetain)(CuContext* context, CuDevice device);
+  CuResult (*DevicePrimaryCtxRelease)(CuDevice device);
+  CuResult (*CtxSetCurrent)(CuContext context);
+
+  CuResult (*MemGetInfo)(size_t* free, size_t* total);
+  CuResult (*MemAlloc)(CuAddress* address, size_t bytes);
+  CuResult (*MemFree)(CuAddress address);
+  CuResult (*MemAllocHost)(void** data, size_t bytes);
+  CuResult (*MemFreeHost)(void* data);
+
+  CuResult (*StreamCreate)(CuStream* stream, unsigned flags);
+  CuResult (*StreamDestroy)(CuStream stream);
+  CuResult (*StreamGetCtx)(CuStream stream, CuContext* context);
+  CuResult (*StreamSynchronize)(CuStream stream);
+  CuResult (*StreamWaitEvent)(CuStream stream, CuEvent event, unsigned flags);
+  CuResult (*EventCreate)(CuEvent* event, unsigned flags);
+  CuResult (*EventDestroy)(CuEvent event);
+  CuResult (*EventRecord)(CuEvent event, CuStream stream);
+  CuResult (*EventSynchronize)(CuEvent event);
+  CuResult (*EventQuery)(CuEvent event);
+  CuResult (*EventElapsedTime)(float* ms, CuEvent from, CuEvent to);
+
+  CuResult (*MemcpyHtoDAsync)(CuAddress to, const void* from, size_t bytes, CuStream stream);
+  CuResult (*MemcpyDtoHAsync)(void* to, CuAddress from, size_t bytes, CuStream stream);
+  CuResult (*MemcpyDtoDAsync)(CuAddress to, CuAddress from, size_t bytes, CuStream stream);
+  CuResult (*MemsetD8Async)(CuAddress to, unsigned char byte, size_t bytes, CuStream stream);
+
+  CuResult (*ModuleLoadData)(CuModule* module, const void* image);
+  CuResult (*ModuleUnload)(CuModule module);
+  CuResult (*ModuleGetFunction)(CuFunction* function, CuModule module, const char* name);
+  CuResult (*FuncGetAttribute)(int* value, CuFunctionAttribute attribute, CuFunction function);
+  CuResult (*LaunchKernel)(CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                           unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                           CuStream stream, void** parameters, void** extra);
 };
 
 /// The oldest driver that is used, as cuDriverGetVersion() counts: 1000 major + 10 minor.
@@ -68,6 +125,34 @@ inline constexpr std::tuple cu_entries{
     entry("cuDeviceTotalMem", &CuApi::DeviceTotalMem),
     entry("cuDeviceGetAttribute", &CuApi::DeviceGetAttribute),
     entry("cuDeviceCanAccessPeer", &CuApi::DeviceCanAccessPeer, Need::optional),
+    entry("cuDevicePrimaryCtxRetain", &CuApi::DevicePrimaryCtxRetain),
+    entry("cuDevicePrimaryCtxRelease", &CuApi::DevicePrimaryCtxRelease),
+    entry("cuCtxSetCurrent", &CuApi::CtxSetCurrent),
+    entry("cuMemGetInfo", &CuApi::MemGetInfo),
+    entry("cuMemAlloc", &CuApi::MemAlloc),
+    entry("cuMemFree", &CuApi::MemFree),
+    entry("cuMemAllocHost", &CuApi::MemAllocHost),
+    entry("cuMemFreeHost", &CuApi::MemFreeHost),
+    entry("cuStreamCreate", &CuApi::StreamCreate),
+    entry("cuStreamDestroy", &CuApi::StreamDestroy),
+    entry("cuStreamGetCtx", &CuApi::StreamGetCtx),
+    entry("cuStreamSynchronize", &CuApi::StreamSynchronize),
+    entry("cuStreamWaitEvent", &CuApi::StreamWaitEvent),
+    entry("cuEventCreate", &CuApi::EventCreate),
+    entry("cuEventDestroy", &CuApi::EventDestroy),
+    entry("cuEventRecord", &CuApi::EventRecord),
+    entry("cuEventSynchronize", &CuApi::EventSynchronize),
+    entry("cuEventQuery", &CuApi::EventQuery),
+    entry("cuEventElapsedTime", &CuApi::EventElapsedTime),
+    entry("cuMemcpyHtoDAsync", &CuApi::MemcpyHtoDAsync),
+    entry("cuMemcpyDtoHAsync", &CuApi::MemcpyDtoHAsync),
+    entry("cuMemcpyDtoDAsync", &CuApi::MemcpyDtoDAsync),
+    entry("cuMemsetD8Async", &CuApi::MemsetD8Async),
+    entry("cuModuleLoadData", &CuApi::ModuleLoadData),
+    entry("cuModuleUnload", &CuApi::ModuleUnload),
+    entry("cuModuleGetFunction", &CuApi::ModuleGetFunction),
+    entry("cuFuncGetAttribute", &CuApi::FuncGetAttribute),
+    entry("cuLaunchKernel", &CuApi::LaunchKernel),
 };
 
 /// "cuGetProcAddress_v2" to dlsym, there since CUDA 12: the function of that name as `version` had it.

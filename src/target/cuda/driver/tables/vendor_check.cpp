@@ -50,6 +50,30 @@ static_assert(!same_call<int (*)(int*), int(int*, int)>);
 static_assert(CUDA_VERSION >= cu_oldest_driver);
 static_assert(cu_success == CUDA_SUCCESS && cu_error_no_device == CUDA_ERROR_NO_DEVICE);
 static_assert(sizeof(CuUuid) == sizeof(CUuuid));
+static_assert(cu_error_invalid_value == CUDA_ERROR_INVALID_VALUE &&
+              cu_error_out_of_memory == CUDA_ERROR_OUT_OF_MEMORY &&
+              cu_error_not_initialized == CUDA_ERROR_NOT_INITIALIZED &&
+              cu_error_device_unavailable == CUDA_ERROR_DEVICE_UNAVAILABLE &&
+              cu_error_invalid_device == CUDA_ERROR_INVALID_DEVICE &&
+              cu_error_invalid_image == CUDA_ERROR_INVALID_IMAGE &&
+              cu_error_invalid_context == CUDA_ERROR_INVALID_CONTEXT &&
+              cu_error_ecc_uncorrectable == CUDA_ERROR_ECC_UNCORRECTABLE &&
+              cu_error_nvlink_uncorrectable == CUDA_ERROR_NVLINK_UNCORRECTABLE &&
+              cu_error_contained == 226 &&  // CUDA_ERROR_CONTAINED, in headers since CUDA 12.6
+              cu_error_invalid_handle == CUDA_ERROR_INVALID_HANDLE &&
+              cu_error_not_found == CUDA_ERROR_NOT_FOUND && cu_error_not_ready == CUDA_ERROR_NOT_READY);
+static_assert(cu_error_illegal_address == CUDA_ERROR_ILLEGAL_ADDRESS &&
+              cu_error_launch_out_of_resources == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES &&
+              cu_error_launch_timeout == CUDA_ERROR_LAUNCH_TIMEOUT &&
+              cu_error_context_is_destroyed == CUDA_ERROR_CONTEXT_IS_DESTROYED &&
+              cu_error_assert == CUDA_ERROR_ASSERT &&
+              cu_error_hardware_stack == CUDA_ERROR_HARDWARE_STACK_ERROR &&
+              cu_error_launch_failed == CUDA_ERROR_LAUNCH_FAILED && cu_error_unknown == CUDA_ERROR_UNKNOWN);
+static_assert(cu_stream_non_blocking == CU_STREAM_NON_BLOCKING &&
+              cu_event_disable_timing == CU_EVENT_DISABLE_TIMING);
+static_assert(static_cast<int>(CuFunctionAttribute::max_threads_per_block) ==
+              CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+static_assert(sizeof(CuAddress) == sizeof(CUdeviceptr));
 constexpr bool same(CuAttribute ours, CUdevice_attribute theirs) { return static_cast<int>(ours) == theirs; }
 static_assert(same(CuAttribute::shared_per_block, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK));
 static_assert(same(CuAttribute::clock_rate, CU_DEVICE_ATTRIBUTE_CLOCK_RATE));
@@ -84,6 +108,34 @@ static_assert(same_call<decltype(CuApi::DeviceGetPCIBusId), decltype(cuDeviceGet
 static_assert(same_call<decltype(CuApi::DeviceTotalMem), decltype(cuDeviceTotalMem)>);
 static_assert(same_call<decltype(CuApi::DeviceGetAttribute), decltype(cuDeviceGetAttribute)>);
 static_assert(same_call<decltype(CuApi::DeviceCanAccessPeer), decltype(cuDeviceCanAccessPeer)>);
+static_assert(same_call<decltype(CuApi::DevicePrimaryCtxRetain), decltype(cuDevicePrimaryCtxRetain)>);
+static_assert(same_call<decltype(CuApi::DevicePrimaryCtxRelease), decltype(cuDevicePrimaryCtxRelease)>);
+static_assert(same_call<decltype(CuApi::CtxSetCurrent), decltype(cuCtxSetCurrent)>);
+static_assert(same_call<decltype(CuApi::MemGetInfo), decltype(cuMemGetInfo)>);
+static_assert(same_call<decltype(CuApi::MemAlloc), decltype(cuMemAlloc)>);
+static_assert(same_call<decltype(CuApi::MemFree), decltype(cuMemFree)>);
+static_assert(same_call<decltype(CuApi::MemAllocHost), decltype(cuMemAllocHost)>);
+static_assert(same_call<decltype(CuApi::MemFreeHost), decltype(cuMemFreeHost)>);
+static_assert(same_call<decltype(CuApi::StreamCreate), decltype(cuStreamCreate)>);
+static_assert(same_call<decltype(CuApi::StreamDestroy), decltype(cuStreamDestroy)>);
+static_assert(same_call<decltype(CuApi::StreamGetCtx), decltype(cuStreamGetCtx)>);
+static_assert(same_call<decltype(CuApi::StreamSynchronize), decltype(cuStreamSynchronize)>);
+static_assert(same_call<decltype(CuApi::StreamWaitEvent), decltype(cuStreamWaitEvent)>);
+static_assert(same_call<decltype(CuApi::EventCreate), decltype(cuEventCreate)>);
+static_assert(same_call<decltype(CuApi::EventDestroy), decltype(cuEventDestroy)>);
+static_assert(same_call<decltype(CuApi::EventRecord), decltype(cuEventRecord)>);
+static_assert(same_call<decltype(CuApi::EventSynchronize), decltype(cuEventSynchronize)>);
+static_assert(same_call<decltype(CuApi::EventQuery), decltype(cuEventQuery)>);
+static_assert(same_call<decltype(CuApi::EventElapsedTime), decltype(cuEventElapsedTime)>);
+static_assert(same_call<decltype(CuApi::MemcpyHtoDAsync), decltype(cuMemcpyHtoDAsync)>);
+static_assert(same_call<decltype(CuApi::MemcpyDtoHAsync), decltype(cuMemcpyDtoHAsync)>);
+static_assert(same_call<decltype(CuApi::MemcpyDtoDAsync), decltype(cuMemcpyDtoDAsync)>);
+static_assert(same_call<decltype(CuApi::MemsetD8Async), decltype(cuMemsetD8Async)>);
+static_assert(same_call<decltype(CuApi::ModuleLoadData), decltype(cuModuleLoadData)>);
+static_assert(same_call<decltype(CuApi::ModuleUnload), decltype(cuModuleUnload)>);
+static_assert(same_call<decltype(CuApi::ModuleGetFunction), decltype(cuModuleGetFunction)>);
+static_assert(same_call<decltype(CuApi::FuncGetAttribute), decltype(cuFuncGetAttribute)>);
+static_assert(same_call<decltype(CuApi::LaunchKernel), decltype(cuLaunchKernel)>);
 static_assert(same_call<CuGetProcAddress*, decltype(cuGetProcAddress)>);
 #endif
 

@@ -1,0 +1,201 @@
+#include "target/cuda/driver/cuda_device.h"
+
+#include <fmt/format.h>
+
+#include "target/cuda/driver/device_list.h"
+#include "target/cuda/driver/executable.h"
+
+namespace espalier::target::cuda::driver {
+
+namespace {
+
+int capability_of(const Context& context, int index) {
+  CuDevice device = 0;
+  int major = 0, minor = 0;
+  context.call("cuDeviceGet", &CuApi::DeviceGet, &device, index);
+  context.call("cuDeviceGetAttribute", &CuApi::DeviceGetAttribute, &major, CuAttribute::capability_major,
+               device);
+  context.call("cuDeviceGetAttribute", &CuApi::DeviceGetAttribute, &minor, CuAttribute::capability_minor,
+               device);
+  return 10 * major + minor;
+}
+
+}  // namespace
+
+CudaDevice::CudaDevice(const Parts& parts, int index)
+    : keeps_(parts.keeps),
+      nvml_(parts.nvml),
+      index_(index),
+      context_(std::make_shared<const Context>(parts.cu, index)),
+      compiler_(parts.compiler),
+      capability_(capability_of(*context_, index)) {}
+
+CudaDevice::~CudaDevice() {
+  for (const auto& [number, event] : events_)
+    context_->give_back("cuEventDestroy", &CuApi::EventDestroy, event.handle);
+  for (const auto& [number, stream] : streams_)
+    if (!stream.foreign) context_->give_back("cuStreamDestroy", &CuApi::StreamDestroy, stream.handle);
+}
+
+DeviceInfo CudaDevice::info() const { return describe_device(context_->cu(), nvml_, index_); }
+
+int64_t CudaDevice::free_bytes() const {
+  size_t free = 0, total = 0;
+  context_->call("cuMemGetInfo", &CuApi::MemGetInfo, &free, &total);
+  return static_cast<int64_t>(free);
+}
+
+// --- memory ---
+
+Address CudaDevice::allocate(int64_t bytes) {
+  ESPALIER_CHECK(bytes >= 0, "a negative number of bytes");
+  CuAddress address = 0;
+  const CuResult error = context_->answer("cuMemAlloc", &CuApi::MemAlloc, &address,
+                                          static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+  if (error == cu_success) return address;
+  std::string got = fmt::format("{} bytes asked for", bytes);
+  size_t free = 0, total = 0;
+  if (error == cu_error_out_of_memory &&
+      context_->answer("cuMemGetInfo", &CuApi::MemGetInfo, &free, &total) == cu_success)
+    got += fmt::format(", {} of {} free", free, total);
+  context_->fail("cuMemAlloc", error, got);
+}
+
+void CudaDevice::release(Address address) noexcept {
+  if (address != 0) context_->give_back("cuMemFree", &CuApi::MemFree, address);
+}
+
+void* CudaDevice::allocate_pinned(int64_t bytes) {
+  ESPALIER_CHECK(bytes >= 0, "a negative number of bytes");
+  void* data = nullptr;
+  const CuResult error = context_->answer("cuMemAllocHost", &CuApi::MemAllocHost, &data,
+                                          static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+  if (error != cu_success)
+    context_->fail("cuMemAllocHost", error,
+                   fmt::format("{} bytes of pinned memory of the host asked for", bytes));
+  return data;
+}
+
+void CudaDevice::release_pinned(void* data) noexcept {
+  if (data) context_->give_back("cuMemFreeHost", &CuApi::MemFreeHost, data);
+}
+
+void CudaDevice::upload(Address to, const void* from, int64_t bytes, Stream stream) {
+  if (bytes > 0)
+    context_->call("cuMemcpyHtoDAsync", &CuApi::MemcpyHtoDAsync, to, from, static_cast<size_t>(bytes),
+                   handle_of(stream));
+}
+
+void CudaDevice::download(void* to, Address from, int64_t bytes, Stream stream) {
+  if (bytes > 0)
+    context_->call("cuMemcpyDtoHAsync", &CuApi::MemcpyDtoHAsync, to, from, static_cast<size_t>(bytes),
+                   handle_of(stream));
+}
+
+// --- streams and events ---
+
+CuStream CudaDevice::handle_of(Stream stream) const {
+  const std::lock_guard lock(numbers_);
+  const auto it = streams_.find(static_cast<int32_t>(stream));
+  ESPALIER_CHECK(it != streams_.end(),
+                 fmt::format("no stream {} on this device", static_cast<int32_t>(stream)));
+  return it->second.handle;
+}
+
+CudaDevice::OwnedEvent CudaDevice::known(Event event) const {
+  const std::lock_guard lock(numbers_);
+  const auto it = events_.find(static_cast<int32_t>(event));
+  ESPALIER_CHECK(it != events_.end(), fmt::format("no event {} on this device", static_cast<int32_t>(event)));
+  return it->second;
+}
+
+Stream CudaDevice::make_stream() {
+  CuStream handle = nullptr;
+  context_->call("cuStreamCreate", &CuApi::StreamCreate, &handle, cu_stream_non_blocking);
+  const std::lock_guard lock(numbers_);
+  streams_.emplace(next_, OwnedStream{handle, false});
+  return Stream{next_++};
+}
+
+Stream CudaDevice::adopt_stream(void* foreign) {
+  const auto handle = static_cast<CuStream>(foreign);
+  CuContext its = nullptr;
+  context_->call("cuStreamGetCtx", &CuApi::StreamGetCtx, handle, &its);
+  if (its != context_->handle())
+    throw DeviceError({fmt::format("device {}, the caller's stream", context_->device_name()),
+                       "belongs to another context", "", "a stream of the device's primary context"},
+                      false);
+  const std::lock_guard lock(numbers_);
+  streams_.emplace(next_, OwnedStream{handle, true});
+  return Stream{next_++};
+}
+
+void CudaDevice::release(Stream stream) noexcept {
+  const std::lock_guard lock(numbers_);
+  const auto it = streams_.find(static_cast<int32_t>(stream));
+  if (it == streams_.end()) return;
+  if (!it->second.foreign) context_->give_back("cuStreamDestroy", &CuApi::StreamDestroy, it->second.handle);
+  streams_.erase(it);
+}
+
+Event CudaDevice::make_event(bool timing) {
+  CuEvent handle = nullptr;
+  context_->call("cuEventCreate", &CuApi::EventCreate, &handle, timing ? 0 : cu_event_disable_timing);
+  const std::lock_guard lock(numbers_);
+  events_.emplace(next_, OwnedEvent{handle, timing});
+  return Event{next_++};
+}
+
+void CudaDevice::release(Event event) noexcept {
+  const std::lock_guard lock(numbers_);
+  const auto it = events_.find(static_cast<int32_t>(event));
+  if (it == events_.end()) return;
+  context_->give_back("cuEventDestroy", &CuApi::EventDestroy, it->second.handle);
+  events_.erase(it);
+}
+
+void CudaDevice::record(Event event, Stream stream) {
+  context_->call("cuEventRecord", &CuApi::EventRecord, known(event).handle, handle_of(stream));
+}
+
+void CudaDevice::wait(Stream stream, Event event) {
+  context_->call("cuStreamWaitEvent", &CuApi::StreamWaitEvent, handle_of(stream), known(event).handle, 0u);
+}
+
+void CudaDevice::sync(Stream stream) {
+  context_->call("cuStreamSynchronize", &CuApi::StreamSynchronize, handle_of(stream));
+}
+
+void CudaDevice::sync(Event event) {
+  context_->call("cuEventSynchronize", &CuApi::EventSynchronize, known(event).handle);
+}
+
+bool CudaDevice::finished(Event event) {
+  const CuResult answer = context_->answer("cuEventQuery", &CuApi::EventQuery, known(event).handle);
+  if (answer == cu_error_not_ready) return false;
+  context_->check("cuEventQuery", answer);
+  return true;
+}
+
+double CudaDevice::elapsed_ms(Event from, Event to) {
+  const OwnedEvent first = known(from), last = known(to);
+  ESPALIER_CHECK(first.timing && last.timing, "the time between events that were made without timing");
+  float ms = 0;
+  context_->call("cuEventElapsedTime", &CuApi::EventElapsedTime, &ms, first.handle, last.handle);
+  return ms;
+}
+
+// --- programs ---
+
+std::unique_ptr<Executable> CudaDevice::load(std::span<const KernelSource> sources,
+                                             std::span<const CallRecord> calls) {
+  return load_executable({context_, *compiler_, capability_}, sources, calls);
+}
+
+void CudaDevice::launch(const Executable& executable, size_t call, std::span<const Address> operands,
+                        Stream stream) {
+  const auto& loaded = dynamic_cast<const CudaExecutable&>(executable);
+  loaded.enqueue(call, operands, handle_of(stream));
+}
+
+}  // namespace espalier::target::cuda::driver

@@ -1,0 +1,80 @@
+#pragma once
+// A GPU through NVIDIA's driver, or through what stands for that driver in tests.
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "target/cuda/driver/context.h"
+#include "target/cuda/driver/kernel_compiler.h"
+#include "target/cuda/driver/tables/nvml.h"
+
+namespace espalier::target::cuda::driver {
+
+class CudaDevice final : public Device {
+ public:
+  /// What a device is made of. `nvml` null: sensors are unknown. `keeps`: what the tables live in, where that is not the process.
+  struct Parts {
+    const CuApi& cu;
+    const NvmlApi* nvml = nullptr;
+    std::shared_ptr<KernelCompiler> compiler;
+    std::shared_ptr<const void> keeps;
+  };
+  /// Device `index` of those that the driver shows. DeviceError where it cannot be had.
+  CudaDevice(const Parts& parts, int index);
+  ~CudaDevice() override;
+
+  DeviceInfo info() const override;
+  int64_t free_bytes() const override;
+
+  Address allocate(int64_t bytes) override;
+  void release(Address address) noexcept override;
+  void* allocate_pinned(int64_t bytes) override;
+  void release_pinned(void* data) noexcept override;
+
+  Stream make_stream() override;
+  Stream adopt_stream(void* foreign) override;
+  void release(Stream stream) noexcept override;
+  Event make_event(bool timing) override;
+  void release(Event event) noexcept override;
+
+  void record(Event event, Stream stream) override;
+  void wait(Stream stream, Event event) override;
+  void sync(Stream stream) override;
+  void sync(Event event) override;
+  bool finished(Event event) override;
+  double elapsed_ms(Event from, Event to) override;
+
+  void upload(Address to, const void* from, int64_t bytes, Stream stream) override;
+  void download(void* to, Address from, int64_t bytes, Stream stream) override;
+
+  std::unique_ptr<Executable> load(std::span<const KernelSource> sources,
+                                   std::span<const CallRecord> calls) override;
+  void launch(const Executable& executable, size_t call, std::span<const Address> operands,
+              Stream stream) override;
+
+ private:
+  struct OwnedStream {
+    CuStream handle;
+    bool foreign;
+  };
+  struct OwnedEvent {
+    CuEvent handle;
+    bool timing;
+  };
+  CuStream handle_of(Stream stream) const;
+  OwnedEvent known(Event event) const;
+
+  std::shared_ptr<const void> keeps_;
+  const NvmlApi* nvml_;
+  int index_;
+  std::shared_ptr<const Context> context_;
+  std::shared_ptr<KernelCompiler> compiler_;
+  int capability_ = 0;
+
+  mutable std::mutex numbers_;
+  std::unordered_map<int32_t, OwnedStream> streams_;
+  std::unordered_map<int32_t, OwnedEvent> events_;
+  int32_t next_ = 1;
+};
+
+}  // namespace espalier::target::cuda::driver

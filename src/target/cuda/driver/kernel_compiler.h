@@ -1,0 +1,25 @@
+#pragma once
+// Who turns the text of kernels into what a driver loads.
+#include <span>
+#include <string>
+#include <vector>
+
+#include "target/call.h"
+
+namespace espalier::target::cuda::driver {
+
+/// What cuModuleLoadData() takes, and the kernels in it.
+struct KernelImage {
+  std::string bytes;
+  std::vector<std::string> kernels;
+};
+
+class KernelCompiler {
+ public:
+  virtual ~KernelCompiler() = default;
+  /// Images that together hold `sources`, of different names, for a device of that compute capability (10 major + minor). Safe from any
+  /// thread. UserError with the compiler's words where it refuses or there is none.
+  virtual std::vector<KernelImage> compile(std::span<const KernelSource> sources, int capability) = 0;
+};
+
+}  // namespace espalier::target::cuda::driver

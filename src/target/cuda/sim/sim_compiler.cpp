@@ -1,0 +1,51 @@
+#include "target/cuda/sim/sim_compiler.h"
+
+#include <fmt/format.h>
+
+#include <sstream>
+
+#include "base/error.h"
+#include "target/cuda/sim/kernel_library.h"
+
+namespace espalier::target::cuda::sim {
+
+namespace {
+
+constexpr char first_line[] = "image of the Espalier simulator";
+
+}  // namespace
+
+std::string write_image(const SimImage& image) {
+  std::string text = fmt::format("{}\n{}\n", first_line, image.file.string());
+  for (const SimImage::Kernel& k : image.kernels)
+    text += fmt::format("{} {} {}\n", k.name, k.max_threads, k.synchronises ? 1 : 0);
+  return text;
+}
+
+std::optional<SimImage> read_image(const std::string& text) {
+  std::istringstream in(text);
+  std::string line;
+  if (!std::getline(in, line) || line != first_line || !std::getline(in, line)) return std::nullopt;
+  SimImage image;
+  image.file = line;
+  SimImage::Kernel k;
+  while (in >> k.name >> k.max_threads >> k.synchronises) image.kernels.push_back(k);
+  return image;
+}
+
+std::vector<driver::KernelImage> SimCompiler::compile(std::span<const KernelSource> sources, int) {
+  SimImage image{.file = {}, .kernels = {}};
+  std::vector<std::string> names;
+  for (const KernelSource& s : sources) {
+    image.kernels.push_back({s.name, s.max_threads, s.synchronises});
+    names.push_back(s.name);
+  }
+  try {
+    image.file = compile_kernels(sources);
+  } catch (const InternalError& e) {
+    throw UserError({"kernels for the simulator", "do not compile", e.what(), ""});
+  }
+  return {{write_image(image), std::move(names)}};
+}
+
+}  // namespace espalier::target::cuda::sim

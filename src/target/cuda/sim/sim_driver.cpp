@@ -1,0 +1,201 @@
+#include "target/cuda/sim/sim_driver.h"
+
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <utility>
+
+#include "base/error.h"
+#include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/sim/sim_compiler.h"
+#include "target/cuda/sim/sim_state.h"
+
+namespace espalier::target::cuda::sim {
+
+using namespace driver;
+
+namespace {
+
+constexpr int most_drivers = 8;
+
+/// How a call is treated.
+enum class Role {
+  plain,
+  tells,       ///< of versions and errors: neither counted nor made to fail
+  gives_back,  ///< done even where it is made to fail
+};
+
+}  // namespace
+
+/// One driver behind its own functions: a table holds plain pointers, so each of the drivers has functions of its own.
+struct SimDriver::Slot {
+  explicit Slot(const SimOptions& o) : options(o), state(options) {}
+
+  template <class F>
+  CuResult answer(Role role, const F& function) {
+    const std::lock_guard lock(one_call);
+    if (role == Role::tells) return function();
+    ++calls;
+    const bool fails = fault.call != 0 && --fault.call == 0;
+    if (!fails) return function();
+    if (role == Role::gives_back) function();
+    if (is_lasting(fault.error))
+      for (const auto& c : state.contexts)
+        if (c) state.lose(*c, fault.error, "");
+    return fault.error;
+  }
+
+  const SimOptions options;
+  SimState state;
+  std::mutex one_call;
+  Fault fault;
+  int64_t calls = 0;
+  int number = -1;
+  const CuApi* api = nullptr;
+};
+
+namespace {
+
+std::array<std::atomic<void*>, most_drivers> slots;  // SimDriver::Slot, or null
+
+template <class Slot, int number, auto method, Role role>
+struct Thunk;
+template <class Slot, int number, class... A, CuResult (SimState::*method)(A...), Role role>
+struct Thunk<Slot, number, method, role> {
+  static CuResult call(A... arguments) {
+    auto* slot = static_cast<Slot*>(slots[number].load(std::memory_order_acquire));
+    if (!slot) return cu_error_not_initialized;
+    return slot->answer(role, [&] { return (slot->state.*method)(arguments...); });
+  }
+};
+
+template <class Slot, int number>
+struct Bind {
+  template <auto method>
+  static constexpr auto plain = &Thunk<Slot, number, method, Role::plain>::call;
+  template <auto method>
+  static constexpr auto tells = &Thunk<Slot, number, method, Role::tells>::call;
+  template <auto method>
+  static constexpr auto gives_back = &Thunk<Slot, number, method, Role::gives_back>::call;
+};
+
+template <class Slot, int number>
+const CuApi* table() {
+  using S = SimState;
+  using B = Bind<Slot, number>;
+  static const CuApi api{.Init = B::template plain<&S::init>,
+                         .DriverGetVersion = B::template tells<&S::driver_get_version>,
+                         .GetErrorName = B::template tells<&S::get_error_name>,
+                         .GetErrorString = B::template tells<&S::get_error_string>,
+                         .DeviceGetCount = B::template plain<&S::device_get_count>,
+                         .DeviceGet = B::template plain<&S::device_get>,
+                         .DeviceGetName = B::template plain<&S::device_get_name>,
+                         .DeviceGetUuid = B::template plain<&S::device_get_uuid>,
+                         .DeviceGetPCIBusId = B::template plain<&S::device_get_bus_id>,
+                         .DeviceTotalMem = B::template plain<&S::device_total_mem>,
+                         .DeviceGetAttribute = B::template plain<&S::device_get_attribute>,
+                         .DeviceCanAccessPeer = B::template plain<&S::device_can_access_peer>,
+                         .DevicePrimaryCtxRetain = B::template plain<&S::primary_retain>,
+                         .DevicePrimaryCtxRelease = B::template gives_back<&S::primary_release>,
+                         .CtxSetCurrent = B::template plain<&S::ctx_set_current>,
+                         .MemGetInfo = B::template plain<&S::mem_get_info>,
+                         .MemAlloc = B::template plain<&S::mem_alloc>,
+                         .MemFree = B::template gives_back<&S::mem_free>,
+                         .MemAllocHost = B::template plain<&S::mem_alloc_host>,
+                         .MemFreeHost = B::template gives_back<&S::mem_free_host>,
+                         .StreamCreate = B::template plain<&S::stream_create>,
+                         .StreamDestroy = B::template gives_back<&S::stream_destroy>,
+                         .StreamGetCtx = B::template plain<&S::stream_get_ctx>,
+                         .StreamSynchronize = B::template plain<&S::stream_synchronize>,
+                         .StreamWaitEvent = B::template plain<&S::stream_wait_event>,
+                         .EventCreate = B::template plain<&S::event_create>,
+                         .EventDestroy = B::template gives_back<&S::event_destroy>,
+                         .EventRecord = B::template plain<&S::event_record>,
+                         .EventSynchronize = B::template plain<&S::event_synchronize>,
+                         .EventQuery = B::template plain<&S::event_query>,
+                         .EventElapsedTime = B::template plain<&S::event_elapsed_time>,
+                         .MemcpyHtoDAsync = B::template plain<&S::copy_to_device>,
+                         .MemcpyDtoHAsync = B::template plain<&S::copy_to_host>,
+                         .MemcpyDtoDAsync = B::template plain<&S::copy_on_device>,
+                         .MemsetD8Async = B::template plain<&S::memset_d8>,
+                         .ModuleLoadData = B::template plain<&S::module_load_data>,
+                         .ModuleUnload = B::template gives_back<&S::module_unload>,
+                         .ModuleGetFunction = B::template plain<&S::module_get_function>,
+                         .FuncGetAttribute = B::template plain<&S::func_get_attribute>,
+                         .LaunchKernel = B::template plain<&S::launch_kernel>};
+  return &api;
+}
+
+template <class Slot, int... number>
+const CuApi* table_of(int which, std::integer_sequence<int, number...>) {
+  const CuApi* const tables[] = {table<Slot, number>()...};
+  return tables[which];
+}
+
+}  // namespace
+
+SimDriver::SimDriver(const SimOptions& options) : slot_(std::make_unique<Slot>(options)) {
+  for (int i = 0; i < most_drivers; ++i) {
+    void* none = nullptr;
+    if (!slots[static_cast<size_t>(i)].compare_exchange_strong(none, slot_.get())) continue;
+    slot_->number = i;
+    slot_->api = table_of<Slot>(i, std::make_integer_sequence<int, most_drivers>());
+    return;
+  }
+  throw InternalError("more than 8 simulated drivers at once");
+}
+
+SimDriver::~SimDriver() { slots[static_cast<size_t>(slot_->number)].store(nullptr); }
+
+const CuApi& SimDriver::api() const { return *slot_->api; }
+
+void SimDriver::fail(Fault fault) {
+  const std::lock_guard lock(slot_->one_call);
+  slot_->fault = fault;
+}
+
+int64_t SimDriver::calls() const {
+  const std::lock_guard lock(slot_->one_call);
+  return slot_->calls;
+}
+
+LiveCounts SimDriver::live() const {
+  const std::lock_guard lock(slot_->one_call);
+  LiveCounts out;
+  out.pinned = static_cast<int64_t>(slot_->state.pinned.live());
+  for (const auto& c : slot_->state.contexts) {
+    if (!c) continue;
+    ++out.contexts;
+    out.allocations += static_cast<int64_t>(c->memory.live());
+    out.bytes += static_cast<int64_t>(c->memory.live_bytes());
+    out.streams += static_cast<int64_t>(c->streams.size());
+    out.events += static_cast<int64_t>(c->events.size());
+    out.modules += static_cast<int64_t>(c->modules.size());
+  }
+  return out;
+}
+
+int64_t SimDriver::launches() const {
+  const std::lock_guard lock(slot_->one_call);
+  return slot_->state.launches;
+}
+
+std::string SimDriver::leaked() const {
+  const std::lock_guard lock(slot_->one_call);
+  return slot_->state.leaked;
+}
+
+std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
+  const CuApi& api = driver->api();
+  return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
+                                                        .nvml = nullptr,
+                                                        .compiler = std::make_shared<SimCompiler>(),
+                                                        .keeps = std::move(driver)},
+                                      index);
+}
+
+std::unique_ptr<Device> make_sim_device(const SimOptions& options) {
+  return make_sim_device(std::make_shared<SimDriver>(options), 0);
+}
+
+}  // namespace espalier::target::cuda::sim

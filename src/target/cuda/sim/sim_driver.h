@@ -1,0 +1,71 @@
+#pragma once
+// A CUDA driver on the host: what the product calls of libcuda, with its promises and no more. Work that is given to a stream runs late, only
+// when something waits for it, so that a missing wait shows in the values; under the thread sanitizer every stream is someone of its own,
+// so that it is a race with both source lines. What would fault, or work by luck, on a GPU is an error that says what happened.
+#include <memory>
+#include <string>
+
+#include "target/cuda/driver/tables/cu.h"
+#include "target/cuda/sim/block.h"
+#include "target/device.h"
+
+namespace espalier::target::cuda::sim {
+
+/// When something waits for a stream, that one and what it depends on must run; the others may have run before, or not.
+enum class Others { late, first };
+
+struct SimOptions {
+  int devices = 1;
+  int capability = 90;
+  int64_t memory_bytes = int64_t{1} << 30;  ///< of each device
+  int64_t taken_bytes = 0;                  ///< of it, by other processes
+  bool held_by_another = false;             ///< in compute mode exclusive process: no context can be had
+  Others others = Others::late;
+  Order order = Order::forward;  ///< of the threads of every launch
+  uint64_t seed = 1;
+};
+
+/// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back
+/// does so all the same. An error that lasts poisons the context.
+struct Fault {
+  int64_t call = 0;
+  driver::CuResult error = 0;
+};
+
+/// What there is now of everything.
+struct LiveCounts {
+  int64_t contexts = 0, allocations = 0, pinned = 0, streams = 0, events = 0, modules = 0;
+  int64_t bytes = 0;  ///< on all devices
+  bool operator==(const LiveCounts&) const = default;
+};
+
+/// At most 8 exist at once. Safe from any thread, as the driver is.
+class SimDriver {
+ public:
+  explicit SimDriver(const SimOptions& options = {});
+  ~SimDriver();
+  SimDriver(const SimDriver&) = delete;
+  SimDriver& operator=(const SimDriver&) = delete;
+
+  /// Its functions.
+  const driver::CuApi& api() const;
+
+  void fail(Fault fault);
+  /// Calls so far, but for those that tell versions and what errors mean.
+  int64_t calls() const;
+  LiveCounts live() const;
+  /// Kernels run so far.
+  int64_t launches() const;
+  /// What was still there when its context went, other than through an error that lasts: "2 streams, 1 module"; "" when nothing was.
+  std::string leaked() const;
+
+ private:
+  struct Slot;
+  std::unique_ptr<Slot> slot_;
+};
+
+/// A device of the driver, with kernels compiled by this build's compiler. The device keeps the driver.
+std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index = 0);
+std::unique_ptr<Device> make_sim_device(const SimOptions& options = {});
+
+}  // namespace espalier::target::cuda::sim

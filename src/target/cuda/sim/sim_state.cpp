@@ -1,0 +1,618 @@
+#include "target/cuda/sim/sim_state.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "target/cuda/sim/sim_compiler.h"
+#include "target/cuda/sim/sim_driver.h"
+
+namespace espalier::target::cuda::sim {
+
+using namespace driver;
+
+namespace {
+
+constexpr CuResult not_supported = 801;
+constexpr size_t parameter_bytes = 4096;
+
+/// On each thread: the context that is current.
+thread_local const SimContext* on_this_thread = nullptr;
+
+CuContext handle_of(const SimContext* context) {
+  return reinterpret_cast<CuContext>(const_cast<SimContext*>(context));
+}
+void* pointer(CuAddress address) { return reinterpret_cast<void*>(address); }
+uint64_t address_of(const void* data) { return reinterpret_cast<uint64_t>(data); }
+
+struct ErrorName {
+  CuResult error;
+  const char *name, *text;
+};
+constexpr ErrorName error_names[] = {
+    {cu_error_invalid_value, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {cu_error_out_of_memory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {cu_error_not_initialized, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {cu_error_device_unavailable, "CUDA_ERROR_DEVICE_UNAVAILABLE",
+     "all CUDA-capable devices are busy or unavailable"},
+    {cu_error_no_device, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {cu_error_invalid_device, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {cu_error_invalid_image, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
+    {cu_error_invalid_context, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {cu_error_invalid_handle, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {cu_error_not_found, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {cu_error_not_ready, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {cu_error_illegal_address, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {cu_error_launch_out_of_resources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+     "too many resources requested for launch"},
+    {cu_error_launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {cu_error_unknown, "CUDA_ERROR_UNKNOWN", "unknown error"},
+};
+
+const ErrorName* name_of(CuResult error) {
+  for (const ErrorName& e : error_names)
+    if (e.error == error) return &e;
+  return nullptr;
+}
+
+}  // namespace
+
+// --- streams ---
+
+void SimStream::add(std::function<void()> work) {
+  queue.push_back({std::move(work), std::make_unique<TimeTag>()});
+  queue.back().given->release();
+  ++put;
+}
+
+void SimStream::run_to(uint64_t position) {
+  while (done < position) {
+    const SimWork work = std::move(queue.front());
+    queue.pop_front();
+    worker.acquire(*work.given);
+    if (context.lost == cu_success) work.run();
+    ++done;
+  }
+}
+
+SimFunction* SimContext::find(CuFunction function) {
+  for (const auto& [handle, module] : modules)
+    for (auto& [name, f] : module->functions)
+      if (reinterpret_cast<CuFunction>(&f) == function) return &f;
+  return nullptr;
+}
+
+void SimContext::run_others(const SimStream& waited_for) {
+  for (const auto& [handle, stream] : streams)
+    if (stream.get() != &waited_for) stream->run_to(stream->put);
+}
+
+// --- the driver ---
+
+SimState::SimState(const SimOptions& options) : options(options) {
+  contexts.resize(static_cast<size_t>(options.devices));
+}
+SimState::~SimState() = default;
+
+CuResult SimState::refuse(CuResult error, std::string text) {
+  words[error] = std::move(text);
+  return error;
+}
+
+CuResult SimState::lose(SimContext& context, CuResult error, std::string text) {
+  if (context.lost != cu_success) return context.lost;
+  context.lost = error;
+  if (!text.empty()) words[error] = std::move(text);
+  return error;
+}
+
+CuResult SimState::init(unsigned flags) {
+  if (flags != 0) return cu_error_invalid_value;
+  initialised = true;
+  return options.devices > 0 ? cu_success : cu_error_no_device;
+}
+
+CuResult SimState::driver_get_version(int* version) {
+  *version = cu_oldest_driver;
+  return cu_success;
+}
+
+CuResult SimState::get_error_name(CuResult error, const char** name) {
+  const ErrorName* e = name_of(error);
+  *name = e ? e->name : nullptr;
+  return e ? cu_success : cu_error_invalid_value;
+}
+
+CuResult SimState::get_error_string(CuResult error, const char** text) {
+  const ErrorName* e = name_of(error);
+  const auto it = words.find(error);
+  *text = it != words.end() ? it->second.c_str() : e ? e->text : nullptr;
+  return *text ? cu_success : cu_error_invalid_value;
+}
+
+CuResult SimState::device_get_count(int* count) {
+  if (!initialised) return cu_error_not_initialized;
+  *count = options.devices;
+  return cu_success;
+}
+
+CuResult SimState::device_get(CuDevice* device, int index) {
+  if (!initialised) return cu_error_not_initialized;
+  if (index < 0 || index >= options.devices) return cu_error_invalid_device;
+  *device = index;
+  return cu_success;
+}
+
+CuResult SimState::device_get_name(char* name, int size, CuDevice device) {
+  std::snprintf(name, static_cast<size_t>(size), "simulated sm_%d number %d", options.capability, device);
+  return cu_success;
+}
+
+CuResult SimState::device_get_uuid(CuUuid* uuid, CuDevice device) {
+  *uuid = {};
+  uuid->bytes[15] = static_cast<unsigned char>(device);
+  return cu_success;
+}
+
+CuResult SimState::device_get_bus_id(char* id, int size, CuDevice device) {
+  std::snprintf(id, static_cast<size_t>(size), "0000:%02x:00.0", device);
+  return cu_success;
+}
+
+CuResult SimState::device_total_mem(size_t* bytes, CuDevice) {
+  *bytes = static_cast<size_t>(options.memory_bytes);
+  return cu_success;
+}
+
+CuResult SimState::device_get_attribute(int* value, CuAttribute attribute, CuDevice) {
+  switch (attribute) {
+    case CuAttribute::capability_major: *value = options.capability / 10; return cu_success;
+    case CuAttribute::capability_minor: *value = options.capability % 10; return cu_success;
+    case CuAttribute::shared_per_block: *value = 48 << 10; return cu_success;
+    case CuAttribute::shared_per_block_opt_in: *value = 227 << 10; return cu_success;
+    case CuAttribute::multiprocessors: *value = 1; return cu_success;
+    case CuAttribute::compute_mode: *value = options.held_by_another ? 3 : 0; return cu_success;
+    case CuAttribute::ecc_enabled:
+    case CuAttribute::integrated: *value = 0; return cu_success;
+    default: return not_supported;
+  }
+}
+
+CuResult SimState::device_can_access_peer(int* can, CuDevice, CuDevice) {
+  *can = 0;
+  return cu_success;
+}
+
+// --- contexts ---
+
+CuResult SimState::primary_retain(CuContext* context, CuDevice device) {
+  if (!initialised) return cu_error_not_initialized;
+  if (options.held_by_another) return cu_error_device_unavailable;
+  std::unique_ptr<SimContext>& c = contexts.at(static_cast<size_t>(device));
+  if (!c) c = std::make_unique<SimContext>();
+  c->device = device;
+  ++c->retained;
+  *context = handle_of(c.get());
+  return cu_success;
+}
+
+CuResult SimState::primary_release(CuDevice device) {
+  std::unique_ptr<SimContext>& c = contexts.at(static_cast<size_t>(device));
+  if (!c) return cu_error_invalid_context;
+  if (--c->retained > 0) return cu_success;
+  const auto count = [&](size_t n, const char* what) {
+    if (n > 0 && c->lost == cu_success) leaked += fmt::format("{}{} {}", leaked.empty() ? "" : ", ", n, what);
+  };
+  count(c->memory.live(), "allocations");
+  count(c->streams.size(), "streams");
+  count(c->events.size(), "events");
+  count(c->modules.size(), "modules");
+  for (const auto& [handle, stream] : c->streams) stream->queue.clear();  // which may hold each other
+  c.reset();
+  return cu_success;
+}
+
+CuResult SimState::ctx_set_current(CuContext context) {
+  for (const auto& c : contexts)
+    if (c && handle_of(c.get()) == context) {
+      on_this_thread = c.get();
+      return cu_success;
+    }
+  return cu_error_invalid_context;
+}
+
+SimContext* SimState::current(CuResult& error) {
+  for (const auto& c : contexts)
+    if (c && c.get() == on_this_thread) {
+      error = c->lost;
+      return c->lost == cu_success ? c.get() : nullptr;
+    }
+  error = refuse(cu_error_invalid_context, "no context of this driver is current on this thread");
+  return nullptr;
+}
+
+// --- memory ---
+
+CuResult SimState::mem_get_info(size_t* free, size_t* total) {
+  CuResult error = cu_success;
+  const SimContext* c = current(error);
+  if (!c) return error;
+  *total = static_cast<size_t>(options.memory_bytes);
+  *free = *total - static_cast<size_t>(options.taken_bytes) - c->memory.live_bytes();
+  return cu_success;
+}
+
+CuResult SimState::mem_alloc(CuAddress* address, size_t bytes) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  if (bytes == 0) return cu_error_invalid_value;
+  if (bytes + c->memory.live_bytes() + static_cast<size_t>(options.taken_bytes) >
+      static_cast<size_t>(options.memory_bytes))
+    return cu_error_out_of_memory;
+  *address = c->memory.allocate(bytes);
+  return cu_success;
+}
+
+CuResult SimState::mem_free(CuAddress address) {
+  CuResult error = cu_success;
+  for (const auto& c : contexts) {
+    if (!c || !c->memory.knows(address)) continue;
+    std::string problem = c->memory.release(address);
+    if (!problem.empty()) return lose(*c, cu_error_illegal_address, std::move(problem));
+    return c->lost;
+  }
+  SimContext* c = current(error);
+  return c ? refuse(cu_error_invalid_value, fmt::format("0x{:x} is no allocation", address)) : error;
+}
+
+CuResult SimState::mem_alloc_host(void** data, size_t bytes) {
+  CuResult error = cu_success;
+  if (!current(error)) return error;
+  if (bytes == 0) return cu_error_invalid_value;
+  *data = pointer(pinned.allocate(bytes));
+  return cu_success;
+}
+
+CuResult SimState::mem_free_host(void* data) {
+  std::string problem = pinned.release(address_of(data));
+  return problem.empty() ? cu_success : refuse(cu_error_invalid_value, std::move(problem));
+}
+
+// --- streams and events ---
+
+std::shared_ptr<SimStream> SimState::find(CuStream stream, CuResult& error) {
+  SimContext* c = current(error);
+  if (!c) return nullptr;
+  const auto it = c->streams.find(stream);
+  if (it != c->streams.end()) return it->second;
+  error =
+      refuse(cu_error_invalid_handle, stream ? "no stream of this context" : "the default stream is used");
+  return nullptr;
+}
+
+SimEvent* SimState::find(CuEvent event, CuResult& error) {
+  SimContext* c = current(error);
+  if (!c) return nullptr;
+  const auto it = c->events.find(event);
+  if (it != c->events.end()) return it->second.get();
+  error = refuse(cu_error_invalid_handle, "no event of this context");
+  return nullptr;
+}
+
+CuResult SimState::stream_create(CuStream* stream, unsigned flags) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  if (flags > cu_stream_non_blocking) return cu_error_invalid_value;
+  auto made = std::make_shared<SimStream>(*c);
+  *stream = reinterpret_cast<CuStream>(made.get());
+  c->streams[*stream] = std::move(made);
+  return cu_success;
+}
+
+CuResult SimState::stream_destroy(CuStream stream) {
+  for (const auto& c : contexts) {
+    if (!c) continue;
+    const auto it = c->streams.find(stream);
+    if (it == c->streams.end()) continue;
+    it->second->run_to(it->second->put);  // what is in it is done all the same
+    c->streams.erase(it);
+    return c->lost;
+  }
+  return refuse(cu_error_invalid_handle, "a stream is destroyed twice");
+}
+
+CuResult SimState::stream_get_ctx(CuStream stream, CuContext* context) {
+  for (const auto& c : contexts)
+    if (c && c->streams.count(stream)) {
+      *context = handle_of(c.get());
+      return cu_success;
+    }
+  return refuse(cu_error_invalid_handle, "no stream of this driver");
+}
+
+CuResult SimState::stream_synchronize(CuStream stream) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  if (options.others == Others::first) s->context.run_others(*s);
+  s->run_to(s->put);
+  const TimeTag now;
+  s->worker.release(now);
+  now.acquire();
+  return s->context.lost;
+}
+
+CuResult SimState::stream_wait_event(CuStream stream, CuEvent event, unsigned flags) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  const SimEvent* e = s ? find(event, error) : nullptr;
+  if (!e) return error;
+  if (flags != 0) return cu_error_invalid_value;
+  if (!e->last) return cu_success;  // an event that was never recorded has happened
+  s->add([self = s.get(), moment = e->last] {
+    if (moment->stream.get() != self) moment->stream->run_to(moment->position);
+    self->worker.acquire(moment->tag);
+  });
+  return cu_success;
+}
+
+CuResult SimState::event_create(CuEvent* event, unsigned flags) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  auto made = std::make_unique<SimEvent>();
+  made->timing = (flags & cu_event_disable_timing) == 0;
+  *event = reinterpret_cast<CuEvent>(made.get());
+  c->events[*event] = std::move(made);
+  return cu_success;
+}
+
+CuResult SimState::event_destroy(CuEvent event) {
+  for (const auto& c : contexts)
+    if (c && c->events.erase(event) > 0) return c->lost;
+  return refuse(cu_error_invalid_handle, "an event is destroyed twice");
+}
+
+CuResult SimState::event_record(CuEvent event, CuStream stream) {
+  CuResult error = cu_success;
+  SimEvent* e = find(event, error);
+  const auto s = e ? find(stream, error) : nullptr;
+  if (!s) return error;
+  auto moment = std::make_shared<SimMoment>();
+  moment->stream = s;
+  s->add([self = s.get(), m = std::weak_ptr(moment)] {
+    const auto now = m.lock();
+    if (!now) return;  // recorded anew, and nobody waits for this time
+    self->worker.release(now->tag);
+    now->time = std::chrono::steady_clock::now();
+  });
+  moment->position = s->put;
+  e->last = std::move(moment);
+  return cu_success;
+}
+
+CuResult SimState::event_synchronize(CuEvent event) {
+  CuResult error = cu_success;
+  const SimEvent* e = find(event, error);
+  if (!e) return error;
+  if (!e->last) return cu_success;
+  SimMoment& m = *e->last;
+  if (options.others == Others::first) m.stream->context.run_others(*m.stream);
+  m.stream->run_to(m.position);
+  m.tag.acquire();
+  return m.stream->context.lost;
+}
+
+CuResult SimState::event_query(CuEvent event) {
+  CuResult error = cu_success;
+  const SimEvent* e = find(event, error);
+  if (!e) return error;
+  if (!e->last) return cu_success;
+  SimMoment& m = *e->last;
+  if (!m.passed()) {
+    m.stream->run_to(m.stream->done + 1);  // who asks again and again is answered at last
+    return m.stream->context.lost != cu_success ? m.stream->context.lost : cu_error_not_ready;
+  }
+  m.tag.acquire();
+  return cu_success;
+}
+
+CuResult SimState::event_elapsed_time(float* ms, CuEvent from, CuEvent to) {
+  CuResult error = cu_success;
+  const SimEvent* a = find(from, error);
+  const SimEvent* b = a ? find(to, error) : nullptr;
+  if (!b) return error;
+  if (!a->timing || !b->timing || !a->last || !b->last) return cu_error_invalid_handle;
+  if (!a->last->passed() || !b->last->passed()) return cu_error_not_ready;
+  *ms = std::chrono::duration<float, std::milli>(b->last->time - a->last->time).count();
+  return cu_success;
+}
+
+// --- copies ---
+
+/// `problem` is asked now, and again when the stream comes to it.
+void SimState::add_copy(SimStream& stream, void* to, const void* from, size_t bytes,
+                        std::function<std::string()> problem) {
+  stream.add([this, s = &stream, to, from, bytes, check = std::move(problem)] {
+    std::string wrong = check();
+    if (wrong.empty()) s->worker.copy(to, from, bytes);
+    else lose(s->context, cu_error_illegal_address, "a copy: " + std::move(wrong));
+  });
+}
+
+CuResult SimState::copy_to_device(CuAddress to, const void* from, size_t bytes, CuStream stream) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  const auto problem = [this, to, from, bytes, c = &s->context] {
+    std::string wrong = pinned.check(address_of(from), bytes);
+    return wrong.empty() ? c->memory.check(to, bytes) : wrong;
+  };
+  if (std::string wrong = problem(); !wrong.empty()) return refuse(cu_error_invalid_value, std::move(wrong));
+  add_copy(*s, pointer(to), from, bytes, problem);
+  return cu_success;
+}
+
+CuResult SimState::copy_to_host(void* to, CuAddress from, size_t bytes, CuStream stream) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  const auto problem = [this, to, from, bytes, c = &s->context] {
+    std::string wrong = pinned.check(address_of(to), bytes);
+    return wrong.empty() ? c->memory.check(from, bytes) : wrong;
+  };
+  if (std::string wrong = problem(); !wrong.empty()) return refuse(cu_error_invalid_value, std::move(wrong));
+  add_copy(*s, to, pointer(from), bytes, problem);
+  return cu_success;
+}
+
+CuResult SimState::copy_on_device(CuAddress to, CuAddress from, size_t bytes, CuStream stream) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  const auto problem = [to, from, bytes, c = &s->context] {
+    std::string wrong = c->memory.check(from, bytes);
+    if (wrong.empty()) wrong = c->memory.check(to, bytes);
+    if (wrong.empty() && from < to + bytes && to < from + bytes) wrong = "the two places overlap";
+    return wrong;
+  };
+  if (std::string wrong = problem(); !wrong.empty()) return refuse(cu_error_invalid_value, std::move(wrong));
+  add_copy(*s, pointer(to), pointer(from), bytes, problem);
+  return cu_success;
+}
+
+CuResult SimState::memset_d8(CuAddress to, unsigned char byte, size_t bytes, CuStream stream) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  if (std::string wrong = s->context.memory.check(to, bytes); !wrong.empty())
+    return refuse(cu_error_invalid_value, std::move(wrong));
+  s->add([this, self = s.get(), to, byte, bytes] {
+    std::string wrong = self->context.memory.check(to, bytes);
+    if (wrong.empty()) self->worker.fill(pointer(to), byte, bytes);
+    else lose(self->context, cu_error_illegal_address, "a fill: " + std::move(wrong));
+  });
+  return cu_success;
+}
+
+// --- kernels ---
+
+CuResult SimState::module_load_data(CuModule* module, const void* image) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  const auto kernels = read_image(static_cast<const char*>(image));
+  if (!kernels) return refuse(cu_error_invalid_image, "no image of the simulator's compiler");
+  auto made = std::make_unique<SimModule>(kernels->file);
+  for (const SimImage::Kernel& k : kernels->kernels)
+    made->functions[k.name] = {k.name, made->library.find(k.name), k.max_threads, k.synchronises};
+  *module = reinterpret_cast<CuModule>(made.get());
+  c->modules[*module] = std::move(made);
+  return cu_success;
+}
+
+CuResult SimState::module_unload(CuModule module) {
+  for (const auto& c : contexts) {
+    if (!c || c->modules.count(module) == 0) continue;
+    for (const auto& [handle, stream] : c->streams) stream->run_to(stream->put);  // as the driver does
+    c->modules.erase(module);
+    return c->lost;
+  }
+  return refuse(cu_error_invalid_handle, "a module is unloaded twice");
+}
+
+CuResult SimState::module_get_function(CuFunction* function, CuModule module, const char* name) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  const auto m = c->modules.find(module);
+  if (m == c->modules.end()) return cu_error_invalid_handle;
+  const auto f = m->second->functions.find(name);
+  if (f == m->second->functions.end() || !f->second.code.entry)
+    return refuse(cu_error_not_found, fmt::format("no kernel {} in the module", name));
+  *function = reinterpret_cast<CuFunction>(&f->second);
+  return cu_success;
+}
+
+CuResult SimState::func_get_attribute(int* value, CuFunctionAttribute attribute, CuFunction function) {
+  CuResult error = cu_success;
+  SimContext* c = current(error);
+  if (!c) return error;
+  const SimFunction* f = c->find(function);
+  if (!f) return cu_error_invalid_handle;
+  if (attribute != CuFunctionAttribute::max_threads_per_block) return cu_error_invalid_value;
+  *value = f->max_threads;
+  return cu_success;
+}
+
+namespace {
+
+/// What is wrong with the shape of a launch, or "".
+std::string shape_problem(const SimFunction& f, const Grid& grid, const Grid& block) {
+  if (grid.count() < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+    return fmt::format("a grid of {} x {} x {}", grid.x, grid.y, grid.z);
+  if (block.count() < 1 || block.count() > f.max_threads || block.z > 64)
+    return fmt::format("blocks of {} x {} x {} threads, of at most {}", block.x, block.y, block.z,
+                       f.max_threads);
+  return "";
+}
+
+/// The values of the parameters, which end with null.
+std::string read_parameters(const SimFunction& f, void** parameters, std::vector<uint64_t>& values) {
+  if (f.code.parameters.size() * sizeof(uint64_t) > parameter_bytes) return "more than 4 KiB of parameters";
+  for (size_t i = 0; i < f.code.parameters.size(); ++i) {
+    if (!parameters[i]) return fmt::format("{} parameters of {}", i, f.code.parameters.size());
+    const unsigned bytes = f.code.parameters[i];
+    values.push_back(0);
+    std::memcpy(&values.back(), parameters[i], bytes == 0 ? sizeof(uint64_t) : bytes);
+  }
+  if (parameters[f.code.parameters.size()])
+    return fmt::format("more than {} parameters", f.code.parameters.size());
+  return "";
+}
+
+}  // namespace
+
+CuResult SimState::launch_kernel(CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                 unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                 CuStream stream, void** parameters, void** extra) {
+  CuResult error = cu_success;
+  const auto s = find(stream, error);
+  if (!s) return error;
+  const SimFunction* f = s->context.find(function);
+  if (!f) return refuse(cu_error_invalid_handle, "no kernel of this context");
+  const Grid grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
+  std::vector<uint64_t> values;
+  std::string wrong = shape_problem(*f, grid, block);
+  if (wrong.empty() && (shared_bytes != 0 || extra)) wrong = "shared memory beside that of the text";
+  if (wrong.empty()) wrong = read_parameters(*f, parameters, values);
+  if (!wrong.empty()) return refuse(cu_error_invalid_value, fmt::format("kernel {}: {}", f->name, wrong));
+
+  const auto problem = [f, c = &s->context, values](bool after) -> std::string {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (f->code.parameters[i] != 0 || values[i] == 0) continue;
+      const std::string what = after ? c->memory.check_zones(values[i]) : c->memory.check(values[i], 0);
+      if (!what.empty()) return fmt::format("kernel {}, operand {}: {}", f->name, i, what);
+    }
+    return "";
+  };
+  if (wrong = problem(false); !wrong.empty())
+    return lose(s->context, cu_error_illegal_address, std::move(wrong));
+  s->add([this, self = s.get(), f, grid, block, values, problem] {
+    SimContext& c = self->context;
+    if (std::string what = problem(false); !what.empty())
+      return void(lose(c, cu_error_illegal_address, std::move(what)));
+    ++launches;
+    const Launch launch{f->code.entry, nullptr, grid, block, options.order, options.seed, f->synchronises};
+    if (std::string what = self->worker.launch(launch, values.data(), values.size()); !what.empty())
+      return void(lose(c, cu_error_launch_failed, fmt::format("kernel {}: {}", f->name, what)));
+    if (std::string what = problem(true); !what.empty())
+      return void(lose(c, cu_error_illegal_address, std::move(what)));
+  });
+  return cu_success;
+}
+
+}  // namespace espalier::target::cuda::sim
