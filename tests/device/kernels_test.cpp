@@ -103,6 +103,49 @@ TEST(DeviceKernels, RandomBodiesInPlaceOverWideIndices) {
   EXPECT_EQ(cases.run(), "");
 }
 
+/// Two loops of more than a tile and of less, in vectors and by the element, with what lies as the result does, padding, casts, two
+/// tiles, and results where operands were.
+void add_transposes(CudaCases& cases, std::vector<Dtype> of) {
+  std::mt19937_64 rng(12);
+  struct Shape {
+    std::vector<int64_t> dims, perm;
+  };
+  for (const Shape& s : std::vector<Shape>{{{3, 33, 40}, {0, 2, 1}},
+                                           {{70, 130}, {1, 0}},
+                                           {{2, 16, 64}, {2, 0, 1}},
+                                           {{2, 9, 8, 64}, {0, 3, 1, 2}}})
+    for (const Dtype dtype : of) {
+      const Value x = ir::new_input("x", {dtype, ir::to_dims(s.dims)}), t = op::transpose(x, s.perm),
+                  y = ir::new_input("y", t.type());
+      const std::vector<Array> data{op::draw_array(rng, dtype, s.dims),
+                                    op::draw_array(rng, dtype, ir::static_dims(t.dims()))};
+      ASSERT_EQ(cases.add(body_of({x, y}, {op::add(t, y)}), data, {.in_place = true}), "");
+      CudaCases::Options options;
+      options.map.alignment = std::vector<int64_t>(3, ir::dtype_size(dtype));
+      options.map.index_limit = 7;
+      ASSERT_EQ(cases.add(body_of({x}, {op::cast(t, Dtype::f64), op::neg(t)}), {data[0]}, options), "");
+      std::vector<int64_t> low(s.dims.size(), 0), high = low;
+      low.back() = 3;
+      high.front() = 2;
+      const Value padded = op::pad(x, ir::constant(dtype, 1.0), low, high);
+      const Value both = op::add(op::transpose(padded, s.perm), op::transpose(op::neg(padded), s.perm));
+      ASSERT_EQ(cases.add(body_of({x}, {both}), {data[0]}, {}), "");
+    }
+}
+
+TEST(DeviceKernels, TransposesGoThroughTiles) {
+  CudaCases cases;
+  add_transposes(cases, dtypes_of(ir::number_types));
+  EXPECT_EQ(cases.run(), "");
+  for (const auto& k : cases.kernels()) EXPECT_EQ(k.source.name.substr(0, 10), "transpose_") << k.source.text;
+}
+
+TEST(DeviceKernels, TilesHaveNoRacesThreads) {
+  CudaCases cases;
+  add_transposes(cases, {Dtype::bf16});
+  EXPECT_EQ(cases.run(), "");
+}
+
 /// Folds along rows (groups of 8, 32 and 128 threads) and down columns, with results where operands were.
 void add_folds(CudaCases& cases) {
   std::mt19937_64 rng(8);
@@ -226,6 +269,11 @@ TEST(DeviceKernels, PointwiseAndNormKernelsMoveSixteenBytesHeavy) {
   const std::string bias = ptx_of({vx, vb}, op::relu(op::add(vx, op::broadcast_to(vb, vx.dims()))), {x, b});
   EXPECT_EQ(count(bias, ".v4.f32"), 3) << bias;
   EXPECT_EQ(count(bias, "ld.global") + count(bias, "st.global"), 3) << bias;
+  const std::string across = ptx_of({vx}, op::relu(op::transpose(vx, {1, 0})), {x});
+  EXPECT_EQ(count(across, "ld.global") + count(across, "st.global"),
+            count(across, "global.nc.v4.f32") + count(across, "st.global.v4.f32"))
+      << across;
+  EXPECT_GE(count(across, ".v4.f32"), 2) << across;
   for (const std::string& ptx : {ptx_of({vx, vg, vb}, op::layer_norm(vx, vg, vb, 1e-5), {x, b, b}),
                                  ptx_of({vx}, op::softmax(vx, 1), {x})}) {
     EXPECT_GE(count(ptx, ".v4.f32"), 4) << ptx;

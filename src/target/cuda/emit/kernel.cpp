@@ -64,6 +64,11 @@ void place(Source& out, const Mapping& m) {
     out.line(fmt::format("if (unit >= {}{}) return;", m.units, suffix));
     return;
   }
+  if (m.scheme == Scheme::transpose) {
+    out.line("const int part = static_cast<int>(threadIdx.x);");
+    out.line(fmt::format("const {} unit = blockIdx.x;", type));
+    return;
+  }
   if (m.scheme == Scheme::columns) {
     out.line(fmt::format("const unsigned column = threadIdx.x % {}u;", m.side_by_side));
     out.line(fmt::format("const int part = static_cast<int>(threadIdx.x / {}u);", m.side_by_side));
@@ -84,20 +89,27 @@ void decode(Source& out, const Mapping& m, const StagePrinter& printer) {
   const char* suffix = m.wide_index ? "ull" : "u";
   const char* index = printer.index_type();
   int64_t below = 1;
-  const auto digit = [&](int var, int64_t radix, int factor) {
-    const bool first_lane = factor > 1;
+  const auto digit = [&](char name, int var, int64_t radix, int factor) {
     const bool highest = below * radix == m.units;
     std::string text = below == 1 ? "unit" : fmt::format("unit / {}{}", below, suffix);
     if (!highest)
       text = fmt::format("{}{}{} % {}{}", below == 1 ? "" : "(", text, below == 1 ? "" : ")", radix, suffix);
     if (radix == 1) text = "0";
     text = fmt::format("static_cast<{}>({})", index, text);
-    if (first_lane) text += fmt::format(" * {}", factor);
-    out.line(fmt::format("const {} {}{} = {};", index, first_lane ? "w" : "v", var, text));
+    if (factor > 1) text += fmt::format(" * {}", factor);
+    out.line(fmt::format("const {} {}{} = {};", index, name, var, text));
     below *= radix;
   };
-  if (m.vector_var >= 0) digit(m.vector_var, m.nest.extent(m.vector_var) / m.vector, m.vector);
-  for (size_t i = m.slower.size(); i-- > 0;) digit(m.slower[i], m.nest.extent(m.slower[i]), 1);
+  const auto tiles = [&](int var) {  // 'b': where the tile begins
+    digit('b', var, (m.nest.extent(var) + m.tile.edge - 1) / m.tile.edge, m.tile.edge);
+  };
+  if (m.scheme == Scheme::transpose) {
+    tiles(m.vector_var);
+    tiles(m.tile.load_var);
+  } else if (m.vector_var >= 0) {
+    digit(m.vector > 1 ? 'w' : 'v', m.vector_var, m.nest.extent(m.vector_var) / m.vector, m.vector);
+  }
+  for (size_t i = m.slower.size(); i-- > 0;) digit('v', m.slower[i], m.nest.extent(m.slower[i]), 1);
 }
 
 /// Elements of `buffer` that the nest touches, at most: the points of the variables that move its widest access.
@@ -136,7 +148,8 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   StagePrinter printer(text, m);
   place(text, m);
   decode(text, m, printer);
-  printer.stages();
+  if (m.scheme == Scheme::transpose) printer.transposed();
+  else printer.stages();
   const std::string entry = "(" + parameters(m, out.operands) + ") {\n" + text.text() + "}\n";
   const auto threads = static_cast<uint32_t>(m.threads());
   out.source.name = fmt::format("{}_{:016x}", scheme_name(m.scheme), hash_text(entry));

@@ -263,6 +263,9 @@ Val StagePrinter::value(const Instr& in, size_t t) {
 
 std::string StagePrinter::loaded(const Instr& in, size_t t) {
   const Dtype dtype = m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype;
+  if (is_crossed(t))
+    return from_memory(
+        fmt::format("tile{}[(fast{}) * {} + slow]", t, lanes() > 1 ? " + l" : "", m_.tile.edge + 1), dtype);
   if (on_lane_[t] && loads_as_vector(in)) return from_memory(fmt::format("x{}.v[l]", t), dtype);
   std::string x = from_memory(fmt::format("p{}[{}]", in.buffer, address(in, false)), dtype);
   if (in.guards.empty()) return x;

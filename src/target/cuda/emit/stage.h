@@ -16,6 +16,8 @@ class StagePrinter {
   /// All stages at the outer point where the variables v0, v1, ... stand (of several lanes, w3 is the first). Where threads share
   /// the point: `part` is the thread's number among them, `live` whether the point exists.
   void stages();
+  /// The one stage of a transpose: the tile's loads, then everything else, at the tile that begins where the variables b0, b1, ... stand.
+  void transposed();
   /// "int" or "long long": of variables and addresses.
   const char* index_type() const { return m_.wide_index ? "long long" : "int"; }
   /// A whole number of that type.
@@ -30,6 +32,9 @@ class StagePrinter {
   bool is_block_of_lanes(const kernel::Instr& in) const;
   void instruction(size_t t);
   void vector_load(size_t t);
+  void tile_place(int fast, int lanes, int slow);
+  void tile_load(size_t t);
+  bool is_crossed(size_t t) const { return m_.scheme == Scheme::transpose && m_.tile.crossed[t]; }
   void open_lanes();
   void close_lanes();
 

@@ -20,6 +20,8 @@ namespace {
 constexpr int widest_access = 16;  // bytes
 constexpr int block_threads = 256;
 constexpr int64_t short_fold = 64;         // one thread folds so many elements by itself
+constexpr int64_t narrow = 16;             // values of a variable that make no tile
+constexpr int64_t tile_bytes = 40 * 1024;  // of all tiles of a block
 constexpr int64_t enough_blocks = 512;     // beside each other
 constexpr int64_t enough_units = 1 << 16;  // threads that keep a GPU busy
 
@@ -158,6 +160,80 @@ void map_columns(Mapping& m) {
   }
 }
 
+/// Does `in` move along `load_var`, and along `store_var` in other steps than one element?
+bool crosses(const Instr& in, int load_var, int store_var) {
+  return in.kind == Instr::Kind::load && in.indirect.empty() && in.address.coef(load_var) == 1 &&
+         in.address.coef(store_var) != 0 && in.address.coef(store_var) != 1;
+}
+
+/// Values of either variable in a tile: 64, or 32 where there are no more or that takes too much shared memory; 0: none fits.
+int tile_edge(const Mapping& m, int load_var, int store_var) {
+  int64_t sizes = 0, widest = 1;
+  for (const Instr& in : m.nest.stages[0].body) {
+    if (!crosses(in, load_var, store_var)) continue;
+    const int64_t size = element_size(m, in.buffer);
+    sizes += size;
+    widest = std::max(widest, size);
+  }
+  const bool large = std::min(m.nest.extent(load_var), m.nest.extent(store_var)) > 32;
+  for (const int edge : {64, 32})
+    if ((large || edge == 32) && widest * edge <= 256 && sizes * edge * (edge + 1) <= tile_bytes) return edge;
+  return 0;
+}
+
+/// A body of points alone whose stores and some of whose loads are contiguous along different variables.
+bool map_transpose(Mapping& m) {
+  if (m.nest.stages.size() != 1) return false;
+  const Stage& stage = m.nest.stages[0];
+  if (!stage.loops.empty() || !stage.reductions.empty() || stage.stores.empty()) return false;
+  const auto stores_along = [&](int v) {
+    return m.nest.extent(v) >= narrow &&
+           std::all_of(stage.stores.begin(), stage.stores.end(),
+                       [&](const kernel::Store& st) { return st.address.coef(v) == 1; });
+  };
+  const auto along = std::find_if(m.nest.outer.begin(), m.nest.outer.end(), stores_along);
+  if (along == m.nest.outer.end()) return false;
+  int64_t most = 0;
+  for (const int v : m.nest.outer) {
+    if (v == *along || m.nest.extent(v) < narrow) continue;
+    const int64_t loads = std::count_if(stage.body.begin(), stage.body.end(),
+                                        [&](const Instr& in) { return crosses(in, v, *along); });
+    if (loads > most) m.tile.load_var = v, most = loads;
+  }
+  if (most == 0) return false;
+  for (const Instr& in : stage.body) m.tile.crossed.push_back(crosses(in, m.tile.load_var, *along));
+  m.tile.edge = tile_edge(m, m.tile.load_var, *along);
+  if (m.tile.edge == 0) return false;
+
+  m.scheme = Scheme::transpose;
+  m.vector_var = *along;
+  m.vector = choose_lanes(m, m.nest.stages, m.vector_var);
+  m.stages = {{{}, -1, m.vector_var, m.vector}};
+  const auto loads_together = [&](int lanes) {
+    for (size_t t = 0; t < stage.body.size(); ++t) {
+      const Instr& in = stage.body[t];
+      if (m.tile.crossed[t] && (element_size(m, in.buffer) * lanes > widest_access ||
+                                !is_vector_access(m, in.address, {}, in.buffer, m.tile.load_var, lanes) ||
+                                !std::all_of(in.guards.begin(), in.guards.end(), [&](const Guard& g) {
+                                  return is_vector_guard(g, m.tile.load_var, lanes);
+                                })))
+        return false;
+    }
+    return m.nest.extent(m.tile.load_var) % lanes == 0;
+  };
+  while (m.tile.load_lanes < widest_access && loads_together(2 * m.tile.load_lanes)) m.tile.load_lanes *= 2;
+  m.slower.clear();
+  m.units = 1;
+  for (const int v : m.nest.outer) {
+    const bool tiled = v == m.vector_var || v == m.tile.load_var;
+    if (!tiled) m.slower.push_back(v);
+    m.units *= tiled ? (m.nest.extent(v) + m.tile.edge - 1) / m.tile.edge : m.nest.extent(v);
+  }
+  m.group = block_threads;
+  m.side_by_side = 1;
+  return true;
+}
+
 void choose_scheme(Mapping& m) {
   int64_t longest = 0;
   std::vector<int> own;
@@ -205,7 +281,12 @@ std::vector<char> shared_buffers(const LoopNest& nest) {
 }  // namespace
 
 std::string_view scheme_name(Scheme scheme) {
-  return scheme == Scheme::pointwise ? "pointwise" : scheme == Scheme::rows ? "rows" : "columns";
+  switch (scheme) {
+    case Scheme::pointwise: return "pointwise";
+    case Scheme::rows: return "rows";
+    case Scheme::columns: return "columns";
+    default: return "transpose";
+  }
 }
 
 bool is_vector_guard(const Guard& g, int var, int vector) {
@@ -240,8 +321,10 @@ Mapping map(const LoopNest& nest, const MapOptions& options) {
   for (int v : m.nest.outer)
     if (v != m.vector_var) m.slower.push_back(v);
   m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
-  choose_scheme(m);
-  m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
+  if (!map_transpose(m)) {
+    choose_scheme(m);
+    m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
+  }
   m.wide_index = needs_wide_index(m, options.index_limit);
   return m;
 }

@@ -20,6 +20,7 @@ struct MapOptions {
 enum class Scheme : uint8_t {
   pointwise,  ///< a thread for each vector of outer points runs the stages' loops itself
   rows,  ///< a group of neighbouring threads for each outer point: along each stage's innermost loop, which is contiguous
+  transpose,  ///< a block for each tile of two outer loops: loads along the one, stores along the other, through shared memory
   columns,  ///< neighbouring threads for neighbouring outer points, several rows of them for one loop of each stage
 };
 std::string_view scheme_name(Scheme scheme);
@@ -32,6 +33,15 @@ struct StageMap {
   int lanes = 1;           ///< divides its extent
 };
 
+/// Of the transpose scheme.
+struct TileMap {
+  int load_var =
+      -1;  ///< the variable along which the tile's loads are contiguous; stores are along `vector_var`
+  int load_lanes = 1;         ///< its values in one access; divides its extent
+  int edge = 32;              ///< values of either variable in a tile
+  std::vector<char> crossed;  ///< instructions of the stage: is it a load that goes through the tile?
+};
+
 struct Mapping {
   kernel::LoopNest nest;  ///< with its loops merged
   Scheme scheme = Scheme::pointwise;
@@ -42,6 +52,7 @@ struct Mapping {
   int group = 1;            ///< threads that share a unit
   int side_by_side = 256;   ///< units of a block
   std::vector<StageMap> stages;
+  TileMap tile;
   bool wide_index = false;
   /// Buffers whose memory may be another's too: nothing is promised about them.
   std::vector<char> shared;
