@@ -1,5 +1,5 @@
 // Whole programs planned for a GPU, through the executor for devices, against the reference: what passes, plans, records, slots and
-// control flow make of a graph. The device here does everything at once; streams are the business of driver tests.
+// control flow make of a graph; and what becomes of it when calls of the driver fail.
 #include "base/align.h"
 #include "grad/grad.h"
 #include "op/activation.h"
@@ -10,12 +10,14 @@
 #include "op/reduction.h"
 #include "op/sampling.h"
 #include "run/device_executor.h"
+#include "run/red_zones.h"
+#include "support/arrays.h"
 #include "support/errors.h"
-#include "support/plain_device.h"
 #include "support/random_graph.h"
 #include "support/random_program.h"
 #include "target/cpu/cpu_target.h"
 #include "target/cuda/cuda_target.h"
+#include "target/cuda/sim/sim_driver.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier {
@@ -26,6 +28,11 @@ using ir::Dtype;
 using ir::Graph;
 using ir::Value;
 using Values = std::vector<Value>;
+using target::cuda::sim::make_sim_device;
+using target::cuda::sim::Order;
+using target::cuda::sim::Others;
+using target::cuda::sim::SimDriver;
+using target::cuda::sim::SimOptions;
 
 std::shared_ptr<const run::Program> compiled(const Graph& g, std::vector<run::InputRange> ranges = {}) {
   run::CompileOptions options;
@@ -72,9 +79,18 @@ std::vector<Array> outputs_of(run::DeviceExecutor& e, run::Ticket ticket) {
   return all;
 }
 
-/// Twice over poisoned memory, equal bits both times.
+std::shared_ptr<target::Device> device_of(const std::shared_ptr<SimDriver>& driver) {
+  return make_sim_device(driver);
+}
+std::shared_ptr<target::Device> new_device(const SimOptions& options = {}) {
+  return make_sim_device(options);
+}
+
+/// Twice over poisoned memory, equal bits both times; other streams are late or early.
 std::vector<Array> run_on_device(const Graph& g, std::span<const Array> inputs) {
-  run::DeviceExecutor e(loaded(g, std::make_shared<test::PlainDevice>()));
+  static int turn = 0;
+  run::DeviceExecutor e(loaded(g, new_device({.others = ++turn % 2 ? Others::late : Others::first,
+                                              .order = static_cast<Order>(turn % 3)})));
   std::vector<Array> results[2];
   for (auto& result : results) {
     feed(e, inputs, true);
@@ -119,7 +135,7 @@ TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
       for (int64_t i = 0; i < a.size(); ++i) a.set(i, static_cast<double>(rng() % 1000) / 500 - 1);
       inputs.push_back(a);
     }
-    run::DeviceExecutor e(loaded(g, std::make_shared<test::PlainDevice>()), {.slots = 2});
+    run::DeviceExecutor e(loaded(g, new_device()), {.slots = 2});
     feed(e, inputs, true);
     std::vector<Array> fed = inputs;
     for (int r = 0; r < 4; ++r) {
@@ -141,7 +157,7 @@ Graph graph_of(const Values& inputs, const Values& outputs) {
 
 TEST(DevicePrograms, EachTicketHasItsOwnOutputs) {
   const Value x = ir::new_input("x", {Dtype::f32, {8}});
-  auto device = std::make_shared<test::PlainDevice>();
+  const auto device = new_device();
   run::DeviceExecutor e(loaded(graph_of({x}, {op::mul(x, 2.0)}), device), {.slots = 3});
   std::vector<run::Ticket> tickets;
   for (int r = 0; r < 3; ++r) {
@@ -224,7 +240,7 @@ TEST(DevicePrograms, WhatIsNotForADeviceIsRefused) {
   const Graph g = graph_of({x}, {op::mul(x, 2.0)});
   run::CompileOptions on_cpu;
   on_cpu.target = &target::cpu::cpu_target();
-  auto device = std::make_shared<test::PlainDevice>();
+  const auto device = new_device();
   expect_user_error([&] { run::DeviceProgram(run::Program::compile(g, on_cpu), device); },
                     {"fusion", "runs on the host only"});
   run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(compiled(g, {{"x", 0, 5}}), device));
@@ -238,45 +254,87 @@ TEST(DevicePrograms, WhatIsNotForADeviceIsRefused) {
 
 TEST(DevicePrograms, AWriteBehindABufferIsFoundAndItsStepNamed) {
   const Value x = ir::new_input("x", {Dtype::f32, {40}});
-  const Value sum = op::reduce_sum(op::exp(x), {0});  // one step, then one that reads it
-  auto device = std::make_shared<test::PlainDevice>();
   run::CompileOptions options;
   options.target = &target::cuda::cuda_target(90);
   options.red_zone = 32;
   options.disabled = {"fuse_loops"};
-  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(
-      run::Program::compile(graph_of({x}, {op::mul(sum, 2.0)}), options), device));
-  write(e.input(0), Array(Dtype::f32, {40}));
-  e.poison();
-  e.run();
-  e.check_red_zones();
-  int call = 0;
-  device->after_launch = [&](std::span<void* const> at) {
-    if (call++ == 0) static_cast<float*>(at.back())[40] = 1;
-  };
-  e.poison();
-  e.run();
+  const Value sum = op::reduce_sum(op::exp(x), {0});  // a step, then one that reads it
+  const auto program = run::Program::compile(graph_of({x}, {op::mul(sum, 2.0)}), options);
+  std::vector<char> arena(static_cast<size_t>(program->memory().arena),
+                          static_cast<char>(run::red_zone_byte));
+  const pass::Place at = program->steps()[0].buffers.at(1);
+  ASSERT_EQ(at.kind, pass::Place::Kind::arena);
+  std::memset(arena.data() + at.offset, 0, 160);
+  run::check_red_zones(*program, arena.data());
+  arena[static_cast<size_t>(at.offset) + 165] = 0;
   try {
-    e.check_red_zones();
+    run::check_red_zones(*program, arena.data());
     FAIL() << "not found";
   } catch (const InternalError& error) {
-    EXPECT_NE(std::string(error.what()).find("0 bytes behind the buffer at arena+"), std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("5 bytes behind the buffer at arena+"), std::string::npos)
         << error.what();
     EXPECT_NE(std::string(error.what()).find("step 0 (exp"), std::string::npos) << error.what();
   }
 }
 
+/// Whichever call of the driver fails, and however: an error that says so, nothing leaks, and the next run is right where the device is
+/// not lost.
+TEST(DevicePrograms, AnyCallMayFail) {
+  ir::SampleRng rng(3);
+  const std::vector<Array> inputs{op::draw_array(rng, Dtype::f32, {8, 40}, -1, 1)};
+  const Value x = ir::new_input("x", {Dtype::f32, {8, 40}});
+  const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});
+  const std::vector<Array> want = target::reference::evaluate(g, inputs);
+  const auto program = compiled(g);
+  const auto work = [&](run::DeviceExecutor& e) {
+    for (int r = 0; r < 2; ++r) {
+      feed(e, inputs, true);
+      test::expect_close(outputs_of(e, e.run()), want, 8);
+    }
+  };
+  const auto one = [&](const std::shared_ptr<SimDriver>& driver, const target::cuda::sim::Fault& fault) {
+    driver->fail(fault);
+    bool failed = false;
+    std::optional<run::DeviceExecutor> e;
+    try {
+      e.emplace(std::make_shared<run::DeviceProgram>(program, device_of(driver)));
+      work(*e);
+    } catch (const target::DeviceError& error) {
+      failed = true;
+      EXPECT_NE(std::string(error.what()).find("cu"), std::string::npos) << error.what();
+      driver->fail({});
+      if (e && !error.lost()) work(*e);
+      if (error.lost() && e) EXPECT_THROW(e->run(), target::DeviceError);
+    }
+    driver->fail({});
+    e.reset();
+    EXPECT_EQ(driver->leaked(), "");
+    return failed;
+  };
+  const auto clean = std::make_shared<SimDriver>();
+  EXPECT_FALSE(one(clean, {}));
+  const int64_t calls = clean->calls();
+  int said = 0;
+  for (const int wrong :
+       {target::cuda::driver::cu_error_out_of_memory, target::cuda::driver::cu_error_launch_failed,
+        target::cuda::driver::cu_error_unknown})
+    for (int64_t call = 1; call <= calls && !HasFailure(); ++call) {
+      SCOPED_TRACE(testing::Message() << "call " << call << " of " << calls << " fails with " << wrong);
+      said += one(std::make_shared<SimDriver>(), {call, wrong});
+    }
+  EXPECT_GT(said, calls);
+}
+
 TEST(DevicePrograms, MoreThanIsFreeIsRefusedBeforeAnythingIsAllocated) {
   const Value x = ir::new_input("x", {Dtype::f32, {1 << 18}});
-  auto device = std::make_shared<test::PlainDevice>();
-  const auto program = loaded(graph_of({x}, {op::mul(x, 2.0)}), device);
-  device->free = 5 << 20;
-  const size_t alive = device->alive();
+  const auto driver = std::make_shared<SimDriver>(SimOptions{.memory_bytes = 5 << 20});
+  const auto program = loaded(graph_of({x}, {op::mul(x, 2.0)}), device_of(driver));
+  const auto before = driver->live();
   expect_user_error([&] { run::DeviceExecutor e(program, {.slots = 3}); },
-                    {"program g on plain", "more memory than is free", "6.0 MiB", "3 slots of 2.0 MiB",
+                    {"program g on", "more memory than is free", "6.0 MiB", "3 slots of 2.0 MiB",
                      "at most 5.0 MiB", "with 1 slot it needs 2.0 MiB"});
-  EXPECT_EQ(device->alive(), alive);
-  run::DeviceExecutor fits(program, {.slots = 2});
+  EXPECT_EQ(driver->live(), before);
+  const run::DeviceExecutor fits(program, {.slots = 2});
 }
 
 /// Memory of the device in place of a slot, and one state of two executors.
@@ -284,7 +342,7 @@ TEST(DevicePrograms, DeviceMemoryAndStatesAreShared) {
   const Value x = ir::new_input("x", {Dtype::f32, {8}}), s = ir::new_input("s", {Dtype::f32, {8}});
   Graph g = graph_of({x, s}, {op::add(s, x)});
   g.state.push_back({"s", "y0"});
-  auto device = std::make_shared<test::PlainDevice>();
+  const auto device = new_device();
   const auto program = loaded(g, device);
   run::DeviceMemory memory = run::device_memory(*device, 512);
   const std::vector<float> ones(8, 1), twos(8, 2);

@@ -11,9 +11,9 @@
 #include "nn/models.h"
 #include "nn/optim.h"
 #include "run/device_executor.h"
-#include "support/plain_device.h"
 #include "target/cpu/cpu_target.h"
 #include "target/cuda/cuda_target.h"
+#include "target/cuda/sim/sim_driver.h"
 #include "tensor/compile.h"
 
 namespace espalier {
@@ -98,7 +98,7 @@ Trained on_cpu(const Training& t) {
 
 Trained on_device(const Training& t) {
   const auto program = std::make_shared<run::DeviceProgram>(compiled(t, target::cuda::cuda_target(90)),
-                                                            std::make_shared<test::PlainDevice>());
+                                                            target::cuda::sim::make_sim_device());
   run::DeviceExecutor e(program);
   const run::Program& p = e.program();
   Trained out;
