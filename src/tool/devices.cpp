@@ -3,11 +3,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/object_cache.h"
 #include "base/threads.h"
 #include "run/ceilings.h"
 #include "run/targets.h"
 #include "target/cpu/cpu_features.h"
-#include "target/cpu/jit/object_cache.h"
 #include "target/cuda/plugin.h"
 #include "tool/commands.h"
 #include "tool/cuda_report.h"
@@ -21,7 +21,7 @@ nlohmann::json describe(bool measure) {
   nlohmann::json targets = nlohmann::json::array();
   for (const run::NamedTarget& t : run::targets())
     targets.push_back({{"name", std::string(t.name)}, {"what", std::string(t.doc)}});
-  const target::cpu::ObjectCache& cache = target::cpu::object_cache();
+  const ObjectCache& cache = object_cache();
   nlohmann::json out{
       {"cpu", target::cpu::cpu_name()},
       {"features", target::cpu::cpu_features().text()},

@@ -9,12 +9,12 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/object_cache.h"
 #include "support/folder.h"
 #include "target/cpu/cpu_features.h"
 #include "target/cpu/jit/compile_ir.h"
 #include "target/cpu/jit/elf_loader.h"
 #include "target/cpu/jit/math_symbols.h"
-#include "target/cpu/jit/object_cache.h"
 
 namespace espalier::target::cpu {
 namespace {

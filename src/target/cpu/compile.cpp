@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "base/error.h"
+#include "base/object_cache.h"
 #include "base/threads.h"
 #include "target/cpu/emit/emit_nest.h"
 #include "target/cpu/emit/schedule.h"
@@ -12,7 +13,6 @@
 #include "target/cpu/jit/elf_loader.h"
 #include "target/cpu/jit/llvm_api.h"
 #include "target/cpu/jit/math_symbols.h"
-#include "target/cpu/jit/object_cache.h"
 
 namespace espalier::target::cpu {
 namespace {

@@ -1,4 +1,4 @@
-#include "target/cpu/jit/object_cache.h"
+#include "base/object_cache.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include <cstring>
 #include <utility>
 
-namespace espalier::target::cpu {
+namespace espalier {
 namespace {
 
 constexpr std::string_view magic = "ESPOBJ1\n";
@@ -200,4 +200,4 @@ ObjectCache& object_cache() {
   return cache;
 }
 
-}  // namespace espalier::target::cpu
+}  // namespace espalier

@@ -1,5 +1,5 @@
 #pragma once
-// Compiled kernels on disk, so that a process whose kernels were met before starts without LLVM. An entry is a file that holds
+// Compiled kernels on disk, so that a process whose kernels were met before starts without a compiler. An entry is a file that holds
 // its whole key, the object and a checksum; one that does not fit is a warning and a miss, never a crash.
 #include <cstdint>
 #include <filesystem>
@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace espalier::target::cpu {
+namespace espalier {
 
 /// What the cache did so far in this process.
 struct CacheCounts {
@@ -49,4 +49,4 @@ class ObjectCache {
 /// is said so once, on standard error.
 ObjectCache& object_cache();
 
-}  // namespace espalier::target::cpu
+}  // namespace espalier
