@@ -7,7 +7,10 @@
 #include <fstream>
 
 #include "support/environment.h"
+#include "support/errors.h"
 #include "support/folder.h"
+#include "target/cuda/driver/open_device.h"
+#include "target/cuda/port.h"
 
 namespace espalier::target::cuda {
 namespace {
@@ -24,6 +27,29 @@ TEST(Plugin, OfThisBuildIsTaken) {
   EXPECT_EQ(p.reason, "");
   EXPECT_EQ(p.attempts.size(), 1u);
   EXPECT_STREQ(p.interface->version, ESPALIER_VERSION);
+}
+
+TEST(Plugin, OpensADeviceOrSaysWhyNot) {
+  const Plugin p = load_plugin(Folders{built.parent_path()});
+  ASSERT_NE(p.interface, nullptr) << p.reason;
+  const KernelTexts texts{port_text(), {}};
+  if (p.interface->report(Ask::devices).devices.empty())
+    EXPECT_THAT(test::error_of([&] { p.interface->open(0, texts); }), HasSubstr("device cuda:0"));
+  else EXPECT_EQ(p.interface->open(0, texts)->info().index, 0);
+  EXPECT_THAT(test::error_of([&] { p.interface->open(99, texts); }), HasSubstr("device cuda:99"));
+}
+
+/// A driver that lists a GPU and makes no context on it.
+TEST(Plugin, OpensADeviceOrSaysWhichCallFailed) {
+  driver::Libraries libraries({.driver = {fakes / "driver"}, .toolkits = {}});
+  EXPECT_THAT(
+      test::error_of([&] { driver::open_device(libraries, 0, {}); }),
+      HasSubstr("device cuda:0 (Fake H200 number 0), cuDevicePrimaryCtxRetain: an unknown error (801)"));
+  EXPECT_THAT(test::error_of([&] { driver::open_device(libraries, 4, {}); }),
+              HasSubstr("device cuda:4, cuDeviceGet: "));
+  driver::Libraries none({.driver = {"/no/such/folder"}, .toolkits = {}});
+  EXPECT_THAT(test::error_of([&] { driver::open_device(none, 0, {}); }),
+              testing::AllOf(HasSubstr("there is no driver"), HasSubstr("libcuda.so.1 is not there")));
 }
 
 TEST(Plugin, Missing) {

@@ -1,16 +1,22 @@
 #pragma once
 // NVIDIA's run-time compiler in tests, where a toolkit is installed: what it says of a kernel for one architecture.
-#include <dlfcn.h>
-
+#include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "target/cuda/driver/nvrtc_compiler.h"
 #include "target/cuda/port.h"
 
 namespace espalier::test {
+
+/// Those of this machine, wherever a test before has looked.
+inline target::cuda::driver::Libraries& machine_libraries() {
+  namespace driver = target::cuda::driver;
+  static driver::Libraries found(driver::search_places(driver::search_environment()));
+  return found;
+}
 
 class Nvrtc {
  public:
@@ -27,63 +33,26 @@ class Nvrtc {
   /// The compiler, or null with `why_not()`.
   static const Nvrtc* find() {
     static const Nvrtc found;
-    return found.compile_ ? &found : nullptr;
+    return machine_libraries().nvrtc().api ? &found : nullptr;
   }
   static std::string why_not() {
-    return "no NVRTC under /usr/local/cuda*/lib64: kernels are not compiled for GPUs";
+    return "kernels are not compiled for GPUs: no NVRTC, " + machine_libraries().nvrtc().report.reason;
   }
 
   /// Compile `text` for "sm_90", with the flags of the product.
   Result compile(const std::string& text, const std::string& arch) const {
-    Result out;
-    void* program = nullptr;
-    if (create_(&program, text.c_str(), "kernel.cu", 0, nullptr, nullptr) != 0) return out;
-    const std::string arch_flag = "-arch=" + arch;
-    std::vector<const char*> flags(std::begin(target::cuda::nvrtc_options),
+    std::vector<std::string> flags(std::begin(target::cuda::nvrtc_options),
                                    std::end(target::cuda::nvrtc_options));
-    flags.push_back(arch_flag.c_str());
-    flags.push_back("--ptxas-options=-v");
-    out.compiled = compile_(program, static_cast<int>(flags.size()), flags.data()) == 0;
-    out.log = text_of(program, log_size_, log_);
-    if (out.compiled) {
-      out.ptx = text_of(program, ptx_size_, ptx_);
-      read_facts(out);
-    }
-    destroy_(&program);
+    flags.push_back("-arch=" + arch);
+    flags.emplace_back("--ptxas-options=-v");
+    target::cuda::driver::NvrtcOutput made =
+        target::cuda::driver::run_nvrtc(*machine_libraries().nvrtc().api, text, flags);
+    Result out{made.compiled, std::move(made.log), std::move(made.ptx), {}};
+    if (out.compiled) read_facts(out);
     return out;
   }
 
  private:
-  Nvrtc() {
-    void* library = nullptr;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator("/usr/local", error))
-      if (entry.path().filename().string().starts_with("cuda") && !library)
-        library = ::dlopen((entry.path() / "lib64/libnvrtc.so").c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library) return;
-    const auto get = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
-    };
-    get(create_, "nvrtcCreateProgram");
-    get(destroy_, "nvrtcDestroyProgram");
-    get(log_size_, "nvrtcGetProgramLogSize");
-    get(log_, "nvrtcGetProgramLog");
-    get(ptx_size_, "nvrtcGetPTXSize");
-    get(ptx_, "nvrtcGetPTX");
-    get(compile_, "nvrtcCompileProgram");
-  }
-
-  using SizeFn = int (*)(void*, size_t*);
-  using TextFn = int (*)(void*, char*);
-  static std::string text_of(void* program, SizeFn size, TextFn get) {
-    size_t n = 0;
-    size(program, &n);
-    std::string text(n, '\0');
-    if (n) get(program, text.data());
-    while (!text.empty() && text.back() == '\0') text.pop_back();
-    return text;
-  }
-
   /// "Compiling entry function 'k' for 'sm_90'" ... "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" ... "Used 9
   /// registers".
   static void read_facts(Result& out) {
@@ -109,12 +78,6 @@ class Nvrtc {
     }
     out.kernels.erase("");
   }
-
-  int (*create_)(void**, const char*, const char*, int, const char* const*, const char* const*) = nullptr;
-  int (*compile_)(void*, int, const char* const*) = nullptr;
-  int (*destroy_)(void**) = nullptr;
-  SizeFn log_size_ = nullptr, ptx_size_ = nullptr;
-  TextFn log_ = nullptr, ptx_ = nullptr;
 };
 
 }  // namespace espalier::test

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "target/cuda/plugin_build.h"
+#include "target/cuda/port.h"
 
 namespace espalier::target::cuda {
 
@@ -75,6 +76,13 @@ CudaReport report(Ask what) {
   CudaReport out;
   out.problem = p.reason;
   return out;
+}
+
+std::shared_ptr<Device> open_device(int index) {
+  const Plugin& p = plugin();
+  if (!p.interface)
+    throw UserError({fmt::format("device cuda:{}", index), "there is no plugin for it", p.reason, ""});
+  return p.interface->open(index, {port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}});
 }
 
 }  // namespace espalier::target::cuda

@@ -2,12 +2,15 @@
 // libespalier_cuda.so, the part of Espalier that talks to NVIDIA's libraries: found when a CUDA device is first mentioned, so that one
 // build serves machines with and without them. Only a plugin of the very same build is used, so C++ types may cross.
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/dynamic_library.h"
+#include "target/cuda/kernel_texts.h"
 #include "target/cuda/report.h"
+#include "target/device.h"
 
 namespace espalier::target::cuda {
 
@@ -16,6 +19,7 @@ struct PluginInterface {
   const char* version;  ///< of Espalier
   const char* build;    ///< plugin_build() of the plugin's own sources
   CudaReport (*report)(Ask what);
+  std::shared_ptr<Device> (*open)(int index, const KernelTexts& texts);  ///< GPU number `index`; DeviceError
 };
 
 inline constexpr char plugin_file[] = "libespalier_cuda.so";
@@ -41,5 +45,9 @@ const Plugin& plugin();
 
 /// What this machine has. Without a plugin its reason is the problem, and no library is known.
 CudaReport report(Ask what);
+
+/// GPU number `index` of this machine. UserError where there is no plugin, DeviceError where there is no driver, no such GPU, or where it
+/// cannot be had.
+std::shared_ptr<Device> open_device(int index);
 
 }  // namespace espalier::target::cuda

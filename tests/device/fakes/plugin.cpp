@@ -4,7 +4,7 @@
 namespace {
 
 constexpr espalier::target::cuda::PluginInterface interface {
-  .version = FAKE_VERSION, .build = "0123456789abcdef", .report = nullptr
+  .version = FAKE_VERSION, .build = "0123456789abcdef", .report = nullptr, .open = nullptr
 };
 
 }  // namespace

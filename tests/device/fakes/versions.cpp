@@ -1,4 +1,4 @@
-// Libraries that tell a version and do nothing else: of CUDA FAKE_CUDA.
+// Libraries that tell a version and refuse everything else: of CUDA FAKE_CUDA.
 #include <cstddef>
 
 extern "C" {
@@ -8,6 +8,18 @@ int nvrtcVersion(int* major, int* minor) {
   *minor = 3;
   return 0;
 }
+
+int nvrtcGetNumSupportedArchs() { return 7; }
+int nvrtcGetSupportedArchs() { return 7; }
+int nvrtcCreateProgram() { return 7; }
+int nvrtcDestroyProgram() { return 7; }
+int nvrtcCompileProgram() { return 7; }
+int nvrtcGetProgramLogSize() { return 7; }
+int nvrtcGetProgramLog() { return 7; }
+int nvrtcGetCUBINSize() { return 7; }
+int nvrtcGetCUBIN() { return 7; }
+int nvrtcGetPTXSize() { return 7; }
+int nvrtcGetPTX() { return 7; }
 
 size_t cublasLtGetVersion() { return FAKE_CUDA * 10000 + 302; }
 size_t cudnnGetVersion() { return 91234; }

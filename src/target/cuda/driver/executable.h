@@ -43,8 +43,8 @@ struct Loader {
   int capability;
 };
 
-/// Compile and load `sources` (equal names are one kernel), make every record ready. UserError where the compiler refuses, DeviceError
-/// where the driver does, InternalError where a record does not fit its kernel.
+/// Compile and load `sources` (equal names are one kernel), make every record ready. DeviceError where the compiler or the
+/// driver refuses, InternalError where a record does not fit its kernel.
 std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<const KernelSource> sources,
                                                 std::span<const CallRecord> calls);
 

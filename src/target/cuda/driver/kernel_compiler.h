@@ -18,7 +18,7 @@ class KernelCompiler {
  public:
   virtual ~KernelCompiler() = default;
   /// Images that together hold `sources`, of different names, for a device of that compute capability (10 major + minor). Safe from any
-  /// thread. UserError with the compiler's words where it refuses or there is none.
+  /// thread. DeviceError with the compiler's words where it refuses or there is none.
   virtual std::vector<KernelImage> compile(std::span<const KernelSource> sources, int capability) = 0;
 };
 

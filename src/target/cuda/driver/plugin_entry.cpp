@@ -1,5 +1,6 @@
 // The one symbol of libespalier_cuda.so.
 #include "base/export.h"
+#include "target/cuda/driver/open_device.h"
 #include "target/cuda/driver/report.h"
 #include "target/cuda/plugin.h"
 #include "target/cuda/plugin_build.h"
@@ -8,8 +9,13 @@ namespace {
 
 constexpr espalier::target::cuda::PluginInterface interface {
   .version = ESPALIER_VERSION, .build = espalier::target::cuda::plugin_build(),
-  .report = [](espalier::target::cuda::Ask what) {
-    return espalier::target::cuda::driver::make_report(espalier::target::cuda::driver::libraries(), what);
+  .report =
+      [](espalier::target::cuda::Ask what) {
+        return espalier::target::cuda::driver::make_report(espalier::target::cuda::driver::libraries(), what);
+      },
+  .open = [](int index, const espalier::target::cuda::KernelTexts& texts) {
+    return espalier::target::cuda::driver::open_device(espalier::target::cuda::driver::libraries(), index,
+                                                       texts);
   },
 };
 

@@ -32,6 +32,8 @@ void __tsan_release(void* address);
 
 // void esp_sim_switch(void** save, void* to): keep the callee's registers on this stack, go on with another.
 asm(R"(.text
+.globl esp_sim_switch
+.hidden esp_sim_switch
 .type esp_sim_switch,@function
 esp_sim_switch:
   pushq %rbp

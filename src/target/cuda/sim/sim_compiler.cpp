@@ -4,8 +4,8 @@
 
 #include <sstream>
 
-#include "base/error.h"
 #include "target/cuda/sim/kernel_library.h"
+#include "target/device.h"
 
 namespace espalier::target::cuda::sim {
 
@@ -43,7 +43,7 @@ std::vector<driver::KernelImage> SimCompiler::compile(std::span<const KernelSour
   try {
     image.file = compile_kernels(sources);
   } catch (const InternalError& e) {
-    throw UserError({"kernels for the simulator", "do not compile", e.what(), ""});
+    throw DeviceError({"kernels for the simulator", "do not compile", e.what(), ""}, false);
   }
   return {{write_image(image), std::move(names)}};
 }

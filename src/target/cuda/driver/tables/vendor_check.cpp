@@ -159,6 +159,17 @@ static_assert(same_call<decltype(NvmlApi::DeviceGetMigMode), decltype(nvmlDevice
 
 #if __has_include(<nvrtc.h>)
 static_assert(same_call<decltype(NvrtcApi::Version), decltype(nvrtcVersion)>);
+static_assert(same_call<decltype(NvrtcApi::GetNumSupportedArchs), decltype(nvrtcGetNumSupportedArchs)>);
+static_assert(same_call<decltype(NvrtcApi::GetSupportedArchs), decltype(nvrtcGetSupportedArchs)>);
+static_assert(same_call<decltype(NvrtcApi::CreateProgram), decltype(nvrtcCreateProgram)>);
+static_assert(same_call<decltype(NvrtcApi::DestroyProgram), decltype(nvrtcDestroyProgram)>);
+static_assert(same_call<decltype(NvrtcApi::CompileProgram), decltype(nvrtcCompileProgram)>);
+static_assert(same_call<decltype(NvrtcApi::GetProgramLogSize), decltype(nvrtcGetProgramLogSize)>);
+static_assert(same_call<decltype(NvrtcApi::GetProgramLog), decltype(nvrtcGetProgramLog)>);
+static_assert(same_call<decltype(NvrtcApi::GetCUBINSize), decltype(nvrtcGetCUBINSize)>);
+static_assert(same_call<decltype(NvrtcApi::GetCUBIN), decltype(nvrtcGetCUBIN)>);
+static_assert(same_call<decltype(NvrtcApi::GetPTXSize), decltype(nvrtcGetPTXSize)>);
+static_assert(same_call<decltype(NvrtcApi::GetPTX), decltype(nvrtcGetPTX)>);
 #endif
 #if __has_include(<cublasLt.h>)
 static_assert(same_call<decltype(LtApi::GetVersion), decltype(cublasLtGetVersion)>);

@@ -1,0 +1,25 @@
+#include "target/cuda/driver/open_device.h"
+
+#include <fmt/format.h>
+
+#include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/driver/nvrtc_compiler.h"
+
+namespace espalier::target::cuda::driver {
+
+std::shared_ptr<Device> open_device(Libraries& libraries, int index, const KernelTexts& texts) {
+  const Loaded<CuApi>& cu = libraries.driver();
+  if (!cu.api)
+    throw DeviceError({fmt::format("device cuda:{}", index), "there is no driver", cu.report.reason,
+                       "a machine with a GPU; `espalier devices` shows what was found"},
+                      false);
+  const Loaded<NvmlApi>& nvml = libraries.nvml();
+  auto compiler = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache());
+  return std::make_shared<CudaDevice>(CudaDevice::Parts{.cu = *cu.api,
+                                                        .nvml = nvml.api ? &*nvml.api : nullptr,
+                                                        .compiler = std::move(compiler),
+                                                        .keeps = nullptr},
+                                      index);
+}
+
+}  // namespace espalier::target::cuda::driver
