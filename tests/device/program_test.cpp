@@ -15,6 +15,7 @@
 #include "support/errors.h"
 #include "support/random_graph.h"
 #include "support/random_program.h"
+#include "support/recorded_device.h"
 #include "target/cpu/cpu_target.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/sim/sim_driver.h"
@@ -274,6 +275,52 @@ TEST(DevicePrograms, AWriteBehindABufferIsFoundAndItsStepNamed) {
     EXPECT_NE(std::string(error.what()).find("5 bytes behind the buffer at arena+"), std::string::npos)
         << error.what();
     EXPECT_NE(std::string(error.what()).find("step 0 (exp"), std::string::npos) << error.what();
+  }
+}
+
+/// What went into the streams in some runs of one launch each: why their order is wrong, or "".
+std::string order_of(const std::vector<test::RecordedDevice::Work>& work, size_t slots) {
+  using enum test::RecordedDevice::Kind;
+  std::vector<test::RecordedDevice::Work> up, run, down;
+  for (const auto& w : work) (w.kind == upload ? up : w.kind == launch ? run : down).push_back(w);
+  if (up.size() != run.size() || up.size() != down.size()) return "a copy or a launch is missing";
+  const auto before = test::RecordedDevice::before;
+  for (size_t k = 0; k < run.size(); ++k) {
+    if (!before(up[k], run[k])) return "a launch does not wait for its upload";
+    if (!before(run[k], down[k])) return "a download does not wait for its launch";
+    if (k + 1 < run.size() && before(run[k], up[k + 1]))
+      return "an upload waits for the launch of the run before";
+    if (k + 1 < run.size() && before(down[k], run[k + 1]))
+      return "a launch waits for the download of the run before";
+    if (k + slots >= run.size()) continue;
+    if (!before(run[k], up[k + slots])) return "an upload overwrites what a launch still reads";
+    if (!before(down[k], run[k + slots])) return "a launch overwrites what is still copied out";
+  }
+  return "";
+}
+
+TEST(DevicePrograms, CopiesGoOnBesideLaunches) {
+  const Value x = ir::new_input("x", {Dtype::f32, {64}});
+  for (const int slots : {2, 3}) {
+    const auto device = std::make_shared<test::RecordedDevice>(new_device());
+    run::DeviceExecutor e(loaded(graph_of({x}, {op::mul(x, 2.0)}), device), {.slots = slots});
+    const auto some_runs = [&](int left_out) {
+      device->forget();
+      device->leave_out(left_out);
+      for (int r = 0; r < 7; ++r) {
+        write(e.input(0), Array(Dtype::f32, {64}));
+        e.submit();
+      }
+      device->leave_out(-1);
+      const std::string wrong = order_of(device->work(), static_cast<size_t>(slots));
+      for (run::Ticket t = 0; t < slots; ++t) e.run();  // nothing is under way any more
+      return wrong;
+    };
+    EXPECT_EQ(some_runs(-1), "");
+    const int waits = device->waits();
+    ASSERT_GE(waits, 14);
+    for (int w = 0; w < 14; ++w)
+      EXPECT_NE(some_runs(w), "") << "wait " << w << " was left out and nobody noticed";
   }
 }
 
