@@ -141,6 +141,27 @@ TEST(DeviceContractions, ProductsInEveryDtypeAndItsWiderResult) {
   EXPECT_EQ(cases.run(), "");
 }
 
+/// bf16 and f16 on tensor cores: every size of tile, either layout, tails of every kind, convolutions among them elsewhere.
+TEST(DeviceContractions, TensorCoresMultiplyTilesOfHalves) {
+  CallCases cases;
+  std::vector<Array> data;
+  for (const Product& p : std::vector<Product>{{1, 130, 72, 40, false, false},
+                                               {2, 40, 65, 33, true, true},
+                                               {1, 64, 128, 64, false, true},
+                                               {1, 257, 129, 16, true, false},
+                                               {3, 16, 8, 100, false, true},
+                                               {1, 32, 40, 2000, true, true}})
+    for (const Dtype dtype : {Dtype::bf16, Dtype::f16})
+      for (const Dtype out : {dtype, Dtype::f32}) {
+        const ir::Graph g = product(p, dtype, out, data);
+        CallList list = listed(contraction_calls(node_of(g)));
+        EXPECT_EQ(list.calls.size(), p.k == 2000 ? 2u : 1u);
+        EXPECT_NE(list.sources[0].text.find("esp_mma_"), std::string::npos) << list.sources[0].text;
+        cases.add(g, data, std::move(list), {.scale = p.k == 2000 ? 256.0 : 32.0});
+      }
+  EXPECT_EQ(cases.run(), "");
+}
+
 /// Two launches: runs of the sum beside each other, then added in order.
 TEST(DeviceContractions, LongSumsAreCutInParts) {
   CallCases cases;
@@ -209,8 +230,11 @@ TEST(DeviceContractions, ConvolutionsInAllDirections) {
 TEST(DeviceContractions, TilesHaveNoRacesThreads) {
   CallCases cases;
   std::vector<Array> data;
-  const ir::Graph g = product({1, 20, 40, 40, false, true}, Dtype::f32, Dtype::f32, data);
-  cases.add(g, data, listed(contraction_calls(node_of(g))), {.scale = 32});
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    const ir::Graph g = product({1, 20, 40, 40, false, true}, dtype, dtype, data);
+    cases.add(g, data, listed(contraction_calls(node_of(g))),
+              {.scale = 32, .in_place = false, .all_orders = false});
+  }
   EXPECT_EQ(cases.run(), "");
 }
 
@@ -220,7 +244,7 @@ TEST(DeviceContractions, ABarrierLeftOutOfATileIsARaceThreads) {
 #else
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   std::vector<Array> data;
-  const ir::Graph g = product({1, 20, 40, 40, false, true}, Dtype::f32, Dtype::f32, data);
+  const ir::Graph g = product({1, 20, 40, 70, false, true}, Dtype::bf16, Dtype::bf16, data);
   const CallList list = listed(contraction_calls(node_of(g)));
   const std::string& text = list.sources[0].text;
   for (size_t at = text.find("__syncthreads();"); at != std::string::npos;
@@ -363,7 +387,7 @@ TEST(DeviceHandKernels, NeitherStackNorSpillsOnAnyArchitectureHeavy) {
     const ir::Graph dw = graph_of_two(op::conv_weight_grad_op, at, {forward[0], dy});
     cases.add(dw, {}, listed(contraction_calls(node_of(dw))), {});
   }
-  for (const Dtype dtype : dtypes_of(op::scatter_add_op.dtypes))
+  for (const Dtype dtype : {Dtype::f64, Dtype::bf16, Dtype::i8})
     for (const bool along : {false, true}) {
       const Scatter s = along ? Scatter{{5, 90, 16}, {5, 4000, 16}, 1, true, 0, 9}
                               : Scatter{{5000, 64}, {90, 90}, 0, false, 0, 9};
@@ -394,6 +418,15 @@ TEST(DeviceHandKernels, TilesAreBroughtSixteenBytesAtATimeHeavy) {
   const Nvrtc* nvrtc = Nvrtc::find();
   if (!nvrtc) GTEST_SKIP() << Nvrtc::why_not();
   std::vector<Array> data;
+  for (const Dtype half : {Dtype::bf16, Dtype::f16}) {
+    const ir::Graph g = product({1, 1024, 1024, 64, false, false}, half, half, data);
+    const CallList list = listed(contraction_calls(node_of(g)));
+    const std::string ptx = nvrtc->compile(target::cuda::port_text() + list.sources.at(0).text, "sm_80").ptx;
+    const std::string mma = "mma.sync.aligned.m16n8k16.row.col.f32." + std::string(ir::dtype_name(half));
+    EXPECT_NE(ptx.find(mma), std::string::npos) << ptx;
+    for (size_t at = ptx.find("ld.global"); at != std::string::npos; at = ptx.find("ld.global", at + 1))
+      EXPECT_NE(ptx.substr(at, 32).find(".v4"), std::string::npos) << ptx.substr(at, 60);
+  }
   for (const bool across : {false, true}) {
     const ir::Graph g = product({1, 1024, 1024, 64, across, across}, Dtype::f32, Dtype::f32, data);
     const CallList list = listed(contraction_calls(node_of(g)));

@@ -41,7 +41,8 @@ struct ContractionOptions {
 };
 
 /// Kernels for the contraction alone: tiles through shared memory, or (few rows or columns for each of many batches, as in depthwise
-/// convolutions) a thread for each result; a sum in parts has a second launch. Sums are f32 for f32, bf16 and f16.
+/// convolutions) a thread for each result; a sum in parts has a second launch. Sums are f32 for f32, bf16 and f16; tiles of the last two
+/// multiply on tensor cores.
 std::variant<CallList, kernel::Refusal> contraction_calls(const ir::Node& node,
                                                           const ContractionOptions& options = {});
 

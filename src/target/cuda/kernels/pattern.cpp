@@ -30,10 +30,11 @@ std::string filled(std::string_view pattern, std::initializer_list<Word> words) 
   return out;
 }
 
-KernelSource kernel_source(std::string_view name, const std::string& entry, int threads, bool synchronises) {
+KernelSource kernel_source(std::string_view name, const std::string& entry, int threads, bool synchronises,
+                           bool large) {
   KernelSource out;
   out.name = fmt::format("{}_{:016x}", name, hash_text(entry));
-  out.text = fmt::format("K_KERNEL({}, {})", out.name, threads) + entry;
+  out.text = fmt::format("K_KERNEL{}({}, {})", large ? "_LARGE" : "", out.name, threads) + entry;
   out.max_threads = threads;
   out.synchronises = synchronises;
   return out;

@@ -17,8 +17,10 @@ struct Word {
 /// `pattern` with each "$name" replaced; InternalError for a name that is not among `words`.
 std::string filled(std::string_view pattern, std::initializer_list<Word> words);
 
-/// The kernel whose parameters and body are `entry` ("(const float* x, ...) {...}"), named "NAME_HASH" by its text.
-KernelSource kernel_source(std::string_view name, const std::string& entry, int threads, bool synchronises);
+/// The kernel whose parameters and body are `entry` ("(const float* x, ...) {...}"), named "NAME_HASH" by its text. Large: one that needs
+/// many registers.
+KernelSource kernel_source(std::string_view name, const std::string& entry, int threads, bool synchronises,
+                           bool large = false);
 
 /// A launch of `source` by so many threads in all, in whole blocks of its size.
 KernelCall launch_of(const KernelSource& source, int64_t threads);

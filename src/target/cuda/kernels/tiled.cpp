@@ -1,5 +1,6 @@
-// A contraction through shared memory: a block of 256 threads computes a tile of rows and columns, 16 folded elements at a time;
-// each thread keeps a small square of the tile in registers.
+// A contraction through shared memory: a block of 256 threads computes a tile of rows and columns, 16 or 32 folded elements at a
+// time. Each thread keeps a small square of the tile in registers, or (bf16 and f16, by tensor cores) each of the 8 warps some
+// squares of 16 by 8.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +12,8 @@ namespace espalier::target::cuda {
 
 namespace {
 
-constexpr int threads = 256, fold_step = 16;
+constexpr int threads = 256;
+constexpr int warp_rows = 2, warp_columns = 4;  // of the tile, by tensor cores
 
 /// How the threads of a block bring one operand's part of a tile.
 struct Load {
@@ -37,7 +39,9 @@ class Tiled {
         rows_(c_.points(c_.rows)),
         columns_(c_.points(c_.columns)),
         folded_(c_.points(c_.folded)),
-        wide_(ir::dtype_size(c_.sum) == 8 ? 2 : 4) {
+        wide_(ir::dtype_size(c_.sum) == 8 ? 2 : 4),
+        matrix_((c_.operand == Dtype::bf16 || c_.operand == Dtype::f16) && rows_ >= 16 && columns_ >= 8),
+        fold_step_(matrix_ ? 32 : 16) {
     choose_tile();
     a_ = std::make_unique<Load>(load_of("a", c_.a, c_.rows, rows_, 16 * mine_rows_, part.alignment[0]));
     b_ = std::make_unique<Load>(
@@ -58,25 +62,29 @@ class Tiled {
     putter(*a_);
     putter(*b_);
     sums();
-    results();
+    if (matrix_) matrix_results();
+    else results();
     return kernel_source(
-        "contraction_tiled",
+        matrix_ ? "contraction_matrix" : "contraction_tiled",
         fmt::format("(const {0}* __restrict__ a, const {0}* __restrict__ b, {1}* __restrict__ c) {{\n{2}}}\n",
                     memory_type(c_.operand), text_.result_type(), out_.text()),
-        threads, true);
+        threads, true, true);
   }
 
  private:
   static int64_t tiles(int64_t n, int mine) { return (n + 16 * mine - 1) / (16 * mine); }
-  static int fitting(int64_t n, int most) {
-    int mine = 1;
+  int fitting(int64_t n, int most) const {
+    int mine = matrix_ ? 2 : 1;
     while (mine < most && 16 * mine < n) mine *= 2;
     return mine;
   }
 
-  /// Large tiles load less; small ones keep more of the GPU busy.
+  /// Large tiles load less; small ones keep more of the GPU busy, and leave registers for what is brought by the element.
   void choose_tile() {
-    const int most = ir::dtype_size(c_.sum) == 8 ? 4 : 8;
+    const bool by_element =
+        matrix_ && (load_of("a", c_.a, c_.rows, rows_, 16, p_.alignment[0]).vector == 1 ||
+                    load_of("b", c_.b, c_.columns, columns_, 16, p_.alignment[1]).vector == 1);
+    const int most = by_element || ir::dtype_size(c_.sum) == 8 ? 4 : 8;
     mine_rows_ = fitting(rows_, most);
     mine_columns_ = fitting(columns_, most);
     while ((mine_rows_ > 4 || mine_columns_ > 4) && blocks() < 128) {
@@ -91,23 +99,30 @@ class Tiled {
     const bool fold_is_next = !c_.folded.empty() && side.address.coef(c_.folded.back()) == 1;
     l.along_fold = fold_is_next || list.empty() || side.address.coef(list.back()) != 1;
     l.vector = vector_along(c_, side, l.along_fold ? c_.folded : list, c_.operand, alignment);
-    const int accesses = fold_step * tile / l.vector;
+    const int accesses = fold_step_ * tile / l.vector;
     l.each = std::max(1, accesses / threads);
     l.partial = accesses < threads;
-    l.step = l.along_fold ? threads * l.vector / fold_step : threads * l.vector / tile;
+    l.step = l.along_fold ? threads * l.vector / fold_step_ : threads * l.vector / tile;
     return l;
   }
 
-  /// Elements from one folded element of a tile to the next: 16 bytes more than it has, so that banks differ.
-  int stride(const Load& l) const { return l.tile + 16 / static_cast<int>(ir::dtype_size(c_.sum)); }
+  /// A tile's rows are folded elements, 16 bytes further than they must be, so that banks differ; for tensor cores, whose operands are
+  /// neighbours in the folded loops, rows of the operand.
+  int pitch(const Load& l) const {
+    return matrix_ ? fold_step_ + 8 : l.tile + 16 / static_cast<int>(ir::dtype_size(c_.sum));
+  }
+  int pitches(const Load& l) const { return matrix_ ? l.tile : fold_step_; }
+  const char* tile_type() const { return matrix_ ? memory_type(c_.operand) : text_.sum_type(); }
 
   void memory() {
+    const int together = 16 / static_cast<int>(ir::dtype_size(matrix_ ? c_.operand : c_.sum));
     for (const Load* l : {a_.get(), b_.get()}) {
       const std::string type = fmt::format("Vec{}", l->name);
-      out_.line(fmt::format("using {} = Vec<{}, {}>;", type, text_.sum_type(), wide_));
-      out_.line(fmt::format("K_SHARED({}, {}_memory, {});", type, l->name, fold_step * stride(*l) / wide_));
-      out_.line(fmt::format("{0}* const {1}_tile = reinterpret_cast<{0}*>({1}_memory);", text_.sum_type(),
-                            l->name));
+      out_.line(fmt::format("using {} = Vec<{}, {}>;", type, tile_type(), together));
+      out_.line(
+          fmt::format("K_SHARED({}, {}_memory, {});", type, l->name, pitches(*l) * pitch(*l) / together));
+      out_.line(
+          fmt::format("{0}* const {1}_tile = reinterpret_cast<{0}*>({1}_memory);", tile_type(), l->name));
     }
   }
 
@@ -136,7 +151,7 @@ class Tiled {
 
   void prepare(const Load& l) {
     const char* index = text_.index_type();
-    const int across = (l.along_fold ? fold_step : l.tile) / l.vector;
+    const int across = (l.along_fold ? fold_step_ : l.tile) / l.vector;
     out_.line(fmt::format(
         "const int {0}_fold = {1}, {0}_row = {2};", l.name,
         l.along_fold ? fmt::format("t % {} * {}", across, l.vector) : fmt::format("t / {}", across),
@@ -160,7 +175,7 @@ class Tiled {
 
   std::string live(const Load& l) const {
     const std::string there = fmt::format("row < {}", text_.number(l.extent));
-    if (l.partial) return fmt::format("t < {} && {}", fold_step * l.tile / l.vector, there);
+    if (l.partial) return fmt::format("t < {} && {}", fold_step_ * l.tile / l.vector, there);
     return l.extent % l.tile == 0 ? "true" : there;
   }
 
@@ -176,7 +191,7 @@ class Tiled {
     text_.decode(out_, c_.folded, "k");
     const char* kept = l.along_fold ? "i" : "0";
     std::string condition = fmt::format("{}_live[{}]", l.name, kept);
-    if (folded_ % fold_step != 0) condition += " && k < end";
+    if (folded_ % fold_step_ != 0) condition += " && k < end";
     for (size_t g = 0; g < l.side.guards.size(); ++g)
       condition += " && " + text_.inside(fmt::format("{}_guard{}[{}] + {}", l.name, g, kept,
                                                      text_.moving(l.side.guards[g].index, c_.folded)),
@@ -189,20 +204,29 @@ class Tiled {
     close_function();
   }
 
-  /// put_a(): those registers into the tile, widened.
+  /// put_a(): those registers into the tile, widened where no tensor core takes them as they are.
   void putter(const Load& l) {
     out_.open(fmt::format("const auto put_{} = [&]()", l.name));
-    if (l.partial) out_.line(fmt::format("if (t >= {}) return;", fold_step * l.tile / l.vector));
+    if (l.partial) out_.line(fmt::format("if (t >= {}) return;", fold_step_ * l.tile / l.vector));
     out_.pragma("#pragma unroll");
     out_.open(fmt::format("for (int i = 0; i < {}; ++i)", l.each));
-    out_.pragma("#pragma unroll");
-    out_.open(fmt::format("for (int l = 0; l < {}; ++l)", l.vector));
-    const std::string fold_add = l.along_fold ? "l" : fmt::format("i * {}", l.step),
-                      row_add = l.along_fold ? fmt::format("i * {}", l.step) : "l";
-    out_.line(fmt::format("{0}_tile[({0}_fold + {1}) * {2} + {0}_row + {3}] = static_cast<{4}>({5});", l.name,
-                          fold_add, stride(l), row_add, text_.sum_type(),
-                          from_memory(fmt::format("{}_next[i].v[l]", l.name), c_.operand)));
-    out_.close();
+    const std::string step = fmt::format(" + i * {}", l.step);
+    const std::string fold = fmt::format("{}_fold{}", l.name, l.along_fold ? "" : step),
+                      row = fmt::format("{}_row{}", l.name, l.along_fold ? step : "");
+    const auto at = [&](const char* fold_lane, const char* row_lane) {
+      return matrix_ ? fmt::format("({}{}) * {} + {}{}", row, row_lane, pitch(l), fold, fold_lane)
+                     : fmt::format("({}{}) * {} + {}{}", fold, fold_lane, pitch(l), row, row_lane);
+    };
+    if (matrix_ && l.along_fold) {
+      out_.line(
+          fmt::format("esp_store<{}>({}_tile + {}, {}_next[i]);", l.vector, l.name, at("", ""), l.name));
+    } else {
+      const std::string element = fmt::format("{}_next[i].v[l]", l.name);
+      out_.pragma("#pragma unroll");
+      out_.line(fmt::format("for (int l = 0; l < {}; ++l) {}_tile[{}] = static_cast<{}>({});", l.vector,
+                            l.name, l.along_fold ? at(" + l", "") : at("", " + l"), tile_type(),
+                            matrix_ ? element : from_memory(element, c_.operand)));
+    }
     out_.close();
     close_function();
   }
@@ -223,34 +247,83 @@ class Tiled {
     out_.pragma("#pragma unroll");
     out_.open(fmt::format("for (int i = 0; i < {}; ++i)", mine / w));
     out_.line(fmt::format("const Vec<{}, {}> part = esp_load<{}>({}_tile + kk * {} + i * {} + {} * {});",
-                          text_.sum_type(), w, w, l.name, stride(l), 16 * w, at, w));
+                          text_.sum_type(), w, w, l.name, pitch(l), 16 * w, at, w));
     out_.pragma("#pragma unroll");
     out_.line(fmt::format("for (int l = 0; l < {0}; ++l) {1}[i * {0} + l] = part.v[l];", w, to));
     out_.close();
   }
 
   void sums() {
-    out_.line("const int row_at = t / 16, column_at = t % 16;");
-    out_.line(fmt::format("{} sum[{}][{}];", text_.sum_type(), mine_rows_, mine_columns_));
-    each_sum("sum[i][j] = 0;");
+    if (matrix_) {
+      out_.line("const int lane = t % 32, lane_row = lane / 4, lane_pair = lane % 4 * 2;");
+      out_.line(fmt::format("const int warp_row = t / 32 / {0} * {1}, warp_column = t / 32 % {0} * {2};",
+                            warp_columns, a_->tile / warp_rows, b_->tile / warp_columns));
+      out_.line(fmt::format("float sum[{}][{}][4];", matrix_rows(), matrix_columns()));
+      each_matrix("for (int e = 0; e < 4; ++e) sum[i][j][e] = 0;");
+    } else {
+      out_.line("const int row_at = t / 16, column_at = t % 16;");
+      out_.line(fmt::format("{} sum[{}][{}];", text_.sum_type(), mine_rows_, mine_columns_));
+      each_sum("sum[i][j] = 0;");
+    }
     out_.line("load_a(begin);");
     out_.line("load_b(begin);");
-    out_.open(fmt::format("for ({} k0 = begin; k0 < end; k0 += {})", text_.unsigned_type(), fold_step));
+    out_.open(fmt::format("for ({} k0 = begin; k0 < end; k0 += {})", text_.unsigned_type(), fold_step_));
     out_.line("put_a();");
     out_.line("put_b();");
     out_.line("__syncthreads();");
-    out_.open(fmt::format("if (k0 + {} < end)", fold_step));
-    out_.line(fmt::format("load_a(k0 + {});", fold_step));
-    out_.line(fmt::format("load_b(k0 + {});", fold_step));
+    out_.open(fmt::format("if (k0 + {} < end)", fold_step_));
+    out_.line(fmt::format("load_a(k0 + {});", fold_step_));
+    out_.line(fmt::format("load_b(k0 + {});", fold_step_));
     out_.close();
+    if (matrix_) matrix_products();
+    else products();
+    out_.line("__syncthreads();");
+    out_.close();
+  }
+
+  void products() {
     out_.pragma("#pragma unroll");
-    out_.open(fmt::format("for (int kk = 0; kk < {}; ++kk)", fold_step));
+    out_.open(fmt::format("for (int kk = 0; kk < {}; ++kk)", fold_step_));
     registers("x", *a_, "row_at", mine_rows_);
     registers("y", *b_, "column_at", mine_columns_);
     each_sum(fmt::format("sum[i][j] = {};", text_.multiply_add("x[i]", "y[j]", "sum[i][j]")));
     out_.close();
-    out_.line("__syncthreads();");
+  }
+
+  /// Squares of 16 by 8 that a warp has below each other, and beside each other.
+  int matrix_rows() const { return a_->tile / warp_rows / 16; }
+  int matrix_columns() const { return b_->tile / warp_columns / 8; }
+
+  void matrix_products() {
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int kk = 0; kk < {}; kk += 16)", fold_step_));
+    out_.line(fmt::format("unsigned x[{}][4], y[{}][2];", matrix_rows(), matrix_columns()));
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", matrix_rows()));
+    out_.line(
+        fmt::format("const {}* const p = a_tile + (warp_row + i * 16 + lane_row) * {} + kk + lane_pair;",
+                    tile_type(), pitch(*a_)));
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("for (int e = 0; e < 4; ++e) x[i][e] = esp_pair(p + e % 2 * {} + e / 2 * 8);",
+                          8 * pitch(*a_)));
     out_.close();
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int j = 0; j < {}; ++j)", matrix_columns()));
+    out_.line(
+        fmt::format("const {}* const p = b_tile + (warp_column + j * 8 + lane_row) * {} + kk + lane_pair;",
+                    tile_type(), pitch(*b_)));
+    out_.line("y[j][0] = esp_pair(p);");
+    out_.line("y[j][1] = esp_pair(p + 8);");
+    out_.close();
+    each_matrix(fmt::format("esp_mma_{}(sum[i][j], x[i], y[j]);", dtype_name(c_.operand)));
+    out_.close();
+  }
+
+  void each_matrix(const std::string& line) {
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("for (int i = 0; i < {}; ++i)", matrix_rows()));
+    out_.pragma("#pragma unroll");
+    out_.line(fmt::format("  for (int j = 0; j < {}; ++j) {}", matrix_columns(), line));
   }
 
   void each_sum(const std::string& line) {
@@ -260,31 +333,54 @@ class Tiled {
     out_.line(fmt::format("  for (int j = 0; j < {}; ++j) {}", mine_columns_, line));
   }
 
+  int together(int neighbours) const {
+    return std::min(neighbours, vector_along(c_, c_.c, c_.columns, c_.result, p_.alignment[2]));
+  }
+
   void results() {
-    const int together = std::min(std::min(mine_columns_, wide_),
-                                  vector_along(c_, c_.c, c_.columns, c_.result, p_.alignment[2]));
+    const int step = together(std::min(mine_columns_, wide_));
     out_.pragma("#pragma unroll");
     out_.open(fmt::format("for (int i = 0; i < {}; ++i)", mine_rows_));
-    out_.line(fmt::format("const {} row = row0 + static_cast<unsigned>({});", text_.unsigned_type(),
-                          own("i", "row_at", mine_rows_)));
-    text_.decode(out_, c_.rows, "row");
+    row_of_results(own("i", "row_at", mine_rows_));
     out_.pragma("#pragma unroll");
-    out_.open(fmt::format("for (int j = 0; j < {}; j += {})", mine_columns_, together));
-    out_.line(fmt::format("const {} column = column0 + static_cast<unsigned>({});", text_.unsigned_type(),
-                          own("j", "column_at", mine_columns_)));
+    out_.open(fmt::format("for (int j = 0; j < {}; j += {})", mine_columns_, step));
+    results_at(own("j", "column_at", mine_columns_), step, "sum[i][j + l]");
+    out_.close();
+    out_.close();
+  }
+
+  void matrix_results() {
+    const int step = together(2);
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int i = 0; i < {}; ++i)", 2 * matrix_rows()));
+    row_of_results("warp_row + i / 2 * 16 + i % 2 * 8 + lane_row");
+    out_.pragma("#pragma unroll");
+    out_.open(fmt::format("for (int j = 0; j < {}; j += {})", 2 * matrix_columns(), step));
+    results_at("warp_column + j / 2 * 8 + lane_pair + j % 2", step,
+               "sum[i / 2][j / 2][i % 2 * 2 + j % 2 + l]");
+    out_.close();
+    out_.close();
+  }
+
+  void row_of_results(const std::string& at) {
+    out_.line(fmt::format("const {} row = row0 + static_cast<unsigned>({});", text_.unsigned_type(), at));
+    text_.decode(out_, c_.rows, "row");
+  }
+
+  /// `step` neighbours from column `at` of the tile on; `sum` is that of neighbour l.
+  void results_at(const std::string& at, int step, const std::string& sum) {
+    out_.line(
+        fmt::format("const {} column = column0 + static_cast<unsigned>({});", text_.unsigned_type(), at));
     text_.decode(out_, c_.columns, "column");
     std::string condition;
     if (rows_ % a_->tile != 0) condition += fmt::format(" && row < {}", text_.number(rows_));
     if (columns_ % b_->tile != 0) condition += fmt::format(" && column < {}", text_.number(columns_));
     condition += text_.all_inside(c_.c);
     out_.open(condition.empty() ? "" : fmt::format("if ({})", condition.substr(4)));
-    out_.line(fmt::format("Vec<{}, {}> to;", text_.result_type(), together));
+    out_.line(fmt::format("Vec<{}, {}> to;", text_.result_type(), step));
     out_.pragma("#pragma unroll");
-    out_.line(
-        fmt::format("for (int l = 0; l < {}; ++l) to.v[l] = {};", together, text_.stored("sum[i][j + l]")));
-    out_.line(fmt::format("esp_store<{}>(c + ({}), to);", together, text_.fixed(c_.c.address, {})));
-    out_.close();
-    out_.close();
+    out_.line(fmt::format("for (int l = 0; l < {}; ++l) to.v[l] = {};", step, text_.stored(sum)));
+    out_.line(fmt::format("esp_store<{}>(c + ({}), to);", step, text_.fixed(c_.c.address, {})));
     out_.close();
   }
 
@@ -292,7 +388,9 @@ class Tiled {
   const Contraction& c_;
   ContractionText text_;
   int64_t rows_, columns_, folded_;
-  int wide_;  // sums that shared memory gives at once
+  int wide_;     // sums that shared memory gives at once
+  bool matrix_;  // by tensor cores
+  int fold_step_;
   int mine_rows_ = 1, mine_columns_ = 1;
   std::unique_ptr<Load> a_, b_;
   Source out_{1};

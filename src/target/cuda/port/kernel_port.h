@@ -6,6 +6,8 @@
 #define K_DEV static __device__ __forceinline__
 // K_KERNEL(name, threads)(parameters) { ... }, launched with at most `threads` threads a block.
 #define K_KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads) name
+// The same for a kernel that needs many registers: no fewer of them for the sake of more blocks at a time.
+#define K_KERNEL_LARGE(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name
 // `count` elements that a block shares.
 #define K_SHARED(type, name, count) __shared__ type name[count]
 // Behind the parameters of a function in which threads meet, and behind the arguments of what it calls: the simulator tells such
@@ -34,6 +36,15 @@ K_DEV long long esp_mul_wide(unsigned a, unsigned b) {
   asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
   return product;
 }
+// d += a b on tensor cores: 16 x 16 by 16 x 8 elements, of which a lane has rows lane/4 and 8 more of a and d, columns lane/4 of b
+// and (lane%4)*2 and 1 more of d; two neighbours in the summed direction are one register.
+#define ESP_MMA(type)                                                                 \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                 \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                       \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+K_DEV void esp_mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { ESP_MMA("bf16"); }
+K_DEV void esp_mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { ESP_MMA("f16"); }
 #endif
 
 K_DEV float esp_bf16_value(unsigned short bits) {
@@ -52,6 +63,12 @@ K_DEV Vec<T, V> esp_load(const T* p) {
 template <int V, class T>
 K_DEV void esp_store(T* p, const Vec<T, V>& x) {
   *reinterpret_cast<Vec<T, V>*>(p) = x;
+}
+
+// Two 16-bit neighbours, the first one low.
+K_DEV unsigned esp_pair(const unsigned short* p) {
+  const Vec<unsigned short, 2> two = esp_load<2>(p);
+  return two.v[0] | static_cast<unsigned>(two.v[1]) << 16;
 }
 
 // Integers wrap: they are computed in an unsigned type that is at least as wide.

@@ -44,6 +44,7 @@ static inline const SimPlace& sim_place() { return *sim_port->place; }
 #define __restrict__ __restrict
 #define K_DEV static inline __attribute__((always_inline))
 #define K_KERNEL(name, threads) static void name##_body
+#define K_KERNEL_LARGE(name, threads) K_KERNEL(name, threads)
 #define K_SHARED(type, name, count)                                       \
   type* const name = static_cast<type*>([]() -> void* {                   \
     static const char tag = 0; /* one per use, as __shared__ is */        \
@@ -133,6 +134,44 @@ K_DEV unsigned short esp_f16_bits(float x) {
 }
 K_DEV long long esp_mul_wide(unsigned a, unsigned b) { return static_cast<long long>(1ull * a * b); }
 K_DEV float esp_f16_value(unsigned short bits) { return __builtin_bit_cast(_Float16, bits); }
+
+// d += a b of a warp, 16 x 16 by 16 x 8, each lane with the parts that mma.sync.m16n8k16 gives it; 16 products are added exactly, and
+// rounded once.
+struct SimRegisters {
+  unsigned v[4];
+};
+template <class Value>
+__attribute__((noinline)) static void sim_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                                              Value value, int site) {
+  const int lane = sim_lane();
+  SimRegisters rows[4], columns[2][4];
+  for (int t = 0; t < 4; ++t) {
+    rows[t] = {{a[0], a[1], a[2], a[3]}};
+    sim_port->exchange(0xffffffffu, &rows[t], sizeof rows[t], (lane & ~3) + t, site);
+    for (int c = 0; c < 2; ++c) {
+      columns[c][t] = {{b[0], b[1], 0, 0}};
+      sim_port->exchange(0xffffffffu, &columns[c][t], sizeof rows[t], ((lane & 3) * 2 + c) * 4 + t, site);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    const int below = i / 2, c = i % 2;
+    double sum = d[i];
+    for (int k = 0; k < 16; ++k) {
+      const int t = k % 8 / 2, late = k / 8, shift = k % 2 * 16;
+      sum += static_cast<double>(value(static_cast<unsigned short>(rows[t].v[below + 2 * late] >> shift))) *
+             static_cast<double>(value(static_cast<unsigned short>(columns[c][t].v[late] >> shift)));
+    }
+    d[i] = static_cast<float>(sum);
+  }
+}
+static inline void esp_mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2] K_SITE) {
+  const auto value = [](unsigned short x) { return __int_as_float(static_cast<int>(unsigned{x} << 16)); };
+  sim_mma(d, a, b, value, site);
+}
+static inline void esp_mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2] K_SITE) {
+  sim_mma(
+      d, a, b, [](unsigned short x) { return esp_f16_value(x); }, site);
+}
 
 // SIM_ENTRY(name): the kernel as void name(void** arguments).
 template <size_t... I>
