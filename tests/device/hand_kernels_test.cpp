@@ -318,6 +318,21 @@ TEST(DeviceScatter, UpdatesAreAddedInOrderLookedAtOrSorted) {
   EXPECT_EQ(cases.run(), "");
 }
 
+/// One by one or sorted, over one block of the sort or several: an element adds the same numbers in the same order.
+TEST(DeviceScatter, ASortLeavesTheOrderOfUpdates) {
+  std::vector<Array> data;
+  for (const Scatter& s :
+       {Scatter{{37, 3}, {9000}, 0, false, -1, 37}, Scatter{{3, 300, 2}, {3, 1500, 2}, 1, true, 0, 299}}) {
+    CallCases cases;
+    const ir::Graph g = scatter(s, Dtype::f32, Dtype::i32, data);
+    cases.add(g, data, listed(scatter_calls(node_of(g), {.map = {}, .few_updates = 1 << 20})), {});
+    cases.add(g, data, listed(scatter_calls(node_of(g), {.map = {}, .few_updates = 0, .little_work = 0})),
+              {});
+    const auto results = cases.results();
+    EXPECT_TRUE(results[0] == results[1]);
+  }
+}
+
 TEST(DeviceScatter, EveryDtypeInPlaceAndNot) {
   CallCases cases;
   std::vector<Array> data;

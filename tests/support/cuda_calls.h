@@ -33,6 +33,16 @@ class CallCases {
     return "";
   }
 
+  /// What each case gives, threads in order.
+  std::vector<std::vector<Array>> results() const {
+    const std::vector<target::KernelSource> all = sources();
+    const target::cuda::sim::KernelLibrary library(all);
+    std::vector<std::vector<Array>> out;
+    bool clean = true;
+    for (const Case& c : cases_) out.push_back(outputs(c, library, {}, true, clean));
+    return out;
+  }
+
   /// Those of all cases, equal ones once.
   std::vector<target::KernelSource> sources() const {
     std::vector<target::KernelSource> all;
@@ -52,21 +62,30 @@ class CallCases {
   };
   using Memory = std::vector<std::shared_ptr<DeviceBuffer>>;
 
+  static std::vector<Array> outputs(const Case& c, const target::cuda::sim::KernelLibrary& library,
+                                    const target::cuda::sim::KernelLibrary::Options& options, bool at_end,
+                                    bool& clean) {
+    Memory memory = fresh(c, at_end);
+    for (const target::CallRecord& call : c.list.calls) launch(c, library, call, memory, options);
+    std::vector<Array> got;
+    for (size_t i = 0; i < c.graph.outputs.size(); ++i) {
+      const DeviceBuffer& b = *memory[c.inputs.size() + i];
+      const ir::Type type = c.graph.outputs[i].value.type();
+      got.emplace_back(type.dtype, ir::static_dims(type.dims));
+      if (got[i].bytes()) std::memcpy(got[i].write(), b.data(), static_cast<size_t>(got[i].bytes()));
+      clean = clean && b.tail_is_clean();
+    }
+    return got;
+  }
+
   static std::string run(const Case& c, const target::cuda::sim::KernelLibrary& library, size_t salt) {
     using target::cuda::sim::Order;
     std::vector<Array> first;
     for (const Order order : {Order::forward, Order::reverse, Order::shuffled}) {
       if (!c.options.all_orders && static_cast<size_t>(order) != salt % 3) continue;
-      Memory memory = fresh(c, salt % 2 == 0);
-      for (const target::CallRecord& call : c.list.calls) launch(c, library, call, memory, {order, salt + 1});
-      std::vector<Array> got;
-      for (size_t i = 0; i < c.graph.outputs.size(); ++i) {
-        const DeviceBuffer& b = *memory[c.inputs.size() + i];
-        const ir::Type type = c.graph.outputs[i].value.type();
-        got.emplace_back(type.dtype, ir::static_dims(type.dims));
-        if (got[i].bytes()) std::memcpy(got[i].write(), b.data(), static_cast<size_t>(got[i].bytes()));
-        if (!b.tail_is_clean()) return describe(c, "written past the end");
-      }
+      bool clean = true;
+      const std::vector<Array> got = outputs(c, library, {order, salt + 1}, salt % 2 == 0, clean);
+      if (!clean) return describe(c, "written past the end");
       if (first.empty()) first = got;
       else if (first != got) return describe(c, "other bits in another order of threads");
     }
