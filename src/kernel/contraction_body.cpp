@@ -1,6 +1,7 @@
 #include "kernel/contraction_body.h"
 
 #include "kernel/fused.h"
+#include "op/activation.h"
 #include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
@@ -41,9 +42,7 @@ class Reader {
     out_.b = operand(out_.root->input(1));
     Value at = out_.root->value();
     while (!(at == body_.outputs[0].value)) {
-      const Node* next = uses_.only(at);
-      if (!next) decline("a value inside is used twice");
-      EpilogueStep s = step(at, *next);
+      EpilogueStep s = step(at);
       at = s.value;
       out_.steps.push_back(std::move(s));
     }
@@ -74,6 +73,25 @@ class Reader {
     s.input = input_number(v);
     s.dtype = v.dtype();
     return s;
+  }
+
+  EpilogueStep step(const Value& at) {
+    if (auto gelu = expanded_gelu(at)) return std::move(*gelu);
+    const Node* next = uses_.only(at);
+    if (!next) decline("a value inside is used twice");
+    return step(at, *next);
+  }
+
+  /// Equal nodes are one node: an expansion made anew is the one in the body, where it has one.
+  std::optional<EpilogueStep> expanded_gelu(const Value& at) const {
+    if (!ir::is_float(at.dtype()) || (at.dtype() == Dtype::f32 && uses_.of(at).size() < 2)) return {};
+    for (const bool tanh_form : {false, true}) {
+      const Value whole = op::gelu(at, tanh_form);
+      const Value y = whole->op().expand(whole.node())[0];
+      if (!uses_.of(y).empty() || uses_.outputs(y) > 0)
+        return EpilogueStep{.op = &op::gelu_op, .tanh_form = tanh_form, .blocks = {}, .value = y};
+    }
+    return {};
   }
 
   EpilogueStep step(const Value& at, const Node& next) {

@@ -28,12 +28,14 @@ struct EpilogueStep {
     number,  ///< the second is a constant, the same for all elements
   };
   const ir::OpDef* op =
-      nullptr;  ///< cast, add, mul, an op of one operand, or reshape, which stands for a layout in blocks
+      nullptr;  ///< cast, add, mul, an op of one operand (gelu where its expansion stands), or
+                ///< reshape, which stands for a layout in blocks
   Other other = Other::none;
-  int input = -1;     ///< of the body: the second operand where it is one
-  double number = 0;  ///< the second operand where it is a constant
-  Blocks blocks;      ///< of a reshape: the layout the result has from here on
-  ir::Value value;    ///< what comes out
+  int input = -1;          ///< of the body: the second operand where it is one
+  double number = 0;       ///< the second operand where it is a constant
+  bool tanh_form = false;  ///< of gelu
+  Blocks blocks;           ///< of a reshape: the layout the result has from here on
+  ir::Value value;         ///< what comes out
 };
 
 struct ContractionBody {

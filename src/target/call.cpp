@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+#include "base/text.h"
+
 namespace espalier::target {
 
 namespace {
@@ -19,7 +22,37 @@ std::string work_text(const KernelCall& c) {
 std::string work_text(const CopyCall& c) { return fmt::format("copy {} bytes", c.bytes); }
 std::string work_text(const FillCall& c) { return fmt::format("fill {} bytes with {}", c.bytes, c.byte); }
 
+std::string matrix_text(const char* name, const GemmMatrix& m) {
+  std::string text =
+      fmt::format(", {} {}{} ld {}", name, ir::dtype_name(m.dtype), m.transposed ? " t" : "", m.ld);
+  if (m.stride != 0) text += fmt::format(" by {}", m.stride);
+  return text;
+}
+
+std::string work_text(const GemmCall& c) {
+  std::string text = fmt::format("gemm {} x {} x {}", c.m, c.n, c.k);
+  if (c.batch != 1) text += fmt::format(" times {}", c.batch);
+  text += matrix_text("a", c.a) + matrix_text("b", c.b) + matrix_text("d", c.d);
+  text += fmt::format(", in {}", c.tf32 ? "tf32" : ir::dtype_name(c.compute));
+  if (c.alpha != 1) text += ", alpha " + number_text(c.alpha);
+  if (c.beta != 0) text += ", beta " + number_text(c.beta);
+  if (c.epilogue != GemmEpilogue::none) text += fmt::format(", {}", epilogue_name(c.epilogue));
+  return text;
+}
+
 }  // namespace
+
+std::string_view epilogue_name(GemmEpilogue epilogue) {
+  switch (epilogue) {
+    case GemmEpilogue::none: return "none";
+    case GemmEpilogue::bias: return "bias";
+    case GemmEpilogue::relu: return "relu";
+    case GemmEpilogue::relu_bias: return "relu_bias";
+    case GemmEpilogue::gelu: return "gelu";
+    case GemmEpilogue::gelu_bias: return "gelu_bias";
+  }
+  ESPALIER_CHECK(false, "no such epilogue");
+}
 
 std::string text(const CallRecord& call) {
   std::string out = std::visit([](const auto& work) { return work_text(work); }, call.work) + " :";

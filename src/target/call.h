@@ -3,6 +3,7 @@
 // run by a GPU's libraries, run by the simulator, printed, and compared.
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -53,6 +54,37 @@ struct FillCall {
   bool operator==(const FillCall&) const = default;
 };
 
+/// A batch of matrices in memory, in column-major order: element (i, j) is at i + j * ld. Strides are in elements.
+struct GemmMatrix {
+  ir::Dtype dtype = ir::Dtype::f32;
+  bool transposed = false;  ///< memory holds the transpose of what is multiplied; never of a result
+  int64_t ld = 0;
+  int64_t stride = 0;  ///< from one of the batch to the next; 0 where there is one
+  bool operator==(const GemmMatrix&) const = default;
+};
+
+enum class GemmEpilogue : uint8_t { none, bias, relu, relu_bias, gelu, gelu_bias };
+std::string_view epilogue_name(GemmEpilogue epilogue);
+constexpr bool has_bias(GemmEpilogue e) {
+  return e == GemmEpilogue::bias || e == GemmEpilogue::relu_bias || e == GemmEpilogue::gelu_bias;
+}
+
+/// D [m, n] = epilogue(alpha A [m, k] B [k, n] + beta C + bias), for each of the batch, as cuBLASLt means it: column-major, the bias one
+/// number for each row of D. C lies as D does, and may be D; bias has D's dtype. gelu is the tanh form.
+/// Operands: A, B, C where beta is not 0, bias where the epilogue has one, D, then `workspace` bytes where that is not 0. All at
+/// multiples of gemm_alignment.
+struct GemmCall {
+  int64_t m = 0, n = 0, k = 0, batch = 1;
+  GemmMatrix a, b, d;
+  ir::Dtype compute = ir::Dtype::f32;  ///< of products, sums, alpha and beta
+  bool tf32 = false;                   ///< f32 operands may be rounded to 10 bits of fraction
+  double alpha = 1, beta = 0;
+  GemmEpilogue epilogue = GemmEpilogue::none;
+  int64_t workspace = 0;  ///< not in the text
+  bool operator==(const GemmCall&) const = default;
+};
+inline constexpr int64_t gemm_alignment = 16;
+
 /// Part of one of a step's buffers, which are its node's operands, then its results, then the scratch of its kernel.
 struct Operand {
   int buffer = 0;
@@ -61,13 +93,14 @@ struct Operand {
 };
 
 struct CallRecord {
-  using Work = std::variant<KernelCall, CopyCall, FillCall>;
+  using Work = std::variant<KernelCall, CopyCall, FillCall, GemmCall>;
   Work work;
   std::vector<Operand> operands;
   Cost cost;
 };
 
-/// One line: "launch rows_12ab 16 x 256 : b0 b2+64", "copy 4096 bytes : b0 b1", "fill 128 bytes with 0 : b0".
+/// One line: "launch rows_12ab 16 x 256 : b0 b2+64", "copy 4096 bytes : b0 b1", "fill 128 bytes with 0 : b0",
+/// "gemm 8 x 4 x 16, a f32 t ld 16, b f32 ld 16, d f32 ld 8, in f32, relu_bias : b1 b0 b2 b3 b4".
 std::string text(const CallRecord& call);
 
 }  // namespace espalier::target

@@ -49,6 +49,8 @@ struct PrepareOptions {
       false;  ///< only kernels with the reference's rounding order class: no Winograd, no reduced precision
   /// Bytes by which the address of each operand, then of each result, divides; those not named: 64.
   std::span<const int64_t> alignment{};
+  /// Products of f32 may round their operands to 10 bits of fraction, where a machine is faster so.
+  bool tf32 = false;
 };
 
 class Target {

@@ -8,6 +8,7 @@
 #include "support/cuda_loops.h"
 #include "support/op_samples.h"
 #include "target/cuda/call_kernel.h"
+#include "target/cuda/sim/sim_gemm.h"
 
 namespace espalier::test {
 
@@ -26,17 +27,18 @@ class CallCases {
 
   /// Compile all, run each, compare: "" or what differs first.
   std::string run() const {
-    const std::vector<target::KernelSource> all = sources();
-    const target::cuda::sim::KernelLibrary library(all);
-    for (size_t i = 0; i < cases_.size(); ++i)
-      if (std::string wrong = run(cases_[i], library, i); !wrong.empty()) return wrong;
+    const Library library = compiled();
+    for (size_t i = 0; i < cases_.size(); ++i) try {
+        if (std::string wrong = run(cases_[i], library, i); !wrong.empty()) return wrong;
+      } catch (const InternalError& e) {
+        return describe(cases_[i], e.what());
+      }
     return "";
   }
 
   /// What each case gives, threads in order.
   std::vector<std::vector<Array>> results() const {
-    const std::vector<target::KernelSource> all = sources();
-    const target::cuda::sim::KernelLibrary library(all);
+    const Library library = compiled();
     std::vector<std::vector<Array>> out;
     bool clean = true;
     for (const Case& c : cases_) out.push_back(outputs(c, library, {}, true, clean));
@@ -61,8 +63,14 @@ class CallCases {
     Options options;
   };
   using Memory = std::vector<std::shared_ptr<DeviceBuffer>>;
+  using Library = std::optional<target::cuda::sim::KernelLibrary>;  // none where no list has a kernel
 
-  static std::vector<Array> outputs(const Case& c, const target::cuda::sim::KernelLibrary& library,
+  Library compiled() const {
+    const std::vector<target::KernelSource> all = sources();
+    return all.empty() ? Library() : Library(std::in_place, all);
+  }
+
+  static std::vector<Array> outputs(const Case& c, const Library& library,
                                     const target::cuda::sim::KernelLibrary::Options& options, bool at_end,
                                     bool& clean) {
     Memory memory = fresh(c, at_end);
@@ -78,7 +86,7 @@ class CallCases {
     return got;
   }
 
-  static std::string run(const Case& c, const target::cuda::sim::KernelLibrary& library, size_t salt) {
+  static std::string run(const Case& c, const Library& library, size_t salt) {
     using target::cuda::sim::Order;
     std::vector<Array> first;
     for (const Order order : {Order::forward, Order::reverse, Order::shuffled}) {
@@ -111,9 +119,8 @@ class CallCases {
     return memory;
   }
 
-  static void launch(const Case& c, const target::cuda::sim::KernelLibrary& library,
-                     const target::CallRecord& call, const Memory& memory,
-                     const target::cuda::sim::KernelLibrary::Options& options) {
+  static void launch(const Case& c, const Library& library, const target::CallRecord& call,
+                     const Memory& memory, const target::cuda::sim::KernelLibrary::Options& options) {
     std::vector<void*> operands;
     for (const target::Operand& o : call.operands)
       operands.push_back(static_cast<char*>(memory[static_cast<size_t>(o.buffer)]->data()) + o.offset);
@@ -121,10 +128,29 @@ class CallCases {
       std::memset(operands[0], fill->byte, static_cast<size_t>(fill->bytes));
       return;
     }
+    if (const auto* copy = std::get_if<target::CopyCall>(&call.work)) {
+      std::memcpy(operands[1], operands[0], static_cast<size_t>(copy->bytes));
+      return;
+    }
+    if (const auto* gemm = std::get_if<target::GemmCall>(&call.work)) {
+      return multiply(*gemm, operands, memory);
+    }
     const auto& kernel = std::get<target::KernelCall>(call.work);
     for (const target::KernelSource& s : c.list.sources)
-      if (s.name == kernel.kernel) return library.launch(s, kernel, operands, options);
+      if (s.name == kernel.kernel) return library->launch(s, kernel, operands, options);
     throw InternalError("no source of " + kernel.kernel);
+  }
+
+  static void multiply(const target::GemmCall& call, std::span<void* const> operands, const Memory& memory) {
+    std::vector<target::Address> addresses;
+    for (const void* p : operands) addresses.push_back(reinterpret_cast<target::Address>(p));
+    target::cuda::sim::run_gemm(call, addresses, [&](target::Address at, int64_t bytes) {
+      return std::any_of(memory.begin(), memory.end(), [&](const std::shared_ptr<DeviceBuffer>& b) {
+        const auto begin = reinterpret_cast<target::Address>(b->data());
+        return at >= begin &&
+               at + static_cast<target::Address>(bytes) <= begin + static_cast<target::Address>(b->bytes());
+      });
+    });
   }
 
   static std::string describe(const Case& c, const std::string& what) {

@@ -19,6 +19,7 @@ class DeviceBuffer {
     std::memset(edge_.data(), 0xFF, static_cast<size_t>((bytes + 15) / 16 * 16));
   }
   void* data() const { return edge_.data(); }
+  int64_t bytes() const { return bytes_; }
   /// Are the bytes between its end and the page untouched?
   bool tail_is_clean() const {
     for (int64_t i = bytes_; i % 16 != 0; ++i)

@@ -41,10 +41,10 @@ class DeviceThings {
   std::vector<target::Event> events_;
 };
 
-/// The results of `body`, which has loops, by the kernels that are generated for it.
-inline std::vector<ir::Array> run_on_device(target::Device& device, const ir::Graph& body,
-                                            const std::vector<ir::Array>& inputs) {
-  const auto made = target::cuda::loop_calls(body);
+/// The results of `body` by the calls that were `made` for it.
+inline std::vector<ir::Array> run_on_device(
+    target::Device& device, const ir::Graph& body, const std::vector<ir::Array>& inputs,
+    const std::variant<target::cuda::CallList, kernel::Refusal>& made) {
   if (const auto* refusal = std::get_if<kernel::Refusal>(&made)) throw InternalError(refusal->reason);
   const auto& list = std::get<target::cuda::CallList>(made);
   const std::unique_ptr<target::Executable> program = device.load(list.sources, list.calls);
@@ -80,6 +80,12 @@ inline std::vector<ir::Array> run_on_device(target::Device& device, const ir::Gr
     if (results[i].bytes() > 0)
       std::memcpy(results[i].write(), fetched[i], static_cast<size_t>(results[i].bytes()));
   return results;
+}
+
+/// The results of `body`, which has loops, by the kernels that are generated for it.
+inline std::vector<ir::Array> run_on_device(target::Device& device, const ir::Graph& body,
+                                            const std::vector<ir::Array>& inputs) {
+  return run_on_device(device, body, inputs, target::cuda::loop_calls(body));
 }
 
 }  // namespace espalier::test

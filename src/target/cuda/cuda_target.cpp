@@ -6,6 +6,7 @@
 #include "target/cuda/call_kernel.h"
 #include "target/cuda/kernels/contraction.h"
 #include "target/cuda/kernels/scatter.h"
+#include "target/cuda/match/gemm.h"
 
 namespace espalier::target::cuda {
 
@@ -21,11 +22,12 @@ class CudaSpec final : public kernel::TargetSpec {
   std::string machine() const override { return "cuda sm_" + std::to_string(arch_.capability); }
   bool claims(const ir::Node&) const override { return false; }
 
-  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char>,
-                          bool) const override {
-    if (kind == FusionKind::contraction)
-      return Refusal{"cuda", "no kernel for a contraction with an epilogue"};
-    auto made = loop_calls(body);
+  kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
+                          bool exact) const override {
+    const auto made =
+        kind == FusionKind::contraction
+            ? gemm_calls(body, {.exact = exact, .tf32 = false, .constant = constant, .alignment = {}})
+            : loop_calls(body);
     const Refusal* r = std::get_if<Refusal>(&made);
     return r ? kernel::Verdict(*r) : std::nullopt;
   }
@@ -43,15 +45,34 @@ class CudaSpec final : public kernel::TargetSpec {
 
 using Made = std::variant<CallList, Refusal>;
 
-/// What a node's kernel may be, best first.
-constexpr Made (*entries[])(const ir::Node& node, const ir::Graph& body, const MapOptions& map) = {
-    [](const ir::Node&, const ir::Graph& body, const MapOptions& map) { return loop_calls(body, map); },
-    [](const ir::Node& node, const ir::Graph&, const MapOptions& map) {
-      return scatter_calls(node, {.map = map});
-    },
-    [](const ir::Node& node, const ir::Graph&, const MapOptions& map) {
-      return contraction_calls(node, {.map = map});
-    },
+/// What is to be prepared.
+struct Request {
+  const ir::Node& node;
+  const ir::Graph& body;
+  const PrepareOptions& options;
+  MapOptions map;
+};
+
+bool has_contraction(const ir::Graph& body) {
+  for (const ir::Node* n : body.nodes())
+    if (n->op().kind == ir::Kind::contraction) return true;
+  return false;
+}
+
+/// A fusion is what accepts() was asked about, frozen weights and all.
+Made gemm(const Request& r) {
+  const std::vector<char> constant(r.body.inputs.size(), kernel::fusion_body(r.node) ? 1 : 0);
+  return gemm_calls(
+      r.body,
+      {.exact = r.options.exact, .tf32 = r.options.tf32, .constant = constant, .alignment = r.map.alignment});
+}
+
+/// What a node's kernel may be, best first: a library's, generated loops, kernels of our own.
+constexpr Made (*entries[])(const Request&) = {
+    gemm,
+    [](const Request& r) { return loop_calls(r.body, r.map); },
+    [](const Request& r) { return scatter_calls(r.node, {.map = r.map}); },
+    [](const Request& r) { return contraction_calls(r.node, {.map = r.map}); },
 };
 
 class CudaTarget final : public Target {
@@ -63,10 +84,12 @@ class CudaTarget final : public Target {
   Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
                    const PrepareOptions& options) const override {
     const ir::Graph body = kernel::body_of(node);
-    const MapOptions map{.alignment = {options.alignment.begin(), options.alignment.end()}};
+    const Request request{
+        node, body, options, {.alignment = {options.alignment.begin(), options.alignment.end()}}};
     Prepared out;
     for (const auto entry : entries) {
-      Made made = entry(node, body, map);
+      if (entry == gemm && !has_contraction(body)) continue;
+      Made made = entry(request);
       if (auto* list = std::get_if<CallList>(&made)) {
         out.kernel = make_call_kernel(std::move(*list));
         break;

@@ -22,6 +22,22 @@ int nvrtcGetPTXSize() { return 7; }
 int nvrtcGetPTX() { return 7; }
 
 size_t cublasLtGetVersion() { return FAKE_CUDA * 10000 + 302; }
+#define FAKE_LT(name) \
+  int cublasLt##name() { return 1; }
+FAKE_LT(GetStatusString)
+FAKE_LT(Create)
+FAKE_LT(Destroy)
+FAKE_LT(MatmulDescCreate)
+FAKE_LT(MatmulDescDestroy)
+FAKE_LT(MatmulDescSetAttribute)
+FAKE_LT(MatrixLayoutCreate)
+FAKE_LT(MatrixLayoutDestroy)
+FAKE_LT(MatrixLayoutSetAttribute)
+FAKE_LT(MatmulPreferenceCreate)
+FAKE_LT(MatmulPreferenceDestroy)
+FAKE_LT(MatmulPreferenceSetAttribute)
+FAKE_LT(MatmulAlgoGetHeuristic)
+FAKE_LT(Matmul)
 size_t cudnnGetVersion() { return 91234; }
 size_t cudnnGetCudartVersion() { return FAKE_CUDA * 1000; }
 

@@ -43,6 +43,9 @@ class Context {
     note(name, (cu_.*function)(arguments...));
   }
 
+  /// Make it current on this thread, for a function `name` that takes the current one. DeviceError where the device is lost.
+  void enter(const char* name) const;
+
   void check(const char* name, CuResult error) const {
     if (error != cu_success) [[unlikely]]
       fail(name, error, "");
@@ -53,7 +56,6 @@ class Context {
   const std::string& device_name() const { return device_name_; }
 
  private:
-  void enter(const char* name) const;
   void note(const char* name, CuResult error) const noexcept;
   [[noreturn]] void fail_lost(const char* name) const;
 

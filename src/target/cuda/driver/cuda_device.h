@@ -6,16 +6,18 @@
 
 #include "target/cuda/driver/context.h"
 #include "target/cuda/driver/kernel_compiler.h"
+#include "target/cuda/driver/lt_engine.h"
 #include "target/cuda/driver/tables/nvml.h"
 
 namespace espalier::target::cuda::driver {
 
 class CudaDevice final : public Device {
  public:
-  /// What a device is made of. `nvml` null: sensors are unknown. `keeps`: what the tables live in, where that is not the process.
+  /// What a device is made of. `nvml` null: sensors are unknown. `lt` is asked when a program with matrix products is first loaded. `keeps`: what the tables live in, where that is not the process.
   struct Parts {
     const CuApi& cu;
     const NvmlApi* nvml = nullptr;
+    FindLt lt;
     std::shared_ptr<KernelCompiler> compiler;
     std::shared_ptr<const void> keeps;
   };
@@ -70,6 +72,7 @@ class CudaDevice final : public Device {
   std::shared_ptr<const Context> context_;
   std::shared_ptr<KernelCompiler> compiler_;
   int capability_ = 0;
+  LazyLt lt_;
 
   mutable std::mutex numbers_;
   std::unordered_map<int32_t, OwnedStream> streams_;

@@ -79,12 +79,25 @@ class ReadyFill final : public ReadyCall {
   FillCall call_;
 };
 
+class ReadyGemm final : public ReadyCall {
+ public:
+  ReadyGemm(std::shared_ptr<const LtLibrary> library, const GemmCall& call)
+      : plan_(std::move(library), call) {}
+  void enqueue(const Context&, std::span<const Address> operands, CuStream stream) const override {
+    plan_.enqueue(operands, stream);
+  }
+
+ private:
+  LtPlan plan_;
+};
+
 using Functions = std::map<std::string, CuFunction, std::less<>>;
 
 /// One ready() for every record of CallRecord.
 struct Maker {
   const Context& context;
   const Functions& functions;
+  LazyLt& lt;
 
   std::unique_ptr<ReadyCall> ready(const KernelCall& call, const CallRecord& record) const {
     const auto it = functions.find(call.kernel);
@@ -106,6 +119,9 @@ struct Maker {
   std::unique_ptr<ReadyCall> ready(const FillCall& call, const CallRecord& record) const {
     ESPALIER_CHECK(record.operands.size() == 1, "a fill has one operand");
     return std::make_unique<ReadyFill>(call);
+  }
+  std::unique_ptr<ReadyCall> ready(const GemmCall& call, const CallRecord&) const {
+    return std::make_unique<ReadyGemm>(lt.get(), call);
   }
 };
 
@@ -142,7 +158,7 @@ std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<
       modules.push_back(std::make_unique<Module>(loader.context, image));
       for (const std::string& name : image.kernels) functions[name] = modules.back()->function(name);
     }
-  const Maker maker{*loader.context, functions};
+  const Maker maker{*loader.context, functions, loader.lt};
   std::vector<CudaExecutable::Call> ready;
   for (const CallRecord& record : calls)
     ready.push_back({std::visit([&](const auto& work) { return maker.ready(work, record); }, record.work),

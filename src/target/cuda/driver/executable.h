@@ -5,6 +5,7 @@
 
 #include "target/cuda/driver/context.h"
 #include "target/cuda/driver/kernel_compiler.h"
+#include "target/cuda/driver/lt_engine.h"
 
 namespace espalier::target::cuda::driver {
 
@@ -41,6 +42,7 @@ struct Loader {
   std::shared_ptr<const Context> context;
   KernelCompiler& compiler;
   int capability;
+  LazyLt& lt;
 };
 
 /// Compile and load `sources` (equal names are one kernel), make every record ready. DeviceError where the compiler or the

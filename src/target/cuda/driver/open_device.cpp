@@ -15,11 +15,13 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
                       false);
   const Loaded<NvmlApi>& nvml = libraries.nvml();
   auto compiler = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache());
-  return std::make_shared<CudaDevice>(CudaDevice::Parts{.cu = *cu.api,
-                                                        .nvml = nvml.api ? &*nvml.api : nullptr,
-                                                        .compiler = std::move(compiler),
-                                                        .keeps = nullptr},
-                                      index);
+  return std::make_shared<CudaDevice>(
+      CudaDevice::Parts{.cu = *cu.api,
+                        .nvml = nvml.api ? &*nvml.api : nullptr,
+                        .lt = [&]() -> const LtApi& { return find_lt(libraries); },
+                        .compiler = std::move(compiler),
+                        .keeps = nullptr},
+      index);
 }
 
 }  // namespace espalier::target::cuda::driver

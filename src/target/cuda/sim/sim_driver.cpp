@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "target/cuda/driver/cuda_device.h"
 #include "target/cuda/sim/sim_compiler.h"
+#include "target/cuda/sim/sim_lt.h"
 #include "target/cuda/sim/sim_state.h"
 
 namespace espalier::target::cuda::sim {
@@ -29,7 +30,9 @@ enum class Role {
 
 /// One driver behind its own functions: a table holds plain pointers, so each of the drivers has functions of its own.
 struct SimDriver::Slot {
-  explicit Slot(const SimOptions& o) : options(o), state(options) {}
+  explicit Slot(const SimOptions& o) : options(o), state(options), lt(state) {}
+  SimState& part(const SimState*) { return state; }
+  SimLt& part(const SimLt*) { return lt; }
 
   template <class F>
   CuResult answer(Role role, const F& function) {
@@ -47,11 +50,13 @@ struct SimDriver::Slot {
 
   const SimOptions options;
   SimState state;
+  SimLt lt;
   std::mutex one_call;
   Fault fault;
   int64_t calls = 0;
   int number = -1;
   const CuApi* api = nullptr;
+  const LtApi* lt_api = nullptr;
 };
 
 namespace {
@@ -60,12 +65,13 @@ std::array<std::atomic<void*>, most_drivers> slots;  // SimDriver::Slot, or null
 
 template <class Slot, int number, auto method, Role role>
 struct Thunk;
-template <class Slot, int number, class... A, CuResult (SimState::*method)(A...), Role role>
+template <class Slot, int number, class Part, class... A, CuResult (Part::*method)(A...), Role role>
 struct Thunk<Slot, number, method, role> {
   static CuResult call(A... arguments) {
     auto* slot = static_cast<Slot*>(slots[number].load(std::memory_order_acquire));
     if (!slot) return cu_error_not_initialized;
-    return slot->answer(role, [&] { return (slot->state.*method)(arguments...); });
+    return slot->answer(
+        role, [&] { return (slot->part(static_cast<const Part*>(nullptr)).*method)(arguments...); });
   }
 };
 
@@ -126,10 +132,34 @@ const CuApi* table() {
   return &api;
 }
 
+template <class Slot, int number>
+const LtApi* lt_table() {
+  using L = SimLt;
+  using B = Bind<Slot, number>;
+  static const LtApi api{.GetVersion = &sim_lt_version,
+                         .GetStatusString = &sim_lt_status,
+                         .Create = B::template plain<&L::create>,
+                         .Destroy = B::template gives_back<&L::destroy>,
+                         .MatmulDescCreate = B::template plain<&L::desc_create>,
+                         .MatmulDescDestroy = B::template gives_back<&L::desc_destroy>,
+                         .MatmulDescSetAttribute = B::template plain<&L::desc_set>,
+                         .MatrixLayoutCreate = B::template plain<&L::layout_create>,
+                         .MatrixLayoutDestroy = B::template gives_back<&L::layout_destroy>,
+                         .MatrixLayoutSetAttribute = B::template plain<&L::layout_set>,
+                         .MatmulPreferenceCreate = B::template plain<&L::preference_create>,
+                         .MatmulPreferenceDestroy = B::template gives_back<&L::preference_destroy>,
+                         .MatmulPreferenceSetAttribute = B::template plain<&L::preference_set>,
+                         .MatmulAlgoGetHeuristic = B::template plain<&L::heuristic>,
+                         .Matmul = B::template plain<&L::matmul>};
+  return &api;
+}
+
 template <class Slot, int... number>
-const CuApi* table_of(int which, std::integer_sequence<int, number...>) {
+void set_tables(Slot& slot, std::integer_sequence<int, number...>) {
   const CuApi* const tables[] = {table<Slot, number>()...};
-  return tables[which];
+  const LtApi* const lt_tables[] = {lt_table<Slot, number>()...};
+  slot.api = tables[slot.number];
+  slot.lt_api = lt_tables[slot.number];
 }
 
 }  // namespace
@@ -139,7 +169,7 @@ SimDriver::SimDriver(const SimOptions& options) : slot_(std::make_unique<Slot>(o
     void* none = nullptr;
     if (!slots[static_cast<size_t>(i)].compare_exchange_strong(none, slot_.get())) continue;
     slot_->number = i;
-    slot_->api = table_of<Slot>(i, std::make_integer_sequence<int, most_drivers>());
+    set_tables(*slot_, std::make_integer_sequence<int, most_drivers>());
     return;
   }
   throw InternalError("more than 8 simulated drivers at once");
@@ -148,6 +178,7 @@ SimDriver::SimDriver(const SimOptions& options) : slot_(std::make_unique<Slot>(o
 SimDriver::~SimDriver() { slots[static_cast<size_t>(slot_->number)].store(nullptr); }
 
 const CuApi& SimDriver::api() const { return *slot_->api; }
+const LtApi& SimDriver::lt() const { return *slot_->lt_api; }
 
 void SimDriver::fail(Fault fault) {
   const std::lock_guard lock(slot_->one_call);
@@ -162,6 +193,7 @@ int64_t SimDriver::calls() const {
 LiveCounts SimDriver::live() const {
   const std::lock_guard lock(slot_->one_call);
   LiveCounts out;
+  out.lt = slot_->lt.live();
   out.pinned = static_cast<int64_t>(slot_->state.pinned.live());
   for (const auto& c : slot_->state.contexts) {
     if (!c) continue;
@@ -187,8 +219,10 @@ std::string SimDriver::leaked() const {
 
 std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
   const CuApi& api = driver->api();
+  const FindLt lt = [lt = &driver->lt()]() -> const LtApi& { return *lt; };
   return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
                                                         .nvml = nullptr,
+                                                        .lt = lt,
                                                         .compiler = std::make_shared<SimCompiler>(),
                                                         .keeps = std::move(driver)},
                                       index);

@@ -40,10 +40,11 @@ class StreamWorker {
   void fill(void* to, unsigned char byte, size_t bytes);
   /// What went wrong, or "". The `arguments` of the launch (`count` values of 8 bytes) are copied.
   std::string launch(Launch launch, const uint64_t* arguments, size_t count);
+  /// work(argument), which throws nothing.
+  void run(void (*work)(void*), void* argument);
 
  private:
   struct Stack;
-  void run(void (*work)(void*), void* argument);
   std::unique_ptr<Stack> stack_;
 };
 

@@ -40,12 +40,6 @@ inline constexpr std::tuple nvrtc_entries{
     entry("nvrtcGetPTX", &NvrtcApi::GetPTX),
 };
 
-/// cuBLASLt: matrix products.
-struct LtApi {
-  size_t (*GetVersion)();  ///< 10000 major + 100 minor + patch
-};
-inline constexpr std::tuple lt_entries{entry("cublasLtGetVersion", &LtApi::GetVersion)};
-
 /// cuDNN: convolutions, norms and attention.
 struct DnnApi {
   size_t (*GetVersion)();        ///< 10000 major + 100 minor + patch

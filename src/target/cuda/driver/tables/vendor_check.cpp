@@ -3,6 +3,7 @@
 
 #include "target/cuda/driver/tables/compute.h"
 #include "target/cuda/driver/tables/cu.h"
+#include "target/cuda/driver/tables/lt.h"
 #include "target/cuda/driver/tables/nvml.h"
 
 #if __has_include(<cuda.h>)
@@ -172,7 +173,65 @@ static_assert(same_call<decltype(NvrtcApi::GetPTXSize), decltype(nvrtcGetPTXSize
 static_assert(same_call<decltype(NvrtcApi::GetPTX), decltype(nvrtcGetPTX)>);
 #endif
 #if __has_include(<cublasLt.h>)
+template <class Ours, class Theirs>
+constexpr bool same_number(Ours ours, Theirs theirs) {
+  return static_cast<int64_t>(ours) == static_cast<int64_t>(theirs);
+}
+static_assert(lt_success == CUBLAS_STATUS_SUCCESS && lt_not_initialized == CUBLAS_STATUS_NOT_INITIALIZED &&
+              lt_invalid_value == CUBLAS_STATUS_INVALID_VALUE &&
+              lt_not_supported == CUBLAS_STATUS_NOT_SUPPORTED);
+static_assert(same_number(LtType::r_32f, CUDA_R_32F) && same_number(LtType::r_64f, CUDA_R_64F) &&
+              same_number(LtType::r_16f, CUDA_R_16F) && same_number(LtType::r_8i, CUDA_R_8I) &&
+              same_number(LtType::r_32i, CUDA_R_32I) && same_number(LtType::r_16bf, CUDA_R_16BF));
+static_assert(same_number(LtCompute::f32, CUBLAS_COMPUTE_32F) &&
+              same_number(LtCompute::f64, CUBLAS_COMPUTE_64F) &&
+              same_number(LtCompute::i32, CUBLAS_COMPUTE_32I) &&
+              same_number(LtCompute::f32_fast_tf32, CUBLAS_COMPUTE_32F_FAST_TF32));
+static_assert(same_number(LtOperation::none, CUBLAS_OP_N) &&
+              same_number(LtOperation::transpose, CUBLAS_OP_T));
+static_assert(same_number(LtDescAttribute::transpose_a, CUBLASLT_MATMUL_DESC_TRANSA) &&
+              same_number(LtDescAttribute::transpose_b, CUBLASLT_MATMUL_DESC_TRANSB) &&
+              same_number(LtDescAttribute::epilogue, CUBLASLT_MATMUL_DESC_EPILOGUE) &&
+              same_number(LtDescAttribute::bias_pointer, CUBLASLT_MATMUL_DESC_BIAS_POINTER));
+static_assert(same_number(LtLayoutAttribute::batch_count, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) &&
+              same_number(LtLayoutAttribute::strided_batch_offset,
+                          CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET));
+static_assert(
+    same_number(LtPreferenceAttribute::max_workspace_bytes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) &&
+    same_number(LtPreferenceAttribute::reduction_scheme_mask, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) &&
+    same_number(LtPreferenceAttribute::min_alignment_a, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES) &&
+    same_number(LtPreferenceAttribute::min_alignment_b, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES) &&
+    same_number(LtPreferenceAttribute::min_alignment_c, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES) &&
+    same_number(LtPreferenceAttribute::min_alignment_d, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES));
+static_assert(same_number(LtEpilogue::none, CUBLASLT_EPILOGUE_DEFAULT) &&
+              same_number(LtEpilogue::relu, CUBLASLT_EPILOGUE_RELU) &&
+              same_number(LtEpilogue::bias, CUBLASLT_EPILOGUE_BIAS) &&
+              same_number(LtEpilogue::relu_bias, CUBLASLT_EPILOGUE_RELU_BIAS) &&
+              same_number(LtEpilogue::gelu, CUBLASLT_EPILOGUE_GELU) &&
+              same_number(LtEpilogue::gelu_bias, CUBLASLT_EPILOGUE_GELU_BIAS));
+static_assert(lt_reduction_in_compute_type == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+static_assert(sizeof(LtAlgo) == sizeof(cublasLtMatmulAlgo_t) &&
+              sizeof(LtHeuristic) == sizeof(cublasLtMatmulHeuristicResult_t) &&
+              offsetof(LtHeuristic, workspace_bytes) ==
+                  offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize) &&
+              offsetof(LtHeuristic, state) == offsetof(cublasLtMatmulHeuristicResult_t, state));
 static_assert(same_call<decltype(LtApi::GetVersion), decltype(cublasLtGetVersion)>);
+static_assert(same_call<decltype(LtApi::GetStatusString), decltype(cublasLtGetStatusString)>);
+static_assert(same_call<decltype(LtApi::Create), decltype(cublasLtCreate)>);
+static_assert(same_call<decltype(LtApi::Destroy), decltype(cublasLtDestroy)>);
+static_assert(same_call<decltype(LtApi::MatmulDescCreate), decltype(cublasLtMatmulDescCreate)>);
+static_assert(same_call<decltype(LtApi::MatmulDescDestroy), decltype(cublasLtMatmulDescDestroy)>);
+static_assert(same_call<decltype(LtApi::MatmulDescSetAttribute), decltype(cublasLtMatmulDescSetAttribute)>);
+static_assert(same_call<decltype(LtApi::MatrixLayoutCreate), decltype(cublasLtMatrixLayoutCreate)>);
+static_assert(same_call<decltype(LtApi::MatrixLayoutDestroy), decltype(cublasLtMatrixLayoutDestroy)>);
+static_assert(
+    same_call<decltype(LtApi::MatrixLayoutSetAttribute), decltype(cublasLtMatrixLayoutSetAttribute)>);
+static_assert(same_call<decltype(LtApi::MatmulPreferenceCreate), decltype(cublasLtMatmulPreferenceCreate)>);
+static_assert(same_call<decltype(LtApi::MatmulPreferenceDestroy), decltype(cublasLtMatmulPreferenceDestroy)>);
+static_assert(
+    same_call<decltype(LtApi::MatmulPreferenceSetAttribute), decltype(cublasLtMatmulPreferenceSetAttribute)>);
+static_assert(same_call<decltype(LtApi::MatmulAlgoGetHeuristic), decltype(cublasLtMatmulAlgoGetHeuristic)>);
+static_assert(same_call<decltype(LtApi::Matmul), decltype(cublasLtMatmul)>);
 #endif
 #if __has_include(<cudnn.h>)
 static_assert(same_call<decltype(DnnApi::GetVersion), decltype(cudnnGetVersion)>);

@@ -1,0 +1,207 @@
+#include "target/cuda/driver/lt_engine.h"
+
+#include <fmt/format.h>
+
+namespace espalier::target::cuda::driver {
+
+namespace {
+
+void check(const LtApi& api, const char* function, LtStatus status, const std::string& got = "") {
+  if (status == lt_success) return;
+  throw DeviceError({function, fmt::format("{} ({})", api.GetStatusString(status), status), got, ""}, false);
+}
+
+LtType type_of(ir::Dtype dtype) {
+  switch (dtype) {
+    case ir::Dtype::f32: return LtType::r_32f;
+    case ir::Dtype::f64: return LtType::r_64f;
+    case ir::Dtype::f16: return LtType::r_16f;
+    case ir::Dtype::bf16: return LtType::r_16bf;
+    case ir::Dtype::i8: return LtType::r_8i;
+    case ir::Dtype::i32: return LtType::r_32i;
+    default: ESPALIER_CHECK(false, "a dtype that no matrix product has");
+  }
+}
+
+LtCompute compute_of(const GemmCall& call) {
+  switch (call.compute) {
+    case ir::Dtype::f32: return call.tf32 ? LtCompute::f32_fast_tf32 : LtCompute::f32;
+    case ir::Dtype::f64: return LtCompute::f64;
+    case ir::Dtype::i32: return LtCompute::i32;
+    default: ESPALIER_CHECK(false, "a dtype that no matrix product is computed in");
+  }
+}
+
+LtEpilogue epilogue_of(GemmEpilogue epilogue) {
+  switch (epilogue) {
+    case GemmEpilogue::none: return LtEpilogue::none;
+    case GemmEpilogue::bias: return LtEpilogue::bias;
+    case GemmEpilogue::relu: return LtEpilogue::relu;
+    case GemmEpilogue::relu_bias: return LtEpilogue::relu_bias;
+    case GemmEpilogue::gelu: return LtEpilogue::gelu;
+    case GemmEpilogue::gelu_bias: return LtEpilogue::gelu_bias;
+  }
+  ESPALIER_CHECK(false, "no such epilogue");
+}
+
+/// What was asked for, in the library's own numbers.
+std::string asked(const GemmCall& call) {
+  return fmt::format("{} x {} x {} times {}, types {} {}, compute type {}, epilogue {}", call.m, call.n,
+                     call.k, call.batch, static_cast<int>(type_of(call.a.dtype)),
+                     static_cast<int>(type_of(call.d.dtype)), static_cast<int>(compute_of(call)),
+                     static_cast<int>(epilogue_of(call.epilogue)));
+}
+
+/// A factor in the type of the computation.
+class Scalar {
+ public:
+  Scalar(ir::Dtype dtype, double value)
+      : f64_(value), f32_(static_cast<float>(value)), i32_(static_cast<int32_t>(value)), dtype_(dtype) {}
+  const void* data() const {
+    if (dtype_ == ir::Dtype::f64) return &f64_;
+    return dtype_ == ir::Dtype::f32 ? static_cast<const void*>(&f32_) : &i32_;
+  }
+
+ private:
+  double f64_;
+  float f32_;
+  int32_t i32_;
+  ir::Dtype dtype_;
+};
+
+template <class Object, class Attribute, class Value>
+void set(const LtApi& api, LtStatus (*function)(Object, Attribute, const void*, size_t), const char* name,
+         Object object, Attribute attribute, const Value& value) {
+  check(api, name, function(object, attribute, &value, sizeof value),
+        fmt::format("attribute {}", static_cast<int>(attribute)));
+}
+
+}  // namespace
+
+LtLibrary::LtLibrary(std::shared_ptr<const Context> context, const LtApi& api)
+    : context_(std::move(context)), api_(api) {
+  context_->enter("cublasLtCreate");
+  check(api, "cublasLtCreate", api.Create(&handle_), context_->device_name());
+}
+
+LtLibrary::~LtLibrary() {
+  (void)context_->cu().CtxSetCurrent(context_->handle());
+  (void)api_.Destroy(handle_);
+}
+
+const LtApi& find_lt(Libraries& libraries) {
+  const Loaded<LtApi>& lt = libraries.lt();
+  if (!lt.api)
+    throw DeviceError({"matrix products on a GPU", "there is no cuBLASLt", lt.report.reason,
+                       "`espalier devices` shows what was found"},
+                      false);
+  return *lt.api;
+}
+
+std::shared_ptr<const LtLibrary> LazyLt::get() {
+  const std::lock_guard lock(one_);
+  if (!made_) made_ = std::make_shared<const LtLibrary>(context_, find_());
+  return made_;
+}
+
+LtDescriptors::LtDescriptors(const LtApi& api, const GemmCall& call) : api_(api) {
+  try {
+    check(api, "cublasLtMatmulDescCreate",
+          api.MatmulDescCreate(&desc, compute_of(call), type_of(call.compute)));
+    const auto of_desc = [&](LtDescAttribute attribute, const auto& value) {
+      set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", desc, attribute, value);
+    };
+    of_desc(LtDescAttribute::transpose_a, call.a.transposed ? LtOperation::transpose : LtOperation::none);
+    of_desc(LtDescAttribute::transpose_b, call.b.transposed ? LtOperation::transpose : LtOperation::none);
+    of_desc(LtDescAttribute::epilogue, epilogue_of(call.epilogue));
+    // The heuristic reads from this address only how it is aligned.
+    if (has_bias(call.epilogue)) of_desc(LtDescAttribute::bias_pointer, Address{gemm_alignment});
+
+    a = call.a.transposed ? layout(call.a, call.k, call.m, call.batch)
+                          : layout(call.a, call.m, call.k, call.batch);
+    b = call.b.transposed ? layout(call.b, call.n, call.k, call.batch)
+                          : layout(call.b, call.k, call.n, call.batch);
+    d = layout(call.d, call.m, call.n, call.batch);
+
+    check(api, "cublasLtMatmulPreferenceCreate", api.MatmulPreferenceCreate(&preference));
+    const auto prefer = [&](LtPreferenceAttribute attribute, const auto& value) {
+      set(api, api.MatmulPreferenceSetAttribute, "cublasLtMatmulPreferenceSetAttribute", preference,
+          attribute, value);
+    };
+    prefer(LtPreferenceAttribute::max_workspace_bytes, static_cast<uint64_t>(call.workspace));
+    prefer(LtPreferenceAttribute::reduction_scheme_mask, lt_reduction_in_compute_type);
+    for (const auto which : {LtPreferenceAttribute::min_alignment_a, LtPreferenceAttribute::min_alignment_b,
+                             LtPreferenceAttribute::min_alignment_c, LtPreferenceAttribute::min_alignment_d})
+      prefer(which, static_cast<uint32_t>(gemm_alignment));
+  } catch (...) {
+    release();
+    throw;
+  }
+}
+
+LtDescriptors::~LtDescriptors() { release(); }
+
+void LtDescriptors::release() noexcept {
+  if (preference) (void)api_.MatmulPreferenceDestroy(preference);
+  for (const LtMatrixLayout m : {a, b, d})
+    if (m) (void)api_.MatrixLayoutDestroy(m);
+  if (desc) (void)api_.MatmulDescDestroy(desc);
+}
+
+/// As it lies in memory.
+LtMatrixLayout LtDescriptors::layout(const GemmMatrix& m, int64_t rows, int64_t columns,
+                                     int64_t batch) const {
+  LtMatrixLayout made = nullptr;
+  check(api_, "cublasLtMatrixLayoutCreate",
+        api_.MatrixLayoutCreate(&made, type_of(m.dtype), static_cast<uint64_t>(rows),
+                                static_cast<uint64_t>(columns), m.ld));
+  if (batch == 1) return made;
+  try {
+    const auto of_layout = [&](LtLayoutAttribute attribute, const auto& value) {
+      set(api_, api_.MatrixLayoutSetAttribute, "cublasLtMatrixLayoutSetAttribute", made, attribute, value);
+    };
+    of_layout(LtLayoutAttribute::batch_count, static_cast<int32_t>(batch));
+    of_layout(LtLayoutAttribute::strided_batch_offset, m.stride);
+  } catch (...) {
+    (void)api_.MatrixLayoutDestroy(made);
+    throw;
+  }
+  return made;
+}
+
+LtPlan::LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call)
+    : library_(std::move(library)), call_(call), descriptors_(library_->api(), call) {
+  int count = 0;
+  library_->context().enter("cublasLtMatmulAlgoGetHeuristic");
+  const LtDescriptors& x = descriptors_;
+  const LtStatus status = library_->api().MatmulAlgoGetHeuristic(library_->handle(), x.desc, x.a, x.b, x.d,
+                                                                 x.d, x.preference, 1, &chosen_, &count);
+  const std::string got = asked(call);
+  check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", status, got);
+  check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", count > 0 ? chosen_.state : lt_not_supported, got);
+  ESPALIER_CHECK(workspace() <= call.workspace, "cuBLASLt wants more workspace than it was offered");
+}
+
+void LtPlan::enqueue(std::span<const Address> operands, CuStream stream) const {
+  const auto pointer = [](Address a) { return reinterpret_cast<void*>(a); };
+  const LtApi& api = library_->api();
+  const LtDescriptors& x = descriptors_;
+  size_t next = 2;
+  const auto take = [&](bool there) { return there ? operands[next++] : Address{0}; };
+  const Address c = take(call_.beta != 0), bias = take(has_bias(call_.epilogue)), d = take(true),
+                workspace = take(call_.workspace != 0);
+  ESPALIER_CHECK(next == operands.size(), "a matrix product with a wrong number of operands");
+  const Scalar alpha(call_.compute, call_.alpha), beta(call_.compute, call_.beta);
+  library_->context().enter("cublasLtMatmul");
+  const std::lock_guard lock(bias_);
+  if (bias)
+    set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", x.desc,
+        LtDescAttribute::bias_pointer, bias);
+  const LtStatus status =
+      api.Matmul(library_->handle(), x.desc, alpha.data(), pointer(operands[0]), x.a, pointer(operands[1]),
+                 x.b, beta.data(), pointer(c ? c : d), x.d, pointer(d), x.d, &chosen_.algo,
+                 pointer(workspace), static_cast<size_t>(call_.workspace), stream);
+  if (status != lt_success) check(api, "cublasLtMatmul", status, asked(call_));
+}
+
+}  // namespace espalier::target::cuda::driver
