@@ -145,7 +145,7 @@ TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
       test::expect_close(outputs_of(e, e.run()), want, 100);
       for (const ir::StatePair& s : g.state) fed[*g.find_input(s.input)] = want[*g.find_output(s.output)];
       for (size_t i = 0; i < fed.size(); ++i)
-        if (!e.program().is_state_input(i)) fed[i].set(0, fed[i].size() ? fed[i].at(0) * 0.5 : 0);
+        if (!e.program().is_state_input(i) && fed[i].size() > 0) fed[i].set(0, fed[i].at(0) * 0.5);
     }
   }
 }
