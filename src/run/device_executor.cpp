@@ -22,6 +22,24 @@ int64_t whole_pieces(int64_t bytes) { return round_up(bytes, piece_alignment); }
 
 char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 
+/// Loops are captured turn by turn; longer ones than this are launched.
+constexpr int64_t most_captured = 4096;
+
+/// Records of one run, or more than may be captured where the host decides what comes next.
+int64_t launches_of(const DeviceBody& body) {
+  int64_t sum = 0;
+  for (size_t s = 0; s < body.bodies.size(); ++s) {
+    const Step& step = body.program->steps()[s];
+    const bool scan = step.control.kind == ControlFlow::Kind::scan;
+    if (!scan && step.control.kind != ControlFlow::Kind::none) return most_captured + 1;
+    if (!scan) sum += static_cast<int64_t>(step.kernel->calls().size());
+    for (const DeviceBody& inner : body.bodies[s])
+      sum += std::min(launches_of(inner), most_captured + 1) * std::max<int64_t>(step.control.length, 1);
+    if (scan) sum += static_cast<int64_t>(step.control.carries());
+  }
+  return sum;
+}
+
 }  // namespace
 
 /// A program or a body over its arena.
@@ -49,6 +67,8 @@ struct DeviceExecutor::Slot {
   PinnedMemory host;                ///< inputs, then outputs
   OwnedEvent uploaded, computed, downloaded;
   Ticket ticket = -1;  ///< of the last run in it
+  bool warm = false;   ///< a run has launched all of its kernels one by one
+  std::unique_ptr<target::DeviceGraph> graph;
 };
 
 DeviceExecutor::DeviceExecutor(DeviceExecutor&&) noexcept = default;
@@ -109,6 +129,8 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
     upload_and_wait(device, inputs_[i], zeros.data(), p.inputs()[i].bytes());
   }
   checks_ = range_checks(p);
+  const int64_t launches = options_.graphs && !options_.sync ? launches_of(program_->body()) : 0;
+  captures_ = launches > 0 && launches <= most_captured;
 }
 
 /// Refused before anything is allocated, with what would be needed and what would fit.
@@ -148,6 +170,7 @@ std::unique_ptr<DeviceExecutor::Frame> DeviceExecutor::make_frame(const DeviceBo
 void DeviceExecutor::set_input(size_t i, Address data) {
   inputs_[i] = data;
   frame_->input(i, as_pointer(data));
+  for (const auto& slot : slots_) slot->graph.reset();  // which has the address of before
 }
 
 namespace {
@@ -233,6 +256,19 @@ void DeviceExecutor::upload(Slot& slot) {
     if (output_at_[o] >= 0) frame_->output(o, as_pointer(slot.outputs + static_cast<Address>(output_at_[o])));
 }
 
+/// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
+void DeviceExecutor::compute(Slot& slot) {
+  Device& device = program_->device();
+  if (!captures_ || !slot.warm) {
+    run_frame(*frame_);
+    slot.warm = true;
+    return;
+  }
+  if (!slot.graph) slot.graph = target::capture(device, compute_.get(), [&] { run_frame(*frame_); });
+  device.launch(*slot.graph, compute_.get());
+  ++replays_;
+}
+
 void DeviceExecutor::download(Slot& slot) {
   Device& device = program_->device();
   device.record(slot.computed.get(), compute_.get());
@@ -252,7 +288,7 @@ Ticket DeviceExecutor::submit() {
   check_ranges(slot);
   try {
     upload(slot);
-    run_frame(*frame_);
+    compute(slot);
     download(slot);
   } catch (const target::DeviceError& e) {
     if (!e.lost()) sync_all();  // what is under way reads the slot

@@ -19,6 +19,9 @@ struct DeviceExecutorOptions {
   bool own_state = true;
   /// Wait after every record, so that an error names the step it came from.
   bool sync = false;
+  /// From the second run in a slot on, a run's launches are kept as one (a CUDA graph), unless something on the host decides between
+  /// them: cond, while_loop, `sync`.
+  bool graphs = true;
 };
 
 /// The number of a run, from 0 on.
@@ -63,6 +66,8 @@ class DeviceExecutor {
   void poison();
   /// After poison() and runs: InternalError where a step wrote between the buffers of a program compiled with red zones.
   void check_red_zones();
+  /// Runs whose launches were given to the device as one.
+  int64_t replays() const { return replays_; }
   /// Bytes of the device's memory, constants and bound memory left out.
   int64_t allocated_bytes() const { return allocated_; }
 
@@ -75,6 +80,7 @@ class DeviceExecutor {
   Slot& next_slot();
   void upload(Slot& slot);
   void check_ranges(const Slot& slot) const;
+  void compute(Slot& slot);
   void download(Slot& slot);
   void sync_all();
   void check_memory() const;
@@ -102,6 +108,8 @@ class DeviceExecutor {
   std::vector<target::Address> operands_;  ///< of a launch
   std::vector<RangeCheck> checks_;
   Ticket next_ = 0;
+  bool captures_ = false;
+  int64_t replays_ = 0;
 };
 
 }  // namespace espalier::run

@@ -36,6 +36,13 @@ class Executable {
   virtual ~Executable() = default;
 };
 
+/// What a stream was given between begin_capture() and end_capture(), to be given as one. Released before its device, and before the
+/// executables it launches from.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -80,6 +87,29 @@ class Device {
   /// Put call number `call` of `executable` into the stream, with the addresses of its operands.
   virtual void launch(const Executable& executable, size_t call, std::span<const Address> operands,
                       Stream stream) = 0;
+
+  /// What this thread puts into the stream from here on is kept instead of done: launches and copies, with the very addresses. Meanwhile
+  /// it must not wait, allocate, release, load or use the stream's events: that is a DeviceError, then or at the end.
+  virtual void begin_capture(Stream stream) = 0;
+  /// The stream works as before, also where this throws.
+  virtual std::unique_ptr<DeviceGraph> end_capture(Stream stream) = 0;
+  virtual void launch(const DeviceGraph& graph, Stream stream) = 0;
 };
+
+/// What `work` puts into the stream, kept as one instead of done. The stream works as before, also where `work` throws.
+template <class Work>
+std::unique_ptr<DeviceGraph> capture(Device& device, Stream stream, const Work& work) {
+  device.begin_capture(stream);
+  try {
+    work();
+  } catch (...) {
+    try {
+      device.end_capture(stream);
+    } catch (const DeviceError&) {  // says the same
+    }
+    throw;
+  }
+  return device.end_capture(stream);
+}
 
 }  // namespace espalier::target

@@ -35,6 +35,16 @@ struct Program {
     }
     EXPECT_GE(device.elapsed_ms(from, to), 0);
     EXPECT_GT(device.free_bytes(), 0);
+    const Address memory = things.memory(64);
+    const CallRecord fill{FillCall{64, 5}, {{0}}, {}};
+    const auto executable = device.load({}, std::span(&fill, 1));
+    const auto graph =
+        capture(device, first, [&] { device.launch(*executable, 0, std::vector{memory}, first); });
+    device.launch(*graph, first);
+    auto* fetched = things.pinned<unsigned char>(64);
+    device.download(fetched, memory, 64, first);
+    device.sync(first);
+    EXPECT_EQ(fetched[63], 5);
     const std::vector<ir::Array> got = test::run_on_device(device, body, data);
     for (size_t i = 0; i < want.size(); ++i)
       EXPECT_TRUE(test::close(got[i], want[i], test::tolerance_of(want[i].dtype())));
@@ -83,7 +93,9 @@ TEST(Faults, EveryCallMayFail) {
         EXPECT_NE(error->fields().where.find(", cu"), std::string::npos) << error->what();
       }
       if (device) {
-        EXPECT_LE(driver->live().modules + driver->live().streams + driver->live().events, 0);
+        EXPECT_LE(
+            driver->live().modules + driver->live().streams + driver->live().events + driver->live().graphs,
+            0);
         EXPECT_EQ(driver->live().pinned + driver->live().allocations, 0);
         if (!lasts) program.run(*device);
         if (lasts && error) EXPECT_THROW(program.run(*device), DeviceError);

@@ -156,6 +156,36 @@ Graph graph_of(const Values& inputs, const Values& outputs) {
   return g;
 }
 
+/// A run as one graph does what its launches did: the same bits, and at the addresses of now.
+TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplaceThreads) {
+  ir::SampleRng rng(4);
+  const Value x = ir::new_input("x", {Dtype::f32, {6, 50}});
+  const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});
+  const auto program = loaded(g, new_device());
+  run::DeviceExecutor graphs(program, {.slots = 2}), launches(program, {.slots = 2, .graphs = false});
+  for (int r = 0; r < 6; ++r) {
+    const std::vector<Array> inputs{op::draw_array(rng, Dtype::f32, {6, 50}, -1, 1)};
+    std::vector<Array> results[2];
+    for (run::DeviceExecutor* e : {&graphs, &launches}) {
+      feed(*e, inputs, true);
+      results[e == &graphs] = outputs_of(*e, e->run());
+    }
+    EXPECT_EQ(results[0], results[1]) << "run " << r;
+  }
+  EXPECT_EQ(graphs.replays(), 4);
+  EXPECT_EQ(launches.replays(), 0);
+
+  target::Device& device = program->device();
+  const auto bound = run::device_memory(device, 4 * 300);
+  const Array other = op::draw_array(rng, Dtype::f32, {6, 50}, -1, 1);
+  run::upload_and_wait(device, bound.get(), other.data(), other.bytes());
+  graphs.bind_input(0, bound.get());
+  for (int r = 0; r < 2; ++r)
+    test::expect_close(outputs_of(graphs, graphs.run()), target::reference::evaluate(g, std::vector{other}),
+                       8);
+  EXPECT_EQ(graphs.replays(), 6);
+}
+
 TEST(DevicePrograms, EachTicketHasItsOwnOutputs) {
   const Value x = ir::new_input("x", {Dtype::f32, {8}});
   const auto device = new_device();
@@ -334,7 +364,7 @@ TEST(DevicePrograms, AnyCallMayFail) {
   const std::vector<Array> want = target::reference::evaluate(g, inputs);
   const auto program = compiled(g);
   const auto work = [&](run::DeviceExecutor& e) {
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < 3; ++r) {
       feed(e, inputs, true);
       test::expect_close(outputs_of(e, e.run()), want, 8);
     }

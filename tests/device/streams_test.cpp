@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "support/device_run.h"
 #include "target/cuda/sim/sim_driver.h"
 
@@ -223,6 +225,80 @@ TEST(Streams, AKernelThatHangsLosesTheDevice) {
   EXPECT_THAT(loss(*device, [&] { device->sync(event); }),
               testing::AllOf(HasSubstr("CUDA_ERROR_LAUNCH_FAILED (719): kernel hangs: "),
                              HasSubstr("cuEventSynchronize")));
+}
+
+TEST(Graphs, WhatIsCapturedIsDoneWheneverItIsLaunchedThreads) {
+  const auto driver = std::make_shared<SimDriver>();
+  const auto device = make_sim_device(driver);
+  const auto program = device->load(sources, calls);
+  DeviceThings things(*device);
+  const Stream stream = things.stream(), other = things.stream();
+  const Address x = things.memory(bytes), y = things.memory(bytes);
+  auto* data = things.pinned<float>(n);
+  const auto graph = capture(*device, stream, [&] {
+    device->launch(*program, 0, std::vector{x, y}, stream);
+    device->launch(*program, 0, std::vector{y, x}, stream);
+    device->download(data, x, bytes, stream);
+  });
+  device->sync(stream);
+  EXPECT_EQ(driver->launches(), 0);
+  std::fill_n(data, n, 1.0f);
+  device->upload(x, data, bytes, stream);
+  device->launch(*graph, stream);
+  device->sync(stream);
+  for (int i = 0; i < n; ++i) EXPECT_EQ(data[i], 7);
+  device->launch(*graph, other);
+  device->launch(*graph, other);
+  device->sync(other);
+  for (int i = 0; i < n; ++i) EXPECT_EQ(data[i], 127);
+  EXPECT_EQ(driver->launches(), 6);
+  EXPECT_EQ(driver->live().graphs, 1);
+}
+
+TEST(Graphs, WhatMayNotBeCaptured) {
+  const auto device = make_sim_device();
+  const auto program = device->load(sources, calls);
+  DeviceThings things(*device);
+  const Stream stream = things.stream();
+  const Event event = things.event();
+  const Address x = things.memory(bytes), y = things.memory(bytes);
+  const std::function<void()> wrongs[] = {
+      [&] { device->sync(stream); },        [&] { device->allocate(4); },
+      [&] { device->allocate_pinned(4); },  [&] { device->record(event, stream); },
+      [&] { device->wait(stream, event); }, [&] { device->load(sources, calls); },
+  };
+  for (const auto& wrong : wrongs) {
+    try {
+      capture(*device, stream, wrong);
+      ADD_FAILURE() << "no error";
+    } catch (const DeviceError& e) {
+      EXPECT_FALSE(e.lost());
+      EXPECT_THAT(e.what(), HasSubstr("while the stream is captured"));
+    }
+    device->launch(*program, 0, std::vector{x, y}, stream);
+    device->sync(stream);
+  }
+  // An error that nobody looked at is found at the end.
+  const Address spare = device->allocate(4);
+  device->begin_capture(stream);
+  device->release(spare);
+  EXPECT_THROW(device->end_capture(stream), DeviceError);
+  device->release(spare);
+}
+
+TEST(Graphs, KernelsOfAnExecutableThatIsGone) {
+  const auto device = make_sim_device();
+  auto program = device->load(sources, calls);
+  DeviceThings things(*device);
+  const Stream stream = things.stream();
+  const Address x = things.memory(bytes), y = things.memory(bytes);
+  const auto graph = capture(*device, stream, [&] {
+    device->launch(*program, 0, std::vector{x, y}, stream);
+  });
+  program.reset();
+  device->launch(*graph, stream);
+  EXPECT_THAT(loss(*device, [&] { device->sync(stream); }),
+              HasSubstr("kernel twice_and_one: its module was unloaded"));
 }
 
 }  // namespace

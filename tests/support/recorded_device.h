@@ -85,6 +85,19 @@ class RecordedDevice final : public target::Device {
     note(Kind::launch, s);
     device_->launch(executable, call, operands, s);
   }
+  /// What is captured is not noted; a graph is one launch.
+  void begin_capture(target::Stream s) override {
+    device_->begin_capture(s);
+    captured_ = static_cast<int>(s);
+  }
+  std::unique_ptr<target::DeviceGraph> end_capture(target::Stream s) override {
+    captured_ = host;
+    return device_->end_capture(s);
+  }
+  void launch(const target::DeviceGraph& graph, target::Stream s) override {
+    note(Kind::launch, s);
+    device_->launch(graph, s);
+  }
 
  private:
   static constexpr int host = -1;
@@ -99,12 +112,14 @@ class RecordedDevice final : public target::Device {
     ++clock[static_cast<int>(s)];
     return clock;
   }
-  void note(Kind kind, target::Stream s) { work_.push_back({kind, static_cast<int>(s), enqueue(s)}); }
+  void note(Kind kind, target::Stream s) {
+    if (static_cast<int>(s) != captured_) work_.push_back({kind, static_cast<int>(s), enqueue(s)});
+  }
 
   std::shared_ptr<target::Device> device_;
   std::map<int, Clock> clocks_, events_;
   std::vector<Work> work_;
-  int waits_ = 0, left_out_ = -1;
+  int waits_ = 0, left_out_ = -1, captured_ = host;
 };
 
 }  // namespace espalier::test

@@ -36,11 +36,14 @@ class Context {
     enter(name);
     return (cu_.*function)(arguments...);
   }
-  /// Give something back. An error says nothing about it, but may say that the device is lost.
+  /// A call that gives something back and is made whatever happens: the first error. It may say that the device is lost.
   template <class... P, class... A>
-  void give_back(const char* name, CuResult (*CuApi::*function)(P...), A... arguments) const noexcept {
-    note("cuCtxSetCurrent", cu_.CtxSetCurrent(context_));
-    note(name, (cu_.*function)(arguments...));
+  CuResult give_back(const char* name, CuResult (*CuApi::*function)(P...), A... arguments) const noexcept {
+    const CuResult current = cu_.CtxSetCurrent(context_);
+    note("cuCtxSetCurrent", current);
+    const CuResult error = (cu_.*function)(arguments...);
+    note(name, error);
+    return current != cu_success ? current : error;
   }
 
   /// Make it current on this thread, for a function `name` that takes the current one. DeviceError where the device is lost.

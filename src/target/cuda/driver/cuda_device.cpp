@@ -199,4 +199,48 @@ void CudaDevice::launch(const Executable& executable, size_t call, std::span<con
   loaded.enqueue(call, operands, handle_of(stream));
 }
 
+// --- graphs ---
+
+namespace {
+
+class CudaGraph final : public DeviceGraph {
+ public:
+  CudaGraph(std::shared_ptr<const Context> context, CuGraphExec ready)
+      : context_(std::move(context)), ready_(ready) {}
+  ~CudaGraph() override { context_->give_back("cuGraphExecDestroy", &CuApi::GraphExecDestroy, ready_); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  CuGraphExec ready() const { return ready_; }
+
+ private:
+  std::shared_ptr<const Context> context_;
+  CuGraphExec ready_;
+};
+
+}  // namespace
+
+void CudaDevice::begin_capture(Stream stream) {
+  context_->call("cuStreamBeginCapture", &CuApi::StreamBeginCapture, handle_of(stream),
+                 CuCaptureMode::thread_local_);
+}
+
+std::unique_ptr<DeviceGraph> CudaDevice::end_capture(Stream stream) {
+  const CuStream handle = handle_of(stream);
+  const auto destroy = [&](CuGraph* graph) {
+    if (*graph) context_->give_back("cuGraphDestroy", &CuApi::GraphDestroy, *graph);
+  };
+  CuGraph graph = nullptr;
+  const std::unique_ptr<CuGraph, decltype(destroy)> captured(&graph, destroy);
+  context_->check("cuStreamEndCapture",
+                  context_->give_back("cuStreamEndCapture", &CuApi::StreamEndCapture, handle, &graph));
+  CuGraphExec ready = nullptr;
+  context_->call("cuGraphInstantiate", &CuApi::GraphInstantiate, &ready, graph, 0ull);
+  return std::make_unique<CudaGraph>(context_, ready);
+}
+
+void CudaDevice::launch(const DeviceGraph& graph, Stream stream) {
+  context_->call("cuGraphLaunch", &CuApi::GraphLaunch, dynamic_cast<const CudaGraph&>(graph).ready(),
+                 handle_of(stream));
+}
+
 }  // namespace espalier::target::cuda::driver

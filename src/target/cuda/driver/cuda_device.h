@@ -54,6 +54,10 @@ class CudaDevice final : public Device {
   void launch(const Executable& executable, size_t call, std::span<const Address> operands,
               Stream stream) override;
 
+  void begin_capture(Stream stream) override;
+  std::unique_ptr<DeviceGraph> end_capture(Stream stream) override;
+  void launch(const DeviceGraph& graph, Stream stream) override;
+
  private:
   struct OwnedStream {
     CuStream handle;

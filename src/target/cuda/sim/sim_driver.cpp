@@ -128,7 +128,13 @@ const CuApi* table() {
                          .ModuleUnload = B::template gives_back<&S::module_unload>,
                          .ModuleGetFunction = B::template plain<&S::module_get_function>,
                          .FuncGetAttribute = B::template plain<&S::func_get_attribute>,
-                         .LaunchKernel = B::template plain<&S::launch_kernel>};
+                         .LaunchKernel = B::template plain<&S::launch_kernel>,
+                         .StreamBeginCapture = B::template plain<&S::begin_capture>,
+                         .StreamEndCapture = B::template gives_back<&S::end_capture>,
+                         .GraphInstantiate = B::template plain<&S::graph_instantiate>,
+                         .GraphDestroy = B::template gives_back<&S::graph_destroy>,
+                         .GraphLaunch = B::template plain<&S::graph_launch>,
+                         .GraphExecDestroy = B::template gives_back<&S::graph_exec_destroy>};
   return &api;
 }
 
@@ -203,6 +209,7 @@ LiveCounts SimDriver::live() const {
     out.streams += static_cast<int64_t>(c->streams.size());
     out.events += static_cast<int64_t>(c->events.size());
     out.modules += static_cast<int64_t>(c->modules.size());
+    out.graphs += static_cast<int64_t>(c->graphs.size() + c->ready_graphs.size());
   }
   return out;
 }

@@ -35,7 +35,7 @@ struct Fault {
 
 /// What there is now of everything.
 struct LiveCounts {
-  int64_t contexts = 0, allocations = 0, pinned = 0, streams = 0, events = 0, modules = 0,
+  int64_t contexts = 0, allocations = 0, pinned = 0, streams = 0, events = 0, modules = 0, graphs = 0,
           lt = 0;     ///< handles and descriptors of cuBLASLt
   int64_t bytes = 0;  ///< on all devices
   bool operator==(const LiveCounts&) const = default;

@@ -246,13 +246,13 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   if (has_bias(call->epilogue)) operands.push_back(find(descs, desc)->bias);
   operands.push_back(address_of(d));
   if (workspace_bytes != 0) operands.push_back(address_of(workspace));
-  s->add([this, self = s.get(), call = *call, operands, used = static_cast<size_t>(algo->data[0])] {
-    SimContext& context = self->context;
+  s->add([this, call = *call, operands, used = static_cast<size_t>(algo->data[0])](SimStream& self) {
+    SimContext& context = self.context;
     Product product{call, operands, context.memory, ""};
-    self->worker.run(&Product::run, &product);
+    self.worker.run(&Product::run, &product);
     if (!product.problem.empty())
       return void(state.lose(context, cu_error_illegal_address, "a matrix product: " + product.problem));
-    if (used != 0) self->worker.fill(reinterpret_cast<void*>(operands.back()), 0xA5, used);
+    if (used != 0) self.worker.fill(reinterpret_cast<void*>(operands.back()), 0xA5, used);
   });
   return lt_success;
 }

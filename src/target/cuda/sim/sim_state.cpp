@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <cstring>
 
-#include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_driver.h"
 
 namespace espalier::target::cuda::sim {
@@ -15,7 +13,6 @@ using namespace driver;
 namespace {
 
 constexpr CuResult not_supported = 801;
-constexpr size_t parameter_bytes = 4096;
 
 /// On each thread: the context that is current.
 thread_local const SimContext* on_this_thread = nullptr;
@@ -47,6 +44,10 @@ constexpr ErrorName error_names[] = {
     {cu_error_launch_out_of_resources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
      "too many resources requested for launch"},
     {cu_error_launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {cu_error_capture_unsupported, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
+    {cu_error_capture_invalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
     {cu_error_unknown, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -60,8 +61,9 @@ const ErrorName* name_of(CuResult error) {
 
 // --- streams ---
 
-void SimStream::add(std::function<void()> work) {
-  queue.push_back({std::move(work), std::make_unique<TimeTag>()});
+void SimStream::add(SimAction action) {
+  if (capture) return capture->actions.push_back(std::move(action));
+  queue.push_back({std::move(action), std::make_unique<TimeTag>()});
   queue.back().given->release();
   ++put;
 }
@@ -71,16 +73,16 @@ void SimStream::run_to(uint64_t position) {
     const SimWork work = std::move(queue.front());
     queue.pop_front();
     worker.acquire(*work.given);
-    if (context.lost == cu_success) work.run();
+    if (context.lost == cu_success) work.run(*this);
     ++done;
   }
 }
 
-SimFunction* SimContext::find(CuFunction function) {
+SimContext::Found SimContext::find(CuFunction function) const {
   for (const auto& [handle, module] : modules)
-    for (auto& [name, f] : module->functions)
-      if (reinterpret_cast<CuFunction>(&f) == function) return &f;
-  return nullptr;
+    for (const auto& [name, f] : module->functions)
+      if (reinterpret_cast<CuFunction>(const_cast<SimFunction*>(&f)) == function) return {module, &f};
+  return {};
 }
 
 void SimContext::run_others(const SimStream& waited_for) {
@@ -208,6 +210,7 @@ CuResult SimState::primary_release(CuDevice device) {
   count(c->streams.size(), "streams");
   count(c->events.size(), "events");
   count(c->modules.size(), "modules");
+  count(c->graphs.size() + c->ready_graphs.size(), "graphs");
   for (const auto& [handle, stream] : c->streams) stream->queue.clear();  // which may hold each other
   c.reset();
   return cu_success;
@@ -244,6 +247,7 @@ CuResult SimState::mem_get_info(size_t* free, size_t* total) {
 }
 
 CuResult SimState::mem_alloc(CuAddress* address, size_t bytes) {
+  if (const CuResult capturing = unless_capturing("cuMemAlloc"); capturing != cu_success) return capturing;
   CuResult error = cu_success;
   SimContext* c = current(error);
   if (!c) return error;
@@ -256,6 +260,7 @@ CuResult SimState::mem_alloc(CuAddress* address, size_t bytes) {
 }
 
 CuResult SimState::mem_free(CuAddress address) {
+  if (const CuResult capturing = unless_capturing("cuMemFree"); capturing != cu_success) return capturing;
   CuResult error = cu_success;
   for (const auto& c : contexts) {
     if (!c || !c->memory.knows(address)) continue;
@@ -268,6 +273,8 @@ CuResult SimState::mem_free(CuAddress address) {
 }
 
 CuResult SimState::mem_alloc_host(void** data, size_t bytes) {
+  if (const CuResult capturing = unless_capturing("cuMemAllocHost"); capturing != cu_success)
+    return capturing;
   CuResult error = cu_success;
   if (!current(error)) return error;
   if (bytes == 0) return cu_error_invalid_value;
@@ -276,8 +283,25 @@ CuResult SimState::mem_alloc_host(void** data, size_t bytes) {
 }
 
 CuResult SimState::mem_free_host(void* data) {
+  if (const CuResult capturing = unless_capturing("cuMemFreeHost"); capturing != cu_success) return capturing;
   std::string problem = pinned.release(address_of(data));
   return problem.empty() ? cu_success : refuse(cu_error_invalid_value, std::move(problem));
+}
+
+CuResult SimState::unless_capturing(const char* what) {
+  for (const auto& c : contexts) {
+    if (!c) continue;
+    for (const auto& [handle, stream] : c->streams)
+      if (stream->capture && stream->capture->thread == std::this_thread::get_id())
+        return unless_captured(*stream, what);
+  }
+  return cu_success;
+}
+
+CuResult SimState::unless_captured(SimStream& stream, const char* what) {
+  if (!stream.capture) return cu_success;
+  stream.capture->invalid = true;
+  return refuse(cu_error_capture_unsupported, fmt::format("{} while the stream is captured", what));
 }
 
 // --- streams and events ---
@@ -337,6 +361,7 @@ CuResult SimState::stream_synchronize(CuStream stream) {
   CuResult error = cu_success;
   const auto s = find(stream, error);
   if (!s) return error;
+  if (error = unless_captured(*s, "cuStreamSynchronize"); error != cu_success) return error;
   if (options.others == Others::first) s->context.run_others(*s);
   s->run_to(s->put);
   const TimeTag now;
@@ -351,10 +376,11 @@ CuResult SimState::stream_wait_event(CuStream stream, CuEvent event, unsigned fl
   const SimEvent* e = s ? find(event, error) : nullptr;
   if (!e) return error;
   if (flags != 0) return cu_error_invalid_value;
+  if (error = unless_captured(*s, "cuStreamWaitEvent"); error != cu_success) return error;
   if (!e->last) return cu_success;  // an event that was never recorded has happened
-  s->add([self = s.get(), moment = e->last] {
-    if (moment->stream.get() != self) moment->stream->run_to(moment->position);
-    self->worker.acquire(moment->tag);
+  s->add([moment = e->last](SimStream& self) {
+    if (moment->stream.get() != &self) moment->stream->run_to(moment->position);
+    self.worker.acquire(moment->tag);
   });
   return cu_success;
 }
@@ -381,12 +407,13 @@ CuResult SimState::event_record(CuEvent event, CuStream stream) {
   SimEvent* e = find(event, error);
   const auto s = e ? find(stream, error) : nullptr;
   if (!s) return error;
+  if (error = unless_captured(*s, "cuEventRecord"); error != cu_success) return error;
   auto moment = std::make_shared<SimMoment>();
   moment->stream = s;
-  s->add([self = s.get(), m = std::weak_ptr(moment)] {
+  s->add([m = std::weak_ptr(moment)](SimStream& self) {
     const auto now = m.lock();
     if (!now) return;  // recorded anew, and nobody waits for this time
-    self->worker.release(now->tag);
+    self.worker.release(now->tag);
     now->time = std::chrono::steady_clock::now();
   });
   moment->position = s->put;
@@ -436,10 +463,10 @@ CuResult SimState::event_elapsed_time(float* ms, CuEvent from, CuEvent to) {
 /// `problem` is asked now, and again when the stream comes to it.
 void SimState::add_copy(SimStream& stream, void* to, const void* from, size_t bytes,
                         std::function<std::string()> problem) {
-  stream.add([this, s = &stream, to, from, bytes, check = std::move(problem)] {
+  stream.add([this, to, from, bytes, check = std::move(problem)](SimStream& s) {
     std::string wrong = check();
-    if (wrong.empty()) s->worker.copy(to, from, bytes);
-    else lose(s->context, cu_error_illegal_address, "a copy: " + std::move(wrong));
+    if (wrong.empty()) s.worker.copy(to, from, bytes);
+    else lose(s.context, cu_error_illegal_address, "a copy: " + std::move(wrong));
   });
 }
 
@@ -490,127 +517,10 @@ CuResult SimState::memset_d8(CuAddress to, unsigned char byte, size_t bytes, CuS
   if (!s) return error;
   if (std::string wrong = s->context.memory.check(to, bytes); !wrong.empty())
     return refuse(cu_error_invalid_value, std::move(wrong));
-  s->add([this, self = s.get(), to, byte, bytes] {
-    std::string wrong = self->context.memory.check(to, bytes);
-    if (wrong.empty()) self->worker.fill(pointer(to), byte, bytes);
-    else lose(self->context, cu_error_illegal_address, "a fill: " + std::move(wrong));
-  });
-  return cu_success;
-}
-
-// --- kernels ---
-
-CuResult SimState::module_load_data(CuModule* module, const void* image) {
-  CuResult error = cu_success;
-  SimContext* c = current(error);
-  if (!c) return error;
-  const auto kernels = read_image(static_cast<const char*>(image));
-  if (!kernels) return refuse(cu_error_invalid_image, "no image of the simulator's compiler");
-  auto made = std::make_unique<SimModule>(kernels->file);
-  for (const SimImage::Kernel& k : kernels->kernels)
-    made->functions[k.name] = {k.name, made->library.find(k.name), k.max_threads, k.synchronises};
-  *module = reinterpret_cast<CuModule>(made.get());
-  c->modules[*module] = std::move(made);
-  return cu_success;
-}
-
-CuResult SimState::module_unload(CuModule module) {
-  for (const auto& c : contexts) {
-    if (!c || c->modules.count(module) == 0) continue;
-    for (const auto& [handle, stream] : c->streams) stream->run_to(stream->put);  // as the driver does
-    c->modules.erase(module);
-    return c->lost;
-  }
-  return refuse(cu_error_invalid_handle, "a module is unloaded twice");
-}
-
-CuResult SimState::module_get_function(CuFunction* function, CuModule module, const char* name) {
-  CuResult error = cu_success;
-  SimContext* c = current(error);
-  if (!c) return error;
-  const auto m = c->modules.find(module);
-  if (m == c->modules.end()) return cu_error_invalid_handle;
-  const auto f = m->second->functions.find(name);
-  if (f == m->second->functions.end() || !f->second.code.entry)
-    return refuse(cu_error_not_found, fmt::format("no kernel {} in the module", name));
-  *function = reinterpret_cast<CuFunction>(&f->second);
-  return cu_success;
-}
-
-CuResult SimState::func_get_attribute(int* value, CuFunctionAttribute attribute, CuFunction function) {
-  CuResult error = cu_success;
-  SimContext* c = current(error);
-  if (!c) return error;
-  const SimFunction* f = c->find(function);
-  if (!f) return cu_error_invalid_handle;
-  if (attribute != CuFunctionAttribute::max_threads_per_block) return cu_error_invalid_value;
-  *value = f->max_threads;
-  return cu_success;
-}
-
-namespace {
-
-/// What is wrong with the shape of a launch, or "".
-std::string shape_problem(const SimFunction& f, const Grid& grid, const Grid& block) {
-  if (grid.count() < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-    return fmt::format("a grid of {} x {} x {}", grid.x, grid.y, grid.z);
-  if (block.count() < 1 || block.count() > f.max_threads || block.z > 64)
-    return fmt::format("blocks of {} x {} x {} threads, of at most {}", block.x, block.y, block.z,
-                       f.max_threads);
-  return "";
-}
-
-/// The values of the parameters, which end with null.
-std::string read_parameters(const SimFunction& f, void** parameters, std::vector<uint64_t>& values) {
-  if (f.code.parameters.size() * sizeof(uint64_t) > parameter_bytes) return "more than 4 KiB of parameters";
-  for (size_t i = 0; i < f.code.parameters.size(); ++i) {
-    if (!parameters[i]) return fmt::format("{} parameters of {}", i, f.code.parameters.size());
-    const unsigned bytes = f.code.parameters[i];
-    values.push_back(0);
-    std::memcpy(&values.back(), parameters[i], bytes == 0 ? sizeof(uint64_t) : bytes);
-  }
-  if (parameters[f.code.parameters.size()])
-    return fmt::format("more than {} parameters", f.code.parameters.size());
-  return "";
-}
-
-}  // namespace
-
-CuResult SimState::launch_kernel(CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                                 unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                                 CuStream stream, void** parameters, void** extra) {
-  CuResult error = cu_success;
-  const auto s = find(stream, error);
-  if (!s) return error;
-  const SimFunction* f = s->context.find(function);
-  if (!f) return refuse(cu_error_invalid_handle, "no kernel of this context");
-  const Grid grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
-  std::vector<uint64_t> values;
-  std::string wrong = shape_problem(*f, grid, block);
-  if (wrong.empty() && (shared_bytes != 0 || extra)) wrong = "shared memory beside that of the text";
-  if (wrong.empty()) wrong = read_parameters(*f, parameters, values);
-  if (!wrong.empty()) return refuse(cu_error_invalid_value, fmt::format("kernel {}: {}", f->name, wrong));
-
-  const auto problem = [f, c = &s->context, values](bool after) -> std::string {
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (f->code.parameters[i] != 0 || values[i] == 0) continue;
-      const std::string what = after ? c->memory.check_zones(values[i]) : c->memory.check(values[i], 0);
-      if (!what.empty()) return fmt::format("kernel {}, operand {}: {}", f->name, i, what);
-    }
-    return "";
-  };
-  if (wrong = problem(false); !wrong.empty())
-    return lose(s->context, cu_error_illegal_address, std::move(wrong));
-  s->add([this, self = s.get(), f, grid, block, values, problem] {
-    SimContext& c = self->context;
-    if (std::string what = problem(false); !what.empty())
-      return void(lose(c, cu_error_illegal_address, std::move(what)));
-    ++launches;
-    const Launch launch{f->code.entry, nullptr, grid, block, options.order, options.seed, f->synchronises};
-    if (std::string what = self->worker.launch(launch, values.data(), values.size()); !what.empty())
-      return void(lose(c, cu_error_launch_failed, fmt::format("kernel {}: {}", f->name, what)));
-    if (std::string what = problem(true); !what.empty())
-      return void(lose(c, cu_error_illegal_address, std::move(what)));
+  s->add([this, to, byte, bytes](SimStream& self) {
+    std::string wrong = self.context.memory.check(to, bytes);
+    if (wrong.empty()) self.worker.fill(pointer(to), byte, bytes);
+    else lose(self.context, cu_error_illegal_address, "a fill: " + std::move(wrong));
   });
   return cu_success;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "target/cuda/driver/tables/cu.h"
@@ -16,11 +17,22 @@
 namespace espalier::target::cuda::sim {
 
 struct SimContext;
+struct SimStream;
+
+/// What a stream does in one piece.
+using SimAction = std::function<void(SimStream&)>;
 
 /// A piece of work, and when the host gave it.
 struct SimWork {
-  std::function<void()> run;
+  SimAction run;
   std::unique_ptr<TimeTag> given;
+};
+
+/// What was captured of one stream; others do not join.
+struct SimGraph {
+  std::vector<SimAction> actions;
+  std::thread::id thread;
+  bool invalid = false;
 };
 
 /// Work in the order it was given; the first `done` pieces of `put` have run.
@@ -31,7 +43,9 @@ struct SimStream {
   std::deque<SimWork> queue;
   uint64_t put = 0, done = 0;
 
-  void add(std::function<void()> work);
+  std::shared_ptr<SimGraph> capture;  // null: what is added is done
+
+  void add(SimAction action);
   /// Run until `position` pieces are done.
   void run_to(uint64_t position);
 };
@@ -60,6 +74,7 @@ struct SimFunction {
 
 struct SimModule {
   explicit SimModule(const std::filesystem::path& file) : library(file) {}
+  bool loaded = true;  // graphs may hold more of it
   KernelLibrary library;
   std::map<std::string, SimFunction, std::less<>> functions;
 };
@@ -72,9 +87,15 @@ struct SimContext {
   MemoryMap memory{"allocation"};
   std::map<driver::CuStream, std::shared_ptr<SimStream>> streams;
   std::map<driver::CuEvent, std::unique_ptr<SimEvent>> events;
-  std::map<driver::CuModule, std::unique_ptr<SimModule>> modules;
+  std::map<driver::CuModule, std::shared_ptr<SimModule>> modules;
+  std::map<driver::CuGraph, std::shared_ptr<SimGraph>> graphs;
+  std::map<driver::CuGraphExec, std::shared_ptr<SimGraph>> ready_graphs;
 
-  SimFunction* find(driver::CuFunction function);
+  struct Found {
+    std::shared_ptr<const SimModule> module;
+    const SimFunction* function = nullptr;
+  };
+  Found find(driver::CuFunction function) const;
   /// Run what is in every stream but `waited_for`.
   void run_others(const SimStream& waited_for);
 };
@@ -129,6 +150,12 @@ struct SimState {
   CuResult launch_kernel(driver::CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                          unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                          driver::CuStream stream, void** parameters, void** extra);
+  CuResult begin_capture(driver::CuStream stream, driver::CuCaptureMode mode);
+  CuResult end_capture(driver::CuStream stream, driver::CuGraph* graph);
+  CuResult graph_instantiate(driver::CuGraphExec* ready, driver::CuGraph graph, unsigned long long flags);
+  CuResult graph_destroy(driver::CuGraph graph);
+  CuResult graph_launch(driver::CuGraphExec ready, driver::CuStream stream);
+  CuResult graph_exec_destroy(driver::CuGraphExec ready);
 
   /// The context that is current on this thread, and does it work? Sets `error` where not.
   SimContext* current(CuResult& error);
@@ -138,6 +165,10 @@ struct SimState {
   CuResult refuse(CuResult error, std::string words);
   /// The context is poisoned; the first time counts.
   CuResult lose(SimContext& context, CuResult error, std::string words);
+  /// This call may not be made while the thread captures: such a capture is then worth nothing.
+  CuResult unless_capturing(const char* what);
+  /// Nor with a stream that is captured.
+  CuResult unless_captured(SimStream& stream, const char* what);
   void add_copy(SimStream& stream, void* to, const void* from, size_t bytes,
                 std::function<std::string()> problem);
 

@@ -8,14 +8,16 @@
 
 namespace espalier::target::cuda::driver {
 
-using CuResult = int;                         // CUresult: 0 is success
-using CuDevice = int;                         // CUdevice
-using CuAddress = unsigned long long;         // CUdeviceptr
-using CuContext = struct CuContextOpaque*;    // CUcontext
-using CuStream = struct CuStreamOpaque*;      // CUstream
-using CuEvent = struct CuEventOpaque*;        // CUevent
-using CuModule = struct CuModuleOpaque*;      // CUmodule
-using CuFunction = struct CuFunctionOpaque*;  // CUfunction
+using CuResult = int;                           // CUresult: 0 is success
+using CuDevice = int;                           // CUdevice
+using CuAddress = unsigned long long;           // CUdeviceptr
+using CuContext = struct CuContextOpaque*;      // CUcontext
+using CuStream = struct CuStreamOpaque*;        // CUstream
+using CuEvent = struct CuEventOpaque*;          // CUevent
+using CuModule = struct CuModuleOpaque*;        // CUmodule
+using CuFunction = struct CuFunctionOpaque*;    // CUfunction
+using CuGraph = struct CuGraphOpaque*;          // CUgraph
+using CuGraphExec = struct CuGraphExecOpaque*;  // CUgraphExec
 
 inline constexpr CuResult cu_success = 0, cu_error_invalid_value = 1, cu_error_out_of_memory = 2,
                           cu_error_not_initialized = 3, cu_error_device_unavailable = 46,
@@ -26,10 +28,15 @@ inline constexpr CuResult cu_success = 0, cu_error_invalid_value = 1, cu_error_o
                           cu_error_not_ready = 600, cu_error_illegal_address = 700,
                           cu_error_launch_out_of_resources = 701, cu_error_launch_timeout = 702,
                           cu_error_context_is_destroyed = 709, cu_error_assert = 710,
-                          cu_error_hardware_stack = 714, cu_error_launch_failed = 719, cu_error_unknown = 999;
+                          cu_error_hardware_stack = 714, cu_error_launch_failed = 719,
+                          cu_error_capture_unsupported = 900, cu_error_capture_invalidated = 901,
+                          cu_error_unknown = 999;
 
 /// CUstream_flags, CUevent_flags.
 inline constexpr unsigned cu_stream_non_blocking = 1, cu_event_disable_timing = 2;
+
+/// CUstreamCaptureMode: what this thread does meanwhile is looked at.
+enum class CuCaptureMode : int { thread_local_ = 1 };
 
 /// CUfunction_attribute.
 enum class CuFunctionAttribute : int { max_threads_per_block = 0 };
@@ -107,6 +114,13 @@ struct CuApi {
   CuResult (*LaunchKernel)(CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                            unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                            CuStream stream, void** parameters, void** extra);
+
+  CuResult (*StreamBeginCapture)(CuStream stream, CuCaptureMode mode);
+  CuResult (*StreamEndCapture)(CuStream stream, CuGraph* graph);
+  CuResult (*GraphInstantiate)(CuGraphExec* ready, CuGraph graph, unsigned long long flags);
+  CuResult (*GraphDestroy)(CuGraph graph);
+  CuResult (*GraphLaunch)(CuGraphExec ready, CuStream stream);
+  CuResult (*GraphExecDestroy)(CuGraphExec ready);
 };
 
 /// The oldest driver that is used, as cuDriverGetVersion() counts: 1000 major + 10 minor.
@@ -153,6 +167,12 @@ inline constexpr std::tuple cu_entries{
     entry("cuModuleGetFunction", &CuApi::ModuleGetFunction),
     entry("cuFuncGetAttribute", &CuApi::FuncGetAttribute),
     entry("cuLaunchKernel", &CuApi::LaunchKernel),
+    entry("cuStreamBeginCapture", &CuApi::StreamBeginCapture),
+    entry("cuStreamEndCapture", &CuApi::StreamEndCapture),
+    entry("cuGraphInstantiateWithFlags", &CuApi::GraphInstantiate),
+    entry("cuGraphDestroy", &CuApi::GraphDestroy),
+    entry("cuGraphLaunch", &CuApi::GraphLaunch),
+    entry("cuGraphExecDestroy", &CuApi::GraphExecDestroy),
 };
 
 /// "cuGetProcAddress_v2" to dlsym, there since CUDA 12: the function of that name as `version` had it.

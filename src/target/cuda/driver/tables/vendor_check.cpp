@@ -70,6 +70,9 @@ static_assert(cu_error_illegal_address == CUDA_ERROR_ILLEGAL_ADDRESS &&
               cu_error_assert == CUDA_ERROR_ASSERT &&
               cu_error_hardware_stack == CUDA_ERROR_HARDWARE_STACK_ERROR &&
               cu_error_launch_failed == CUDA_ERROR_LAUNCH_FAILED && cu_error_unknown == CUDA_ERROR_UNKNOWN);
+static_assert(cu_error_capture_unsupported == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED &&
+              cu_error_capture_invalidated == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+static_assert(static_cast<int>(CuCaptureMode::thread_local_) == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 static_assert(cu_stream_non_blocking == CU_STREAM_NON_BLOCKING &&
               cu_event_disable_timing == CU_EVENT_DISABLE_TIMING);
 static_assert(static_cast<int>(CuFunctionAttribute::max_threads_per_block) ==
@@ -137,6 +140,12 @@ static_assert(same_call<decltype(CuApi::ModuleUnload), decltype(cuModuleUnload)>
 static_assert(same_call<decltype(CuApi::ModuleGetFunction), decltype(cuModuleGetFunction)>);
 static_assert(same_call<decltype(CuApi::FuncGetAttribute), decltype(cuFuncGetAttribute)>);
 static_assert(same_call<decltype(CuApi::LaunchKernel), decltype(cuLaunchKernel)>);
+static_assert(same_call<decltype(CuApi::StreamBeginCapture), decltype(cuStreamBeginCapture)>);
+static_assert(same_call<decltype(CuApi::StreamEndCapture), decltype(cuStreamEndCapture)>);
+static_assert(same_call<decltype(CuApi::GraphInstantiate), decltype(cuGraphInstantiateWithFlags)>);
+static_assert(same_call<decltype(CuApi::GraphDestroy), decltype(cuGraphDestroy)>);
+static_assert(same_call<decltype(CuApi::GraphLaunch), decltype(cuGraphLaunch)>);
+static_assert(same_call<decltype(CuApi::GraphExecDestroy), decltype(cuGraphExecDestroy)>);
 static_assert(same_call<CuGetProcAddress*, decltype(cuGetProcAddress)>);
 #endif
 
