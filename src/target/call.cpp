@@ -21,6 +21,7 @@ std::string work_text(const KernelCall& c) {
 }
 std::string work_text(const CopyCall& c) { return fmt::format("copy {} bytes", c.bytes); }
 std::string work_text(const FillCall& c) { return fmt::format("fill {} bytes with {}", c.bytes, c.byte); }
+std::string work_text(const ConvCall& c) { return text(c); }
 
 std::string matrix_text(const char* name, const GemmMatrix& m) {
   std::string text =

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ir/dtype.h"
+#include "target/conv_call.h"
 
 namespace espalier::target {
 
@@ -93,7 +94,7 @@ struct Operand {
 };
 
 struct CallRecord {
-  using Work = std::variant<KernelCall, CopyCall, FillCall, GemmCall>;
+  using Work = std::variant<KernelCall, CopyCall, FillCall, GemmCall, ConvCall>;
   Work work;
   std::vector<Operand> operands;
   Cost cost;

@@ -16,6 +16,7 @@ endfunction()
 
 espalier_fake(driver libcuda.so.1 libcuda.cpp)
 espalier_fake(driver libnvidia-ml.so.1 libnvidia_ml.cpp)
+espalier_fake(driver_for_cudnn libcuda.so.1 libcuda_for_cudnn.cpp)
 espalier_fake(bare_nvml libnvidia-ml.so.1 libnvidia_ml.cpp FAKE_BARE=1)
 espalier_fake(cuda13 libnvrtc.so.13 versions.cpp FAKE_CUDA=13)
 espalier_fake(cuda13 libcublasLt.so.13 versions.cpp FAKE_CUDA=13)

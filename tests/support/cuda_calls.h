@@ -1,6 +1,7 @@
 #pragma once
 // Lists of calls, as a target plans them, run by the simulator with every buffer beside a guard page and outputs and scratch poisoned,
 // in three orders of threads that must give the same bits, and compared with the reference.
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "support/cuda_loops.h"
 #include "support/op_samples.h"
 #include "target/cuda/call_kernel.h"
+#include "target/cuda/sim/sim_engine_conv.h"
 #include "target/cuda/sim/sim_gemm.h"
 
 namespace espalier::test {
@@ -18,6 +20,7 @@ class CallCases {
     double scale = 1;       ///< of the tolerance
     bool in_place = false;  ///< results lie where an operand does, as far as the list says they may
     bool all_orders = true;
+    std::optional<Dtype> rounds{};  ///< the lowest dtype on the way, where the result's is wider
   };
 
   /// `graph` is one node over its inputs; `list` are its calls.
@@ -99,7 +102,9 @@ class CallCases {
     }
     const std::vector<Array> want = target::reference::evaluate(c.graph, c.inputs);
     for (size_t i = 0; i < want.size(); ++i)
-      if (const auto same = close(first[i], want[i], tolerance_of(want[i].dtype()) * c.options.scale); !same)
+      if (const auto same = close(first[i], want[i],
+                                  tolerance_of(c.options.rounds.value_or(want[i].dtype())) * c.options.scale);
+          !same)
         return describe(c, same.message());
     return "";
   }
@@ -122,8 +127,14 @@ class CallCases {
   static void launch(const Case& c, const Library& library, const target::CallRecord& call,
                      const Memory& memory, const target::cuda::sim::KernelLibrary::Options& options) {
     std::vector<void*> operands;
-    for (const target::Operand& o : call.operands)
-      operands.push_back(static_cast<char*>(memory[static_cast<size_t>(o.buffer)]->data()) + o.offset);
+    std::vector<target::cuda::sim::Extent> extents;
+    for (const target::Operand& o : call.operands) {
+      const DeviceBuffer& b = *memory[static_cast<size_t>(o.buffer)];
+      operands.push_back(static_cast<char*>(b.data()) + o.offset);
+      extents.push_back({operands.back(), b.bytes() - o.offset});
+    }
+    if (const auto* conv = std::get_if<target::ConvCall>(&call.work))
+      return target::cuda::sim::run_conv(*conv, extents);
     if (const auto* fill = std::get_if<target::FillCall>(&call.work)) {
       std::memset(operands[0], fill->byte, static_cast<size_t>(fill->bytes));
       return;

@@ -2,10 +2,12 @@
 
 #include <array>
 
+#include "op/contraction.h"
 #include "target/cuda/arch.h"
 #include "target/cuda/call_kernel.h"
 #include "target/cuda/kernels/contraction.h"
 #include "target/cuda/kernels/scatter.h"
+#include "target/cuda/match/conv.h"
 #include "target/cuda/match/gemm.h"
 
 namespace espalier::target::cuda {
@@ -14,6 +16,16 @@ namespace {
 
 using kernel::FusionKind;
 using kernel::Refusal;
+
+using Made = std::variant<CallList, Refusal>;
+
+/// A contraction body as calls of a library.
+Made library_calls(const ir::Graph& body, const GemmOptions& options) {
+  if (&kernel::contraction_root(body).op() == &op::dot_op) return gemm_calls(body, options);
+  return conv_calls(body, {.exact = options.exact,
+                           .tf32 = options.tf32,
+                           .alignment = {options.alignment.begin(), options.alignment.end()}});
+}
 
 class CudaSpec final : public kernel::TargetSpec {
  public:
@@ -26,7 +38,7 @@ class CudaSpec final : public kernel::TargetSpec {
                           bool exact) const override {
     const auto made =
         kind == FusionKind::contraction
-            ? gemm_calls(body, {.exact = exact, .tf32 = false, .constant = constant, .alignment = {}})
+            ? library_calls(body, {.exact = exact, .tf32 = false, .constant = constant, .alignment = {}})
             : loop_calls(body);
     const Refusal* r = std::get_if<Refusal>(&made);
     return r ? kernel::Verdict(*r) : std::nullopt;
@@ -43,8 +55,6 @@ class CudaSpec final : public kernel::TargetSpec {
   const Arch& arch_;
 };
 
-using Made = std::variant<CallList, Refusal>;
-
 /// What is to be prepared.
 struct Request {
   const ir::Node& node;
@@ -60,16 +70,16 @@ bool has_contraction(const ir::Graph& body) {
 }
 
 /// A fusion is what accepts() was asked about, frozen weights and all.
-Made gemm(const Request& r) {
+Made library(const Request& r) {
   const std::vector<char> constant(r.body.inputs.size(), kernel::fusion_body(r.node) ? 1 : 0);
-  return gemm_calls(
+  return library_calls(
       r.body,
       {.exact = r.options.exact, .tf32 = r.options.tf32, .constant = constant, .alignment = r.map.alignment});
 }
 
 /// What a node's kernel may be, best first: a library's, generated loops, kernels of our own.
 constexpr Made (*entries[])(const Request&) = {
-    gemm,
+    library,
     [](const Request& r) { return loop_calls(r.body, r.map); },
     [](const Request& r) { return scatter_calls(r.node, {.map = r.map}); },
     [](const Request& r) { return contraction_calls(r.node, {.map = r.map}); },
@@ -88,7 +98,7 @@ class CudaTarget final : public Target {
         node, body, options, {.alignment = {options.alignment.begin(), options.alignment.end()}}};
     Prepared out;
     for (const auto entry : entries) {
-      if (entry == gemm && !has_contraction(body)) continue;
+      if (entry == library && !has_contraction(body)) continue;
       Made made = entry(request);
       if (auto* list = std::get_if<CallList>(&made)) {
         out.kernel = make_call_kernel(std::move(*list));

@@ -41,4 +41,19 @@ FAKE_LT(Matmul)
 size_t cudnnGetVersion() { return 91234; }
 size_t cudnnGetCudartVersion() { return FAKE_CUDA * 1000; }
 
+// What else cuDNN has; nobody calls them here.
+#define NEVER_CALLED(name) \
+  int name() { return 3000; }
+NEVER_CALLED(cudnnGetErrorString)
+NEVER_CALLED(cudnnGetLastErrorString)
+NEVER_CALLED(cudnnCreate)
+NEVER_CALLED(cudnnDestroy)
+NEVER_CALLED(cudnnSetStream)
+NEVER_CALLED(cudnnBackendCreateDescriptor)
+NEVER_CALLED(cudnnBackendDestroyDescriptor)
+NEVER_CALLED(cudnnBackendFinalize)
+NEVER_CALLED(cudnnBackendSetAttribute)
+NEVER_CALLED(cudnnBackendGetAttribute)
+NEVER_CALLED(cudnnBackendExecute)
+
 }  // extern "C"

@@ -29,7 +29,8 @@ CudaDevice::CudaDevice(const Parts& parts, int index)
       context_(std::make_shared<const Context>(parts.cu, index)),
       compiler_(parts.compiler),
       capability_(capability_of(*context_, index)),
-      lt_(context_, parts.lt) {}
+      lt_(context_, parts.lt),
+      dnn_(context_, parts.dnn) {}
 
 CudaDevice::~CudaDevice() {
   for (const auto& [number, event] : events_)
@@ -190,7 +191,7 @@ double CudaDevice::elapsed_ms(Event from, Event to) {
 
 std::unique_ptr<Executable> CudaDevice::load(std::span<const KernelSource> sources,
                                              std::span<const CallRecord> calls) {
-  return load_executable({context_, *compiler_, capability_, lt_}, sources, calls);
+  return load_executable({context_, *compiler_, capability_, lt_, dnn_}, sources, calls);
 }
 
 void CudaDevice::launch(const Executable& executable, size_t call, std::span<const Address> operands,

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "target/cuda/driver/context.h"
+#include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/driver/kernel_compiler.h"
 #include "target/cuda/driver/lt_engine.h"
 #include "target/cuda/driver/tables/nvml.h"
@@ -13,11 +14,13 @@ namespace espalier::target::cuda::driver {
 
 class CudaDevice final : public Device {
  public:
-  /// What a device is made of. `nvml` null: sensors are unknown. `lt` is asked when a program with matrix products is first loaded. `keeps`: what the tables live in, where that is not the process.
+  /// What a device is made of. `nvml` null: sensors are unknown. `lt` and `dnn` are asked when
+  /// a program with matrix products, or with convolutions, is first loaded. `keeps`: what the tables live in, where that is not the process.
   struct Parts {
     const CuApi& cu;
     const NvmlApi* nvml = nullptr;
     FindLt lt;
+    FindDnn dnn;
     std::shared_ptr<KernelCompiler> compiler;
     std::shared_ptr<const void> keeps;
   };
@@ -77,6 +80,7 @@ class CudaDevice final : public Device {
   std::shared_ptr<KernelCompiler> compiler_;
   int capability_ = 0;
   LazyLt lt_;
+  LazyDnn dnn_;
 
   mutable std::mutex numbers_;
   std::unordered_map<int32_t, OwnedStream> streams_;

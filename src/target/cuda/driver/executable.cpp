@@ -91,6 +91,20 @@ class ReadyGemm final : public ReadyCall {
   LtPlan plan_;
 };
 
+class ReadyConv final : public ReadyCall {
+ public:
+  ReadyConv(std::shared_ptr<const DnnLibrary> library, const ConvCall& call)
+      : library_(std::move(library)), call_(call), plan_(library_->plan(call)) {}
+  void enqueue(const Context&, std::span<const Address> operands, CuStream stream) const override {
+    library_->enqueue(call_, plan_, operands, stream);
+  }
+
+ private:
+  std::shared_ptr<const DnnLibrary> library_;
+  ConvCall call_;
+  DnnPlan plan_;
+};
+
 using Functions = std::map<std::string, CuFunction, std::less<>>;
 
 /// One ready() for every record of CallRecord.
@@ -98,6 +112,7 @@ struct Maker {
   const Context& context;
   const Functions& functions;
   LazyLt& lt;
+  LazyDnn& dnn;
 
   std::unique_ptr<ReadyCall> ready(const KernelCall& call, const CallRecord& record) const {
     const auto it = functions.find(call.kernel);
@@ -119,6 +134,11 @@ struct Maker {
   std::unique_ptr<ReadyCall> ready(const FillCall& call, const CallRecord& record) const {
     ESPALIER_CHECK(record.operands.size() == 1, "a fill has one operand");
     return std::make_unique<ReadyFill>(call);
+  }
+  std::unique_ptr<ReadyCall> ready(const ConvCall& call, const CallRecord& record) const {
+    ESPALIER_CHECK(record.operands.size() == static_cast<size_t>(conv_operands(call)),
+                   "a convolution has another number of operands");
+    return std::make_unique<ReadyConv>(dnn.get(), call);
   }
   std::unique_ptr<ReadyCall> ready(const GemmCall& call, const CallRecord&) const {
     return std::make_unique<ReadyGemm>(lt.get(), call);
@@ -158,7 +178,7 @@ std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<
       modules.push_back(std::make_unique<Module>(loader.context, image));
       for (const std::string& name : image.kernels) functions[name] = modules.back()->function(name);
     }
-  const Maker maker{*loader.context, functions, loader.lt};
+  const Maker maker{*loader.context, functions, loader.lt, loader.dnn};
   std::vector<CudaExecutable::Call> ready;
   for (const CallRecord& record : calls)
     ready.push_back({std::visit([&](const auto& work) { return maker.ready(work, record); }, record.work),

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "target/cuda/driver/context.h"
+#include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/driver/kernel_compiler.h"
 #include "target/cuda/driver/lt_engine.h"
 
@@ -43,6 +44,7 @@ struct Loader {
   KernelCompiler& compiler;
   int capability;
   LazyLt& lt;
+  LazyDnn& dnn;
 };
 
 /// Compile and load `sources` (equal names are one kernel), make every record ready. DeviceError where the compiler or the

@@ -7,6 +7,7 @@
 #include "target/cuda/driver/search_places.h"
 #include "target/cuda/driver/tables/compute.h"
 #include "target/cuda/driver/tables/cu.h"
+#include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
 #include "target/cuda/driver/tables/nvml.h"
 #include "target/cuda/report.h"

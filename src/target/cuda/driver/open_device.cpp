@@ -19,6 +19,7 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
       CudaDevice::Parts{.cu = *cu.api,
                         .nvml = nvml.api ? &*nvml.api : nullptr,
                         .lt = [&]() -> const LtApi& { return find_lt(libraries); },
+                        .dnn = [&]() -> const DnnApi& { return find_dnn(libraries); },
                         .compiler = std::move(compiler),
                         .keeps = nullptr},
       index);

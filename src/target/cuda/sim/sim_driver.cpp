@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "target/cuda/driver/cuda_device.h"
 #include "target/cuda/sim/sim_compiler.h"
+#include "target/cuda/sim/sim_dnn.h"
 #include "target/cuda/sim/sim_lt.h"
 #include "target/cuda/sim/sim_state.h"
 
@@ -30,9 +31,10 @@ enum class Role {
 
 /// One driver behind its own functions: a table holds plain pointers, so each of the drivers has functions of its own.
 struct SimDriver::Slot {
-  explicit Slot(const SimOptions& o) : options(o), state(options), lt(state) {}
+  explicit Slot(const SimOptions& o) : options(o), state(options), lt(state), dnn(state) {}
   SimState& part(const SimState*) { return state; }
   SimLt& part(const SimLt*) { return lt; }
+  SimDnn& part(const SimDnn*) { return dnn; }
 
   template <class F>
   CuResult answer(Role role, const F& function) {
@@ -51,12 +53,14 @@ struct SimDriver::Slot {
   const SimOptions options;
   SimState state;
   SimLt lt;
+  SimDnn dnn;
   std::mutex one_call;
   Fault fault;
   int64_t calls = 0;
   int number = -1;
   const CuApi* api = nullptr;
   const LtApi* lt_api = nullptr;
+  const DnnApi* dnn_api = nullptr;
 };
 
 namespace {
@@ -160,12 +164,34 @@ const LtApi* lt_table() {
   return &api;
 }
 
+template <class Slot, int number>
+const DnnApi* dnn_table() {
+  using D = SimDnn;
+  using B = Bind<Slot, number>;
+  static const DnnApi api{.GetVersion = &sim_dnn_version,
+                          .GetCudartVersion = &sim_dnn_cudart_version,
+                          .GetErrorString = &sim_dnn_error,
+                          .GetLastErrorString = &sim_dnn_last_error,
+                          .Create = B::template plain<&D::create>,
+                          .Destroy = B::template gives_back<&D::destroy>,
+                          .SetStream = B::template plain<&D::set_stream>,
+                          .BackendCreateDescriptor = B::template plain<&D::create_descriptor>,
+                          .BackendDestroyDescriptor = B::template gives_back<&D::destroy_descriptor>,
+                          .BackendFinalize = B::template plain<&D::finalize>,
+                          .BackendSetAttribute = B::template plain<&D::set_attribute>,
+                          .BackendGetAttribute = B::template plain<&D::get_attribute>,
+                          .BackendExecute = B::template plain<&D::execute>};
+  return &api;
+}
+
 template <class Slot, int... number>
 void set_tables(Slot& slot, std::integer_sequence<int, number...>) {
   const CuApi* const tables[] = {table<Slot, number>()...};
   const LtApi* const lt_tables[] = {lt_table<Slot, number>()...};
+  const DnnApi* const dnn_tables[] = {dnn_table<Slot, number>()...};
   slot.api = tables[slot.number];
   slot.lt_api = lt_tables[slot.number];
+  slot.dnn_api = dnn_tables[slot.number];
 }
 
 }  // namespace
@@ -185,6 +211,7 @@ SimDriver::~SimDriver() { slots[static_cast<size_t>(slot_->number)].store(nullpt
 
 const CuApi& SimDriver::api() const { return *slot_->api; }
 const LtApi& SimDriver::lt() const { return *slot_->lt_api; }
+const DnnApi& SimDriver::dnn() const { return *slot_->dnn_api; }
 
 void SimDriver::fail(Fault fault) {
   const std::lock_guard lock(slot_->one_call);
@@ -200,6 +227,7 @@ LiveCounts SimDriver::live() const {
   const std::lock_guard lock(slot_->one_call);
   LiveCounts out;
   out.lt = slot_->lt.live();
+  out.dnn = slot_->dnn.live();
   out.pinned = static_cast<int64_t>(slot_->state.pinned.live());
   for (const auto& c : slot_->state.contexts) {
     if (!c) continue;
@@ -227,9 +255,11 @@ std::string SimDriver::leaked() const {
 std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
   const CuApi& api = driver->api();
   const FindLt lt = [lt = &driver->lt()]() -> const LtApi& { return *lt; };
+  const FindDnn dnn = [dnn = &driver->dnn()]() -> const DnnApi& { return *dnn; };
   return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
                                                         .nvml = nullptr,
                                                         .lt = lt,
+                                                        .dnn = dnn,
                                                         .compiler = std::make_shared<SimCompiler>(),
                                                         .keeps = std::move(driver)},
                                       index);

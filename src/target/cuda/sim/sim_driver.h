@@ -6,6 +6,7 @@
 #include <string>
 
 #include "target/cuda/driver/tables/cu.h"
+#include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
 #include "target/cuda/sim/block.h"
 #include "target/device.h"
@@ -35,9 +36,9 @@ struct Fault {
 
 /// What there is now of everything.
 struct LiveCounts {
-  int64_t contexts = 0, allocations = 0, pinned = 0, streams = 0, events = 0, modules = 0, graphs = 0,
-          lt = 0;     ///< handles and descriptors of cuBLASLt
-  int64_t bytes = 0;  ///< on all devices
+  int64_t contexts = 0, allocations = 0, pinned = 0, streams = 0, events = 0, modules = 0, graphs = 0;
+  int64_t lt = 0, dnn = 0;  ///< handles and descriptors of cuBLASLt and of cuDNN
+  int64_t bytes = 0;        ///< on all devices
   bool operator==(const LiveCounts&) const = default;
 };
 
@@ -53,6 +54,8 @@ class SimDriver {
   const driver::CuApi& api() const;
   /// Those of cuBLASLt over it.
   const driver::LtApi& lt() const;
+  /// And of cuDNN.
+  const driver::DnnApi& dnn() const;
 
   void fail(Fault fault);
   /// Calls so far, but for those that tell versions and what errors mean.

@@ -40,14 +40,6 @@ inline constexpr std::tuple nvrtc_entries{
     entry("nvrtcGetPTX", &NvrtcApi::GetPTX),
 };
 
-/// cuDNN: convolutions, norms and attention.
-struct DnnApi {
-  size_t (*GetVersion)();        ///< 10000 major + 100 minor + patch
-  size_t (*GetCudartVersion)();  ///< the CUDA it was built for, as the driver counts
-};
-inline constexpr std::tuple dnn_entries{entry("cudnnGetVersion", &DnnApi::GetVersion),
-                                        entry("cudnnGetCudartVersion", &DnnApi::GetCudartVersion)};
-
 /// NCCL: collectives over several GPUs.
 struct NcclApi {
   int (*GetVersion)(int* version);  ///< ncclResult_t: 0 is success; 10000 major + 100 minor + patch

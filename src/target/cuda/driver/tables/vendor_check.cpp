@@ -3,6 +3,7 @@
 
 #include "target/cuda/driver/tables/compute.h"
 #include "target/cuda/driver/tables/cu.h"
+#include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
 #include "target/cuda/driver/tables/nvml.h"
 
@@ -34,6 +35,9 @@ constexpr bool same_kind =
     sizeof(Ours) == sizeof(Theirs) && alignof(Ours) == alignof(Theirs) &&
     std::is_pointer_v<Ours> == std::is_pointer_v<Theirs>&& std::is_floating_point_v<Ours> ==
         std::is_floating_point_v<Theirs>&& std::is_class_v<Ours> == std::is_class_v<Theirs>;
+
+template <>
+constexpr bool same_kind<void, void> = true;
 
 /// Has `Theirs`, a function, the result and the parameters of `Ours`, a pointer to one or a member that is?
 template <class Ours, class Theirs>
@@ -243,6 +247,136 @@ static_assert(same_call<decltype(LtApi::MatmulAlgoGetHeuristic), decltype(cublas
 static_assert(same_call<decltype(LtApi::Matmul), decltype(cublasLtMatmul)>);
 #endif
 #if __has_include(<cudnn.h>)
+template <class Ours, class Theirs>
+constexpr bool same_value(Ours ours, Theirs theirs) {
+  return static_cast<int>(ours) == static_cast<int>(theirs);
+}
+static_assert(dnn_success == CUDNN_STATUS_SUCCESS && dnn_cross_correlation == CUDNN_CROSS_CORRELATION);
+static_assert(same_value(DnnKind::pointwise, CUDNN_BACKEND_POINTWISE_DESCRIPTOR));
+static_assert(same_value(DnnKind::convolution, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR));
+static_assert(same_value(DnnKind::engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR));
+static_assert(same_value(DnnKind::engine_config, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
+static_assert(same_value(DnnKind::heuristics, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR));
+static_assert(same_value(DnnKind::plan, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR));
+static_assert(same_value(DnnKind::conv_forward, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR));
+static_assert(same_value(DnnKind::conv_weight_grad,
+                         CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR));
+static_assert(same_value(DnnKind::conv_data_grad,
+                         CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR));
+static_assert(same_value(DnnKind::pointwise_operation, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR));
+static_assert(same_value(DnnKind::graph, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR));
+static_assert(same_value(DnnKind::variant_pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR));
+static_assert(same_value(DnnKind::tensor, CUDNN_BACKEND_TENSOR_DESCRIPTOR));
+static_assert(same_value(DnnAttribute::pointwise_mode, CUDNN_ATTR_POINTWISE_MODE));
+static_assert(same_value(DnnAttribute::pointwise_precision, CUDNN_ATTR_POINTWISE_MATH_PREC));
+static_assert(same_value(DnnAttribute::convolution_compute, CUDNN_ATTR_CONVOLUTION_COMP_TYPE));
+static_assert(same_value(DnnAttribute::convolution_mode, CUDNN_ATTR_CONVOLUTION_CONV_MODE));
+static_assert(same_value(DnnAttribute::convolution_dilation, CUDNN_ATTR_CONVOLUTION_DILATIONS));
+static_assert(same_value(DnnAttribute::convolution_stride, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES));
+static_assert(same_value(DnnAttribute::convolution_pad_high, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS));
+static_assert(same_value(DnnAttribute::convolution_pad_low, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS));
+static_assert(same_value(DnnAttribute::convolution_spatial, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS));
+static_assert(same_value(DnnAttribute::heuristics_mode, CUDNN_ATTR_ENGINEHEUR_MODE));
+static_assert(same_value(DnnAttribute::heuristics_graph, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
+static_assert(same_value(DnnAttribute::heuristics_results, CUDNN_ATTR_ENGINEHEUR_RESULTS));
+static_assert(same_value(DnnAttribute::config_engine, CUDNN_ATTR_ENGINECFG_ENGINE));
+static_assert(same_value(DnnAttribute::plan_handle, CUDNN_ATTR_EXECUTION_PLAN_HANDLE));
+static_assert(same_value(DnnAttribute::plan_config, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
+static_assert(same_value(DnnAttribute::plan_workspace, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));
+static_assert(same_value(DnnAttribute::plan_json, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION));
+static_assert(same_value(DnnAttribute::forward_alpha, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA));
+static_assert(same_value(DnnAttribute::forward_beta, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA));
+static_assert(same_value(DnnAttribute::forward_convolution,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC));
+static_assert(same_value(DnnAttribute::forward_w, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W));
+static_assert(same_value(DnnAttribute::forward_x, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X));
+static_assert(same_value(DnnAttribute::forward_y, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y));
+static_assert(same_value(DnnAttribute::data_grad_alpha, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA));
+static_assert(same_value(DnnAttribute::data_grad_beta, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA));
+static_assert(same_value(DnnAttribute::data_grad_convolution,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC));
+static_assert(same_value(DnnAttribute::data_grad_w, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W));
+static_assert(same_value(DnnAttribute::data_grad_dx, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX));
+static_assert(same_value(DnnAttribute::data_grad_dy, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY));
+static_assert(same_value(DnnAttribute::weight_grad_alpha, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA));
+static_assert(same_value(DnnAttribute::weight_grad_beta, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA));
+static_assert(same_value(DnnAttribute::weight_grad_convolution,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC));
+static_assert(same_value(DnnAttribute::weight_grad_dw, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW));
+static_assert(same_value(DnnAttribute::weight_grad_x, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X));
+static_assert(same_value(DnnAttribute::weight_grad_dy, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY));
+static_assert(same_value(DnnAttribute::pointwise_descriptor, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR));
+static_assert(same_value(DnnAttribute::pointwise_x, CUDNN_ATTR_OPERATION_POINTWISE_XDESC));
+static_assert(same_value(DnnAttribute::pointwise_b, CUDNN_ATTR_OPERATION_POINTWISE_BDESC));
+static_assert(same_value(DnnAttribute::pointwise_y, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
+static_assert(same_value(DnnAttribute::graph_handle, CUDNN_ATTR_OPERATIONGRAPH_HANDLE));
+static_assert(same_value(DnnAttribute::graph_operations, CUDNN_ATTR_OPERATIONGRAPH_OPS));
+static_assert(same_value(DnnAttribute::tensor_alignment, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT));
+static_assert(same_value(DnnAttribute::tensor_dtype, CUDNN_ATTR_TENSOR_DATA_TYPE));
+static_assert(same_value(DnnAttribute::tensor_dims, CUDNN_ATTR_TENSOR_DIMENSIONS));
+static_assert(same_value(DnnAttribute::tensor_strides, CUDNN_ATTR_TENSOR_STRIDES));
+static_assert(same_value(DnnAttribute::tensor_id, CUDNN_ATTR_TENSOR_UNIQUE_ID));
+static_assert(same_value(DnnAttribute::tensor_virtual, CUDNN_ATTR_TENSOR_IS_VIRTUAL));
+static_assert(same_value(DnnAttribute::pack_ids, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS));
+static_assert(same_value(DnnAttribute::pack_pointers, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS));
+static_assert(same_value(DnnAttribute::pack_workspace, CUDNN_ATTR_VARIANT_PACK_WORKSPACE));
+static_assert(same_value(DnnAttribute::engine_index, CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
+static_assert(same_value(DnnAttribute::engine_numerical_notes, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE));
+static_assert(same_value(DnnType::handle, CUDNN_TYPE_HANDLE));
+static_assert(same_value(DnnType::dtype, CUDNN_TYPE_DATA_TYPE));
+static_assert(same_value(DnnType::boolean, CUDNN_TYPE_BOOLEAN));
+static_assert(same_value(DnnType::int64, CUDNN_TYPE_INT64));
+static_assert(same_value(DnnType::float32, CUDNN_TYPE_FLOAT));
+static_assert(same_value(DnnType::float64, CUDNN_TYPE_DOUBLE));
+static_assert(same_value(DnnType::pointer, CUDNN_TYPE_VOID_PTR));
+static_assert(same_value(DnnType::convolution_mode, CUDNN_TYPE_CONVOLUTION_MODE));
+static_assert(same_value(DnnType::heuristics_mode, CUDNN_TYPE_HEUR_MODE));
+static_assert(same_value(DnnType::numerical_note, CUDNN_TYPE_NUMERICAL_NOTE));
+static_assert(same_value(DnnType::pointwise_mode, CUDNN_TYPE_POINTWISE_MODE));
+static_assert(same_value(DnnType::descriptor, CUDNN_TYPE_BACKEND_DESCRIPTOR));
+static_assert(same_value(DnnType::int32, CUDNN_TYPE_INT32));
+static_assert(same_value(DnnType::character, CUDNN_TYPE_CHAR));
+static_assert(same_value(DnnDtype::f32, CUDNN_DATA_FLOAT));
+static_assert(same_value(DnnDtype::f64, CUDNN_DATA_DOUBLE));
+static_assert(same_value(DnnDtype::f16, CUDNN_DATA_HALF));
+static_assert(same_value(DnnDtype::i8, CUDNN_DATA_INT8));
+static_assert(same_value(DnnDtype::i32, CUDNN_DATA_INT32));
+static_assert(same_value(DnnDtype::bf16, CUDNN_DATA_BFLOAT16));
+static_assert(same_value(DnnPointwise::add, CUDNN_POINTWISE_ADD));
+static_assert(same_value(DnnPointwise::mul, CUDNN_POINTWISE_MUL));
+static_assert(same_value(DnnPointwise::relu, CUDNN_POINTWISE_RELU_FWD));
+static_assert(same_value(DnnPointwise::tanh, CUDNN_POINTWISE_TANH_FWD));
+static_assert(same_value(DnnPointwise::sigmoid, CUDNN_POINTWISE_SIGMOID_FWD));
+static_assert(same_value(DnnHeuristics::fallback, CUDNN_HEUR_MODE_FALLBACK));
+static_assert(same_value(DnnHeuristics::best, CUDNN_HEUR_MODE_A));
+static_assert(same_value(DnnNote::tensor_core, CUDNN_NUMERICAL_NOTE_TENSOR_CORE));
+static_assert(same_value(DnnNote::down_convert_inputs, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS));
+static_assert(same_value(DnnNote::reduced_precision_reduction,
+                         CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION));
+static_assert(same_value(DnnNote::fft, CUDNN_NUMERICAL_NOTE_FFT));
+static_assert(same_value(DnnNote::nondeterministic, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC));
+static_assert(same_value(DnnNote::winograd, CUDNN_NUMERICAL_NOTE_WINOGRAD));
+static_assert(same_value(DnnNote::winograd_4x4, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4));
+static_assert(same_value(DnnNote::winograd_6x6, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6));
+static_assert(same_value(DnnNote::winograd_13x13, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13));
+#if CUDNN_VERSION >= 90800
+static_assert(same_value(DnnKind::device, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR));
+static_assert(same_value(DnnAttribute::heuristics_device, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP));
+static_assert(same_value(DnnAttribute::plan_device, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP));
+static_assert(same_value(DnnAttribute::device_json, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION));
+static_assert(same_value(DnnNote::strict_nan, CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP));
+#endif
+static_assert(same_call<decltype(DnnApi::GetErrorString), decltype(cudnnGetErrorString)>);
+static_assert(same_call<decltype(DnnApi::GetLastErrorString), decltype(cudnnGetLastErrorString)>);
+static_assert(same_call<decltype(DnnApi::Create), decltype(cudnnCreate)>);
+static_assert(same_call<decltype(DnnApi::Destroy), decltype(cudnnDestroy)>);
+static_assert(same_call<decltype(DnnApi::SetStream), decltype(cudnnSetStream)>);
+static_assert(same_call<decltype(DnnApi::BackendCreateDescriptor), decltype(cudnnBackendCreateDescriptor)>);
+static_assert(same_call<decltype(DnnApi::BackendDestroyDescriptor), decltype(cudnnBackendDestroyDescriptor)>);
+static_assert(same_call<decltype(DnnApi::BackendFinalize), decltype(cudnnBackendFinalize)>);
+static_assert(same_call<decltype(DnnApi::BackendSetAttribute), decltype(cudnnBackendSetAttribute)>);
+static_assert(same_call<decltype(DnnApi::BackendGetAttribute), decltype(cudnnBackendGetAttribute)>);
+static_assert(same_call<decltype(DnnApi::BackendExecute), decltype(cudnnBackendExecute)>);
 static_assert(same_call<decltype(DnnApi::GetVersion), decltype(cudnnGetVersion)>);
 static_assert(same_call<decltype(DnnApi::GetCudartVersion), decltype(cudnnGetCudartVersion)>);
 #endif

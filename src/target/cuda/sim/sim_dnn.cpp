@@ -1,0 +1,353 @@
+#include "target/cuda/sim/sim_dnn.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "base/error.h"
+#include "target/conv_call.h"
+#include "target/cuda/sim/sim_engine_conv.h"
+#include "target/device.h"
+
+namespace espalier::target::cuda::sim {
+
+using namespace driver;
+using A = DnnAttribute;
+using Ref = SimDnnObject::Ref;
+
+namespace {
+
+constexpr DnnStatus not_initialized = 1001, bad_param = 2000, not_supported = 3000;
+/// What its one engine wants.
+constexpr int64_t engine_workspace = 512;
+
+size_t size_of(DnnType type) {
+  switch (type) {
+    case DnnType::boolean:
+    case DnnType::character: return 1;
+    case DnnType::handle:
+    case DnnType::int64:
+    case DnnType::float64:
+    case DnnType::pointer:
+    case DnnType::descriptor: return 8;
+    default: return 4;
+  }
+}
+
+/// Thrown where a graph is not one that a record gives.
+struct Unknown {};
+
+template <class T>
+std::vector<T> all(const SimDnnObject& o, A name) {
+  const auto it = o.values.find(name);
+  if (it == o.values.end()) throw Unknown();
+  std::vector<T> out(it->second.size() / sizeof(T));
+  std::memcpy(out.data(), it->second.data(), out.size() * sizeof(T));
+  return out;
+}
+template <class T>
+T one(const SimDnnObject& o, A name) {
+  const std::vector<T> v = all<T>(o, name);
+  if (v.size() != 1) throw Unknown();
+  return v[0];
+}
+const std::vector<Ref>& parts(const SimDnnObject& o, A name) {
+  const auto it = o.parts.find(name);
+  if (it == o.parts.end() || it->second.empty()) throw Unknown();
+  return it->second;
+}
+const Ref& part(const SimDnnObject& o, A name) { return parts(o, name)[0]; }
+
+ir::Dtype dtype_of(const SimDnnObject& o, A name) {
+  switch (one<DnnDtype>(o, name)) {
+    case DnnDtype::f32: return ir::Dtype::f32;
+    case DnnDtype::f64: return ir::Dtype::f64;
+    case DnnDtype::f16: return ir::Dtype::f16;
+    case DnnDtype::i8: return ir::Dtype::i8;
+    case DnnDtype::i32: return ir::Dtype::i32;
+    case DnnDtype::bf16: return ir::Dtype::bf16;
+  }
+  throw Unknown();
+}
+
+template <size_t N>
+std::array<int64_t, N> axes(const SimDnnObject& o, A name) {
+  const std::vector<int64_t> v = all<int64_t>(o, name);
+  std::array<int64_t, N> out{};
+  if (v.size() > N) throw Unknown();
+  std::copy(v.begin(), v.end(), out.begin());
+  return out;
+}
+
+ConvTensor tensor_of(const SimDnnObject& o) {
+  if (one<int64_t>(o, A::tensor_alignment) != conv_alignment) throw Unknown();
+  return {.dtype = dtype_of(o, A::tensor_dtype),
+          .dims = axes<conv_spatial_most + 2>(o, A::tensor_dims),
+          .strides = axes<conv_spatial_most + 2>(o, A::tensor_strides)};
+}
+bool is_virtual(const SimDnnObject& o) { return one<char>(o, A::tensor_virtual) != 0; }
+int64_t id_of(const SimDnnObject& o) { return one<int64_t>(o, A::tensor_id); }
+
+/// The convolution of a graph, and the ids of its operands in the record's order.
+struct Read {
+  ConvCall call;
+  std::vector<int64_t> ids;
+};
+
+class Reader {
+ public:
+  explicit Reader(const SimDnnObject& graph) : operations_(parts(graph, A::graph_operations)) {}
+
+  Read run() {
+    convolution(*operations_.at(0));
+    for (size_t i = 1; i < operations_.size(); ++i) step(*operations_[i]);
+    if (is_virtual(*at_) || !conv_error(out_.call).empty()) throw Unknown();
+    return std::move(out_);
+  }
+
+ private:
+  void convolution(const SimDnnObject& o) {
+    struct Names {
+      A x, w, y, convolution, alpha, beta;
+    };
+    constexpr Names forward{A::forward_x,           A::forward_w,     A::forward_y,
+                            A::forward_convolution, A::forward_alpha, A::forward_beta},
+        data{A::data_grad_dx,          A::data_grad_w,     A::data_grad_dy,
+             A::data_grad_convolution, A::data_grad_alpha, A::data_grad_beta},
+        weight{A::weight_grad_x,           A::weight_grad_dw,    A::weight_grad_dy,
+               A::weight_grad_convolution, A::weight_grad_alpha, A::weight_grad_beta};
+    ConvCall& c = out_.call;
+    c.direction = o.kind == DnnKind::conv_forward     ? ConvDirection::forward
+                  : o.kind == DnnKind::conv_data_grad ? ConvDirection::data_grad
+                                                      : ConvDirection::weight_grad;
+    if (c.direction == ConvDirection::weight_grad && o.kind != DnnKind::conv_weight_grad) throw Unknown();
+    const Names& n = c.direction == ConvDirection::forward     ? forward
+                     : c.direction == ConvDirection::data_grad ? data
+                                                               : weight;
+    const Ref &x = part(o, n.x), &w = part(o, n.w), &y = part(o, n.y);
+    const SimDnnObject& conv = *part(o, n.convolution);
+    at_ = c.direction == ConvDirection::forward ? y : c.direction == ConvDirection::data_grad ? x : w;
+    c.x = tensor_of(*x), c.w = tensor_of(*w), c.y = tensor_of(*y);
+    out_.ids = {id_of(*x), id_of(*w), id_of(*y)};
+    c.spatial = static_cast<int8_t>(one<int64_t>(conv, A::convolution_spatial));
+    c.compute = dtype_of(conv, A::convolution_compute);
+    c.stride = axes<conv_spatial_most>(conv, A::convolution_stride);
+    c.dilation = axes<conv_spatial_most>(conv, A::convolution_dilation);
+    c.pad_low = axes<conv_spatial_most>(conv, A::convolution_pad_low);
+    c.pad_high = axes<conv_spatial_most>(conv, A::convolution_pad_high);
+    if (one<int>(conv, A::convolution_mode) != dnn_cross_correlation || c.w.dims[1] < 1) throw Unknown();
+    c.groups = c.x.dims[1] / c.w.dims[1];
+    const bool f64 = c.compute == ir::Dtype::f64;
+    if ((f64 ? one<double>(o, n.alpha) : one<float>(o, n.alpha)) != 1 ||
+        (f64 ? one<double>(o, n.beta) : one<float>(o, n.beta)) != 0)
+      throw Unknown();
+  }
+
+  ConvTensor& result() {
+    ConvCall& c = out_.call;
+    return c.direction == ConvDirection::forward ? c.y : c.direction == ConvDirection::data_grad ? c.x : c.w;
+  }
+
+  void step(const SimDnnObject& o) {
+    const SimDnnObject& mode = *part(o, A::pointwise_descriptor);
+    const Ref& to = part(o, A::pointwise_y);
+    if (o.kind != DnnKind::pointwise_operation || part(o, A::pointwise_x) != at_ || !is_virtual(*at_) ||
+        dtype_of(mode, A::pointwise_precision) != out_.call.compute || result().dtype != out_.call.compute)
+      throw Unknown();
+    ConvStep s{};
+    const auto other = o.parts.find(A::pointwise_b);
+    const bool binary = other != o.parts.end();
+    switch (one<DnnPointwise>(mode, A::pointwise_mode)) {
+      case DnnPointwise::add:
+        s = binary && is_vector(*other->second[0]) ? ConvStep::add_channel : ConvStep::add_residual;
+        break;
+      case DnnPointwise::mul: s = ConvStep::mul_channel; break;
+      case DnnPointwise::relu: s = ConvStep::relu; break;
+      case DnnPointwise::sigmoid: s = ConvStep::sigmoid; break;
+      case DnnPointwise::tanh: s = ConvStep::tanh; break;
+    }
+    if (takes_operand(s) != binary || out_.call.step_count == conv_steps_most) throw Unknown();
+    out_.call.steps[static_cast<size_t>(out_.call.step_count++)] = s;
+    if (binary) out_.ids.push_back(id_of(*other->second[0]));
+    result().dtype = tensor_of(*to).dtype;
+    out_.ids[out_.call.direction == ConvDirection::forward     ? 2
+             : out_.call.direction == ConvDirection::data_grad ? 0
+                                                               : 1] = id_of(*to);
+    at_ = to;
+  }
+
+  /// Has it one entry for each channel, all other extents being 1?
+  static bool is_vector(const SimDnnObject& o) {
+    const ConvTensor t = tensor_of(o);
+    for (size_t i = 0; i < t.dims.size(); ++i)
+      if (i != 1 && t.dims[i] > 1) return false;
+    return true;
+  }
+
+  const std::vector<Ref>& operations_;
+  Ref at_;
+  Read out_;
+};
+
+std::optional<Read> read(const SimDnnObject& graph) {
+  try {
+    return Reader(graph).run();
+  } catch (const Unknown&) {
+    return {};
+  }
+}
+
+/// What the stream does when its turn comes.
+struct Work {
+  const ConvCall& call;
+  const std::vector<Address>& operands;
+  const MemoryMap& memory;
+  std::string problem;
+
+  static void run(void* self) {
+    auto& w = *static_cast<Work*>(self);
+    try {
+      const std::vector<int64_t> bytes = conv_operand_bytes(w.call);
+      std::vector<Extent> extents;
+      for (size_t i = 0; i < bytes.size() && w.problem.empty(); ++i) {
+        w.problem = w.memory.check(w.operands[i], static_cast<size_t>(bytes[i]));
+        extents.push_back({reinterpret_cast<void*>(w.operands[i]), bytes[i]});
+      }
+      if (w.problem.empty()) run_conv(w.call, extents);
+    } catch (const InternalError& e) {
+      w.problem = e.what();
+    }
+  }
+};
+
+DnnStatus answer(int64_t value, int64_t room, int64_t* count, void* values) {
+  *count = 1;
+  if (room > 0) std::memcpy(values, &value, sizeof value);
+  return dnn_success;
+}
+
+}  // namespace
+
+size_t sim_dnn_version() { return 91900; }
+size_t sim_dnn_cudart_version() { return 13000; }
+const char* sim_dnn_error(DnnStatus status) {
+  return status == not_supported ? "not supported" : status == bad_param ? "bad parameter" : "error";
+}
+void sim_dnn_last_error(char* message, size_t size) {
+  if (size > 0) *message = '\0';
+}
+
+DnnStatus SimDnn::create(DnnHandle* handle) {
+  CuResult error = cu_success;
+  SimContext* context = state.current(error);
+  if (!context) return not_initialized;
+  auto data = std::make_unique<HandleData>(HandleData{context});
+  *handle = reinterpret_cast<DnnHandle>(data.get());
+  handles.emplace(*handle, std::move(data));
+  return dnn_success;
+}
+DnnStatus SimDnn::destroy(DnnHandle handle) { return handles.erase(handle) == 1 ? dnn_success : bad_param; }
+
+DnnStatus SimDnn::set_stream(DnnHandle handle, void* stream) {
+  const auto it = handles.find(handle);
+  if (it == handles.end()) return bad_param;
+  it->second->stream = static_cast<CuStream>(stream);
+  return dnn_success;
+}
+
+DnnStatus SimDnn::create_descriptor(DnnKind kind, Descriptor* descriptor) {
+  auto object = std::make_shared<SimDnnObject>(kind);
+  *descriptor = reinterpret_cast<Descriptor>(object.get());
+  objects.emplace(*descriptor, std::move(object));
+  return dnn_success;
+}
+DnnStatus SimDnn::destroy_descriptor(Descriptor descriptor) {
+  return objects.erase(descriptor) == 1 ? dnn_success : bad_param;
+}
+
+DnnStatus SimDnn::set_attribute(Descriptor descriptor, DnnAttribute name, DnnType type, int64_t count,
+                                const void* values) {
+  const auto it = objects.find(descriptor);
+  if (it == objects.end() || it->second->finished || count < 1 || !values) return bad_param;
+  if (type != DnnType::descriptor) {
+    const char* from = static_cast<const char*>(values);
+    it->second->values[name].assign(from, from + static_cast<size_t>(count) * size_of(type));
+    return dnn_success;
+  }
+  std::vector<Ref> refs;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto other = objects.find(static_cast<const Descriptor*>(values)[i]);
+    if (other == objects.end() || !other->second->finished) return bad_param;
+    refs.push_back(other->second);
+  }
+  it->second->parts[name] = std::move(refs);
+  return dnn_success;
+}
+
+DnnStatus SimDnn::finalize(Descriptor descriptor) {
+  const auto it = objects.find(descriptor);
+  if (it == objects.end() || it->second->finished) return bad_param;
+  SimDnnObject& o = *it->second;
+  if (o.kind == DnnKind::graph && !read(o)) return not_supported;
+  if (o.kind == DnnKind::plan && !o.parts.contains(A::plan_config)) return bad_param;
+  o.finished = true;
+  return dnn_success;
+}
+
+DnnStatus SimDnn::get_attribute(Descriptor descriptor, DnnAttribute name, DnnType, int64_t room,
+                                int64_t* count, void* values) {
+  const auto it = objects.find(descriptor);
+  if (it == objects.end()) return bad_param;
+  const SimDnnObject& o = *it->second;
+  switch (name) {
+    case A::heuristics_results:
+    case A::config_engine: {  // one configuration of one engine
+      *count = 1;
+      if (room < 1) return dnn_success;
+      const auto to = objects.find(*static_cast<const Descriptor*>(values));
+      if (to == objects.end()) return bad_param;
+      to->second->parts[A::heuristics_graph] = o.parts.at(A::heuristics_graph);
+      to->second->finished = true;
+      return dnn_success;
+    }
+    case A::engine_numerical_notes: *count = 0; return dnn_success;
+    case A::engine_index: return answer(0, room, count, values);
+    case A::plan_workspace: return answer(engine_workspace, room, count, values);
+    default: return not_supported;
+  }
+}
+
+DnnStatus SimDnn::execute(DnnHandle handle, Descriptor plan, Descriptor pack) {
+  const auto h = handles.find(handle);
+  const auto p = objects.find(plan), v = objects.find(pack);
+  if (h == handles.end() || p == objects.end() || v == objects.end()) return bad_param;
+  CuResult error = cu_success;
+  const auto stream = state.find(h->second->stream, error);
+  if (!stream || &stream->context != h->second->context) return bad_param;
+  try {
+    auto made = read(*part(*part(*p->second, A::plan_config), A::heuristics_graph));
+    const auto ids = all<int64_t>(*v->second, A::pack_ids);
+    const auto pointers = all<Address>(*v->second, A::pack_pointers);
+    if (!made || ids.size() != pointers.size() || ids.size() != made->ids.size()) return bad_param;
+    std::vector<Address> operands;
+    for (const int64_t id : made->ids) {
+      const auto place = std::find(ids.begin(), ids.end(), id);
+      if (place == ids.end()) return bad_param;
+      operands.push_back(pointers[static_cast<size_t>(place - ids.begin())]);
+    }
+    operands.push_back(one<Address>(*v->second, A::pack_workspace));
+    made->call.workspace = engine_workspace;
+    stream->add([this, call = made->call, operands](SimStream& self) {
+      SimContext& context = self.context;
+      Work work{call, operands, context.memory, ""};
+      self.worker.run(&Work::run, &work);
+      if (!work.problem.empty())
+        state.lose(context, cu_error_illegal_address, "a convolution: " + work.problem);
+    });
+  } catch (const Unknown&) {
+    return bad_param;
+  }
+  return dnn_success;
+}
+
+}  // namespace espalier::target::cuda::sim
