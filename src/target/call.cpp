@@ -52,7 +52,7 @@ std::string_view epilogue_name(GemmEpilogue epilogue) {
     case GemmEpilogue::gelu: return "gelu";
     case GemmEpilogue::gelu_bias: return "gelu_bias";
   }
-  ESPALIER_CHECK(false, "no such epilogue");
+  throw InternalError("no such epilogue");
 }
 
 std::string text(const CallRecord& call) {

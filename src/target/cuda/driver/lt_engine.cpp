@@ -19,7 +19,7 @@ LtType type_of(ir::Dtype dtype) {
     case ir::Dtype::bf16: return LtType::r_16bf;
     case ir::Dtype::i8: return LtType::r_8i;
     case ir::Dtype::i32: return LtType::r_32i;
-    default: ESPALIER_CHECK(false, "a dtype that no matrix product has");
+    default: throw InternalError("a dtype that no matrix product has");
   }
 }
 
@@ -28,7 +28,7 @@ LtCompute compute_of(const GemmCall& call) {
     case ir::Dtype::f32: return call.tf32 ? LtCompute::f32_fast_tf32 : LtCompute::f32;
     case ir::Dtype::f64: return LtCompute::f64;
     case ir::Dtype::i32: return LtCompute::i32;
-    default: ESPALIER_CHECK(false, "a dtype that no matrix product is computed in");
+    default: throw InternalError("a dtype that no matrix product is computed in");
   }
 }
 
@@ -41,7 +41,7 @@ LtEpilogue epilogue_of(GemmEpilogue epilogue) {
     case GemmEpilogue::gelu: return LtEpilogue::gelu;
     case GemmEpilogue::gelu_bias: return LtEpilogue::gelu_bias;
   }
-  ESPALIER_CHECK(false, "no such epilogue");
+  throw InternalError("no such epilogue");
 }
 
 /// What was asked for, in the library's own numbers.
