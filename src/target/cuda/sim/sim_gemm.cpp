@@ -29,7 +29,7 @@ T load(Address base, Dtype dtype, int64_t i) {
     case Dtype::f16: return static_cast<T>(float(*static_cast<const f16*>(p)));
     case Dtype::i32: return static_cast<T>(*static_cast<const int32_t*>(p));
     case Dtype::i8: return static_cast<T>(*static_cast<const int8_t*>(p));
-    default: ESPALIER_CHECK(false, "a dtype that no matrix product has");
+    default: throw InternalError("a dtype that no matrix product has");
   }
 }
 
@@ -42,7 +42,7 @@ void store(Address base, Dtype dtype, int64_t i, T value) {
     case Dtype::bf16: *static_cast<bf16*>(p) = bf16(static_cast<float>(value)); return;
     case Dtype::f16: *static_cast<f16*>(p) = f16(static_cast<float>(value)); return;
     case Dtype::i32: *static_cast<int32_t*>(p) = static_cast<int32_t>(value); return;
-    default: ESPALIER_CHECK(false, "a dtype that no result has");
+    default: throw InternalError("a dtype that no result has");
   }
 }
 
