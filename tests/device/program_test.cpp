@@ -121,7 +121,7 @@ TEST(DevicePrograms, RandomGraphsAgreeWithTheReference) {
 }
 
 /// Three runs that feed the state forward, two of them under way at once.
-TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
+TEST(DevicePrograms, StatesGoOnFromRunToRun) {
   for (uint64_t seed = 0; seed < 12 && !HasFailure(); ++seed) {
     std::mt19937_64 rng(seed);
     const Graph g = test::random_program(rng, {.nodes = 14});
