@@ -153,7 +153,7 @@ Graph graph_of(const Values& inputs, const Values& outputs) {
 }
 
 /// A run as one graph does what its launches did: the same bits, and at the addresses of now.
-TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplaceThreads) {
+TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplace) {
   ir::SampleRng rng(4);
   const Value x = ir::new_input("x", {Dtype::f32, {6, 50}});
   const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});
