@@ -185,7 +185,7 @@ TEST(SimDevice, RecordsMustFitTheirKernels) {
   device->sync(stream);
 }
 
-TEST(SimDevice, ProgramsSideBySide) {
+TEST(SimDevice, ProgramsFromSeveralThreads) {
   const auto driver = std::make_shared<SimDriver>();
   const auto device = make_sim_device(driver);
   const KernelSource sources[] = {add_one("add_one_a"), add_one("add_one_b"), add_one("add_one_a")};

@@ -121,7 +121,7 @@ TEST(DevicePrograms, RandomGraphsAgreeWithTheReference) {
 }
 
 /// Three runs that feed the state forward, two of them under way at once.
-TEST(DevicePrograms, StatesGoOnFromRunToRun) {
+TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
   for (uint64_t seed = 0; seed < 12 && !HasFailure(); ++seed) {
     std::mt19937_64 rng(seed);
     const Graph g = test::random_program(rng, {.nodes = 14});
@@ -153,7 +153,7 @@ Graph graph_of(const Values& inputs, const Values& outputs) {
 }
 
 /// A run as one graph does what its launches did: the same bits, and at the addresses of now.
-TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplace) {
+TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplaceThreads) {
   ir::SampleRng rng(4);
   const Value x = ir::new_input("x", {Dtype::f32, {6, 50}});
   const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});

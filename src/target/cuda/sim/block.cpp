@@ -127,6 +127,9 @@ struct Machine {
 };
 Machine machine;
 
+/// Not Grid::count(): an inline function may become the copy of a file that is instrumented, and this one reads what lies on the host's stack.
+int64_t count_of(const Grid& g) { return int64_t{g.x} * g.y * g.z; }
+
 /// Places in time, so that nothing but what the kernel does orders its threads: fresh for every launch, and for every block.
 struct Tags {
   explicit Tags(size_t n) : first(static_cast<char*>(std::calloc(n, 1))) {
@@ -272,7 +275,7 @@ void sync_warp(unsigned mask, int site) {
   release(tag);
   w->arrived |= 1u << f->lane;
   if (w->arrived == mask) {
-    const int64_t n = machine.launch->block.count();
+    const int64_t n = count_of(machine.launch->block);
     for (int64_t i = 0; i < n; ++i)
       if (Fiber& other = machine.fibers[i]; other.warp == w && other.state == State::in_warp)
         other.state = State::ready;
@@ -430,7 +433,7 @@ void schedule_block(std::vector<int64_t>& order, std::mt19937_64& rng) {
 
 void run_block_of_fibers(std::vector<int64_t>& order, std::mt19937_64& rng) {
   const Launch& l = *machine.launch;
-  const int64_t n = l.block.count();
+  const int64_t n = count_of(l.block);
   fresh_shared();
   const Tags tags(2 + 2 * 32);
   machine.barrier_tags = tags.first;
@@ -457,7 +460,7 @@ void run_block_plainly(const std::vector<int64_t>& order) {
 
 void run_blocks(const Launch& launch) {
   const MachineLock lock;
-  const int64_t threads = launch.block.count(), blocks = launch.grid.count();
+  const int64_t threads = count_of(launch.block), blocks = count_of(launch.grid);
   if (threads < 1 || threads > 1024) throw InternalError("simulated kernel: a block has 1 to 1024 threads");
   if (!machine.fibers) machine.fibers = new Fiber[1024], machine.warps = new Warp[32];
   machine.launch = &launch;
