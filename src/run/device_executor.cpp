@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "run/control_buffers.h"
 #include "run/red_zones.h"
 
 namespace espalier::run {
@@ -19,8 +20,6 @@ namespace {
 /// What device memory is cut in.
 constexpr int64_t piece_alignment = 256;
 int64_t whole_pieces(int64_t bytes) { return round_up(bytes, piece_alignment); }
-
-char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 
 /// Loops are captured turn by turn; longer ones than this are launched.
 constexpr int64_t most_captured = 4096;
@@ -381,26 +380,14 @@ void DeviceExecutor::begin_carries(const Frame& frame, size_t s, void** buffers)
 void DeviceExecutor::run_scan(Frame& frame, size_t s, void** buffers) {
   const ControlFlow& c = frame.body.program->steps()[s].control;
   Frame& body = *frame.bodies[s][0];
-  const size_t carries = c.carries(), walked = carries + c.slice_bytes.size();
   begin_carries(frame, s, buffers);
-  for (size_t i = 0; i < carries; ++i) body.input(i, buffers[c.operands + i]);
-  for (size_t i = walked; i < c.operands; ++i) body.input(i, buffers[i]);
-  for (int64_t turn = 0; turn < c.length; ++turn) {
-    const int64_t row = c.row(turn);
-    for (size_t i = 0; i < c.slice_bytes.size(); ++i)
-      body.input(carries + i, moved(buffers[carries + i], row * c.slice_bytes[i]));
-    for (size_t o = 0; o < c.stacked_bytes.size(); ++o)
-      body.output(carries + o, moved(buffers[c.operands + carries + o], row * c.stacked_bytes[o]));
-    run_frame(body);
-  }
+  for_turns(c, buffers, body, [&] { run_frame(body); });
 }
 
 void DeviceExecutor::run_cond(Frame& frame, size_t s, void** buffers) {
   const Step& step = frame.body.program->steps()[s];
-  const size_t operands = step.control.operands;
   Frame& body = *frame.bodies[s][read_flag(buffers[0]) ? 0 : 1];
-  for (size_t i = 1; i < operands; ++i) body.input(i - 1, buffers[i]);
-  for (size_t r = operands; r < step.buffers.size(); ++r) body.output(r - operands, buffers[r]);
+  bind_branch(step.control, step.buffers.size() - step.operands, buffers, body);
   run_frame(body);
 }
 
@@ -408,12 +395,7 @@ void DeviceExecutor::run_while(Frame& frame, size_t s, void** buffers) {
   const ControlFlow& c = frame.body.program->steps()[s].control;
   Frame &condition = *frame.bodies[s][0], &body = *frame.bodies[s][1];
   begin_carries(frame, s, buffers);
-  for (size_t i = 0; i < c.operands; ++i) {
-    void* const at = buffers[i < c.carries() ? c.operands + i : i];
-    condition.input(i, at);
-    body.input(i, at);
-  }
-  condition.output(0, frame.scratch(s));
+  bind_loop(c, buffers, condition, body, frame.scratch(s));
   for (run_frame(condition); read_flag(frame.scratch(s)); run_frame(condition)) run_frame(body);
 }
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "op/control.h"
+#include "run/control_buffers.h"
 #include "run/wiring.h"
 
 namespace espalier::run {
@@ -13,8 +14,6 @@ namespace {
 
 using ir::Node;
 using target::InPlace;
-
-char* moved(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 
 /// A body and how it is wired.
 class Body {
@@ -85,17 +84,7 @@ class ScanKernel final : public target::Kernel {
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const Body::Frame frame(body_, scratch);
     begin_carries(c_, buffers);
-    const size_t carries = c_.carries(), walked = carries + c_.slice_bytes.size();
-    for (size_t i = 0; i < carries; ++i) frame.input(i, buffers[c_.operands + i]);
-    for (size_t i = walked; i < c_.operands; ++i) frame.input(i, buffers[i]);
-    for (int64_t turn = 0; turn < c_.length; ++turn) {
-      const int64_t row = c_.row(turn);
-      for (size_t i = 0; i < c_.slice_bytes.size(); ++i)
-        frame.input(carries + i, moved(buffers[carries + i], row * c_.slice_bytes[i]));
-      for (size_t o = 0; o < c_.stacked_bytes.size(); ++o)
-        frame.output(carries + o, moved(buffers[c_.operands + carries + o], row * c_.stacked_bytes[o]));
-      frame.run();
-    }
+    for_turns(c_, buffers, frame, [&] { frame.run(); });
   }
 
  private:
@@ -121,8 +110,7 @@ class CondKernel final : public target::Kernel {
   void run(void* const* buffers, void* scratch, int64_t) const override {
     const bool condition = *static_cast<const uint8_t*>(buffers[0]) != 0;
     const Body::Frame frame(condition ? if_true_ : if_false_, scratch);
-    for (size_t i = 1; i < c_.operands; ++i) frame.input(i - 1, buffers[i]);
-    for (size_t r = 0; r < results_; ++r) frame.output(r, buffers[c_.operands + r]);
+    bind_branch(c_, results_, buffers, frame);
     frame.run();
   }
 
@@ -150,12 +138,7 @@ class WhileKernel final : public target::Kernel {
     const Body::Frame condition(condition_, moved(scratch, flag_bytes));
     const Body::Frame body(body_, moved(scratch, flag_bytes + condition_.scratch_bytes()));
     begin_carries(c_, buffers);
-    for (size_t i = 0; i < c_.operands; ++i) {
-      void* const at = buffers[i < c_.carries() ? c_.operands + i : i];
-      condition.input(i, at);
-      body.input(i, at);
-    }
-    condition.output(0, scratch);
+    bind_loop(c_, buffers, condition, body, scratch);
     for (condition.run(); *again != 0; condition.run()) body.run();
   }
 

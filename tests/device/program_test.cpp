@@ -109,15 +109,7 @@ void expect_agrees(const Graph& g, std::span<const Array> inputs, double factor)
 }
 
 TEST(DevicePrograms, RandomGraphsAgreeWithTheReference) {
-  for (uint64_t seed = 0; seed < 25 && !HasFailure(); ++seed) {
-    ir::SampleRng rng(seed);
-    test::RandomGraphOptions options;
-    options.nodes = 4 + static_cast<int>(seed % 12);
-    options.dtypes = seed % 3 == 2 ? ir::dtype_set(Dtype::f64) : ir::dtype_set(Dtype::f32);
-    const test::RandomGraph r = test::random_graph(rng, options);
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    expect_agrees(r.graph, r.inputs, 100);
-  }
+  test::for_random_graphs(25, [](const test::RandomGraph& r) { expect_agrees(r.graph, r.inputs, 100); });
 }
 
 /// Three runs that feed the state forward, two of them under way at once.

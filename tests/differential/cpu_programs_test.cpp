@@ -74,15 +74,7 @@ INSTANTIATE_TEST_SUITE_P(Table, EveryOpOnCpu, testing::ValuesIn(test::sampled_op
 INSTANTIATE_TEST_SUITE_P(Table, EveryGradientOnCpu, testing::ValuesIn(differentiable_ops()), test::OpName());
 
 TEST(RandomGraphsOnCpu, AgreeWithTheReference) {
-  for (uint64_t seed = 0; seed < 60 && !HasFailure(); ++seed) {
-    ir::SampleRng rng(seed);
-    test::RandomGraphOptions options;
-    options.nodes = 4 + static_cast<int>(seed % 12);
-    options.dtypes = seed % 3 == 2 ? ir::dtype_set(Dtype::f64) : ir::dtype_set(Dtype::f32);
-    const test::RandomGraph r = test::random_graph(rng, options);
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    expect_cpu_agrees(r.graph, r.inputs, 100);
-  }
+  test::for_random_graphs(60, [](const test::RandomGraph& r) { expect_cpu_agrees(r.graph, r.inputs, 100); });
 }
 
 TEST(RandomNetworksOnCpu, AreNearTheReference) {

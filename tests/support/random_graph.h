@@ -2,6 +2,8 @@
 // Random valid graphs, made of samples of the op table, and of squares, where axes are easily taken for one another. Some leaves
 // are constants, which several ops share; integers hold extremes too. Every value is computed by the reference while the graph grows, so
 // the outputs' right values come with it, and a node that would make comparisons meaningless is not taken.
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -254,6 +256,19 @@ class GraphGrower {
 /// A random graph; equal generators give equal graphs (up to the identity of inputs).
 inline RandomGraph random_graph(ir::SampleRng& rng, const RandomGraphOptions& options = {}) {
   return detail::GraphGrower(rng, options).grow();
+}
+
+/// `check(graph)` for random graphs of growing size, of f32 and now and then of f64, until one fails.
+template <class Check>
+void for_random_graphs(uint64_t count, const Check& check) {
+  for (uint64_t seed = 0; seed < count && !testing::Test::HasFailure(); ++seed) {
+    ir::SampleRng rng(seed);
+    RandomGraphOptions options;
+    options.nodes = 4 + static_cast<int>(seed % 12);
+    options.dtypes = ir::dtype_set(seed % 3 == 2 ? ir::Dtype::f64 : ir::Dtype::f32);
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    check(random_graph(rng, options));
+  }
 }
 
 }  // namespace espalier::test

@@ -14,23 +14,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "target/cuda/sim/fiber_switch.h"
 
-#if ESPALIER_SIM_TSAN
-extern "C" {
-void* __tsan_get_current_fiber();
-void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
-void __tsan_switch_to_fiber(void* fiber, unsigned flags);
-void __tsan_acquire(void* address);
-void __tsan_release(void* address);
-}
-#endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// void esp_sim_switch(void** save, void* to): keep the callee's registers on this stack, go on with another.
 asm(R"(.text
 .globl esp_sim_switch
 .hidden esp_sim_switch
@@ -53,8 +43,6 @@ esp_sim_switch:
   ret
 .size esp_sim_switch,.-esp_sim_switch
 )");
-extern "C" void esp_sim_switch(void** save, void* to);
-
 namespace espalier::target::cuda::sim {
 namespace {
 
