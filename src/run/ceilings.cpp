@@ -159,7 +159,7 @@ double read_rate(int threads) {
 
 Ceilings measure(int threads) {
   const target::cpu::CpuFeatures& cpu = cpu_features();
-  Ceilings c{.cpu = target::cpu::cpu_name() + " (" + cpu.text() + ")", .threads = threads};
+  Ceilings c{.machine = target::cpu::cpu_name() + " (" + cpu.text() + ")", .threads = threads};
   c.f32_flops = flops_of(cpu.avx512 ? f32_avx512 : f32_avx2, threads);
   if (cpu.amx_bf16) c.bf16_flops = flops_of(bf16_amx, threads);
   else if (cpu.avx512_bf16) c.bf16_flops = flops_of(bf16_avx512, threads);
@@ -172,14 +172,20 @@ Ceilings measure(int threads) {
 
 double Ceilings::matrix_flops(ir::Dtype dtype) const {
   switch (dtype) {
-    case ir::Dtype::f64: return f32_flops / 2;
+    case ir::Dtype::f64: return f64_flops > 0 ? f64_flops : f32_flops / 2;
     case ir::Dtype::bf16: return bf16_flops;
+    case ir::Dtype::f16: return f16_flops > 0 ? f16_flops : f32_flops;
+    case ir::Dtype::i8: return i8_flops > 0 ? i8_flops : f32_flops;
     default: return f32_flops;
   }
 }
 
 std::string Ceilings::text() const {
-  return fmt::format("{}, {} thread{}: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, reads {:.1f} GB/s", cpu,
+  if (threads == 0)
+    return fmt::format(
+        "{}: f32 {:.1f} TFLOP/s, bf16 {:.1f} TFLOP/s, memory {:.0f} GB/s (of the data sheet; 0: not known)",
+        machine, f32_flops * 1e-12, bf16_flops * 1e-12, read_bytes * 1e-9);
+  return fmt::format("{}, {} thread{}: f32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, reads {:.1f} GB/s", machine,
                      threads, threads == 1 ? "" : "s", f32_flops * 1e-9, bf16_flops * 1e-9,
                      read_bytes * 1e-9);
 }

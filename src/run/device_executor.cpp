@@ -245,7 +245,9 @@ void DeviceExecutor::check_ranges(const Slot& slot) const {
 
 void DeviceExecutor::upload(Slot& slot) {
   Device& device = program_->device();
-  if (input_bytes_ > 0) device.upload(slot.inputs, slot.host.get(), input_bytes_, copy_in_.get());
+  if (input_bytes_ > 0)
+    timed(timer_, Lane::copies_in, -1, copy_in_.get(),
+          [&] { device.upload(slot.inputs, slot.host.get(), input_bytes_, copy_in_.get()); });
   device.record(slot.uploaded.get(), copy_in_.get());
   device.wait(compute_.get(), slot.uploaded.get());
   for (size_t i = 0; i < inputs_.size(); ++i)
@@ -258,7 +260,7 @@ void DeviceExecutor::upload(Slot& slot) {
 /// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
 void DeviceExecutor::compute(Slot& slot) {
   Device& device = program_->device();
-  if (!captures_ || !slot.warm) {
+  if (!captures_ || !slot.warm || times_records()) {
     run_frame(*frame_);
     slot.warm = true;
     return;
@@ -273,7 +275,9 @@ void DeviceExecutor::download(Slot& slot) {
   device.record(slot.computed.get(), compute_.get());
   device.wait(copy_out_.get(), slot.computed.get());
   if (output_bytes_ > 0)
-    device.download(slot.host.get() + input_bytes_, slot.outputs, output_bytes_, copy_out_.get());
+    timed(timer_, Lane::copies_out, -1, copy_out_.get(), [&] {
+      device.download(slot.host.get() + input_bytes_, slot.outputs, output_bytes_, copy_out_.get());
+    });
   device.record(slot.downloaded.get(), copy_out_.get());
 }
 
@@ -287,7 +291,7 @@ Ticket DeviceExecutor::submit() {
   check_ranges(slot);
   try {
     upload(slot);
-    compute(slot);
+    timed(timer_ && !times_records(), Lane::computing, -1, compute_.get(), [&] { compute(slot); });
     download(slot);
   } catch (const target::DeviceError& e) {
     if (!e.lost()) sync_all();  // what is under way reads the slot
@@ -364,7 +368,8 @@ void DeviceExecutor::launch(size_t call, void** buffers, size_t count, char* scr
     operands_.push_back(as_address(moved(base, o.offset)));
   }
   Device& device = program_->device();
-  device.launch(program_->executable(), call, operands_, compute_.get());
+  timed(times_records(), Lane::computing, static_cast<int64_t>(call), compute_.get(),
+        [&] { device.launch(program_->executable(), call, operands_, compute_.get()); });
   if (options_.sync) device.sync(compute_.get());
 }
 

@@ -9,6 +9,7 @@
 //
 // One thread at a time may use an executor.
 #include "run/device_program.h"
+#include "run/device_timer.h"
 #include "run/executor.h"
 
 namespace espalier::run {
@@ -66,8 +67,15 @@ class DeviceExecutor {
   void poison();
   /// After poison() and runs: InternalError where a step wrote between the buffers of a program compiled with red zones.
   void check_red_zones();
+  /// Time what is put into the streams from here on; null: no more. The timer must live as long.
+  void set_timer(DeviceTimer* timer) { timer_ = timer; }
+  const DeviceExecutorOptions& options() const { return options_; }
+  const DeviceProgram& device_program() const { return *program_; }
   /// Runs whose launches were given to the device as one.
   int64_t replays() const { return replays_; }
+  /// Bytes that are copied to and from the device for each run.
+  int64_t input_bytes() const { return input_bytes_; }
+  int64_t output_bytes() const { return output_bytes_; }
   /// Bytes of the device's memory, constants and bound memory left out.
   int64_t allocated_bytes() const { return allocated_; }
 
@@ -93,6 +101,13 @@ class DeviceExecutor {
   void run_while(Frame& frame, size_t step, void** buffers);
   bool read_flag(const void* flag);
   void launch(size_t call, void** buffers, size_t count, char* scratch);
+  bool times_records() const { return timer_ && timer_->times_records(); }
+  /// `work` puts something into the stream, which is timed where `when`.
+  template <class Work>
+  void timed(bool when, Lane lane, int64_t call, target::Stream stream, const Work& work) {
+    if (when) timer_->time(lane, next_, call, stream, work);
+    else work();
+  }
 
   std::shared_ptr<const DeviceProgram> program_;
   DeviceExecutorOptions options_;
@@ -109,6 +124,7 @@ class DeviceExecutor {
   std::vector<RangeCheck> checks_;
   Ticket next_ = 0;
   bool captures_ = false;
+  DeviceTimer* timer_ = nullptr;
   int64_t replays_ = 0;
 };
 

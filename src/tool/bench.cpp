@@ -89,7 +89,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
                            {"planned_bytes", subject.step().planned_bytes()},
                            {"gflop", program.flops() * 1e-9},
                            {"fraction_of_ceiling", computes ? nlohmann::json(fraction) : nlohmann::json()},
-                           {"cpu", ceilings.cpu},
+                           {"cpu", ceilings.machine},
                            {"ceiling_f32_gflops", ceilings.f32_flops * 1e-9},
                            {"ceiling_bf16_gflops", ceilings.bf16_flops * 1e-9},
                            {"ceiling_read_gbps", ceilings.read_bytes * 1e-9}};

@@ -36,17 +36,16 @@ void add_profile(CLI::App& app, int&) {
   c->callback([o] {
     Subject subject(o->subject);
     const run::Profile p = run::profile(subject.step().executor(), o->runs, run::ceilings());
-    const run::Program& program = subject.step().program();
     if (o->json) {
-      nlohmann::json out = nlohmann::json::parse(run::json_text(p, program));
+      nlohmann::json out = nlohmann::json::parse(run::json_text(p));
       out["batch"] = subject.batch();
       out["precision"] = subject.precision();
       fmt::print("{}\n", json_line(out));
     } else {
       fmt::print("{}, batch {}, {}\n{}\n", subject.name(), subject.batch(), subject.precision(),
-                 run::table_text(p, program, o->rows));
+                 run::table_text(p, o->rows));
     }
-    if (!o->trace.empty()) write_file(o->trace, run::chrome_trace(p, program));
+    if (!o->trace.empty()) write_file(o->trace, run::chrome_trace(p));
   });
 }
 

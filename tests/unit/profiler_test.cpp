@@ -11,7 +11,7 @@ namespace {
 
 /// Round numbers: 1 GFLOP/s in f32, 4 in bf16, 1 GB/s.
 Ceilings round_ceilings() {
-  return {.cpu = "test \"cpu\"", .threads = 1, .f32_flops = 1e9, .bf16_flops = 4e9, .read_bytes = 1e9};
+  return {.machine = "test \"cpu\"", .threads = 1, .f32_flops = 1e9, .bf16_flops = 4e9, .read_bytes = 1e9};
 }
 
 std::shared_ptr<const Program> matmul_program() {
@@ -32,8 +32,8 @@ TEST(Profiler, LimitsFollowFromWorkAndCeilings) {
   const auto program = matmul_program();
   ASSERT_EQ(program->steps().size(), 2u);
   EXPECT_EQ(program->flops(), 2 * 64 * 32 * 16 + 64 * 16);
-  EXPECT_DOUBLE_EQ(limit_ns(program->steps()[0], round_ceilings()), 2 * 64 * 32 * 16);
-  EXPECT_DOUBLE_EQ(limit_ns(program->steps()[1], round_ceilings()), 2 * 64 * 16 * 4);
+  EXPECT_DOUBLE_EQ(limit_ns(program->steps()[0].cost, round_ceilings()), 2 * 64 * 32 * 16);
+  EXPECT_DOUBLE_EQ(limit_ns(program->steps()[1].cost, round_ceilings()), 2 * 64 * 16 * 4);
   EXPECT_DOUBLE_EQ(matrix_limit_ns(*program, round_ceilings()), 2 * 64 * 32 * 16);
 }
 
@@ -45,14 +45,14 @@ TEST(Profiler, EveryStepIsTimedAndReported) {
   double shares = 0;
   for (const StepProfile& s : p.steps) shares += s.share;
   if (p.total_ns > 0) EXPECT_NEAR(shares, 1, 1e-9);
-  const std::string table = table_text(p, *program);
+  const std::string table = table_text(p);
   EXPECT_NE(table.find("dot"), std::string::npos);
   EXPECT_NE(table.find("total"), std::string::npos);
-  EXPECT_NE(table_text(p, *program, 1).find("and 1 more steps"), std::string::npos);
-  const std::string json = json_text(p, *program);
+  EXPECT_NE(table_text(p, 1).find("and 1 more steps"), std::string::npos);
+  const std::string json = json_text(p);
   EXPECT_NE(json.find("\"cpu\": \"test \\\"cpu\\\"\""), std::string::npos);
   EXPECT_NE(json.find("\"fraction_of_ceiling\""), std::string::npos);
-  const std::string trace = chrome_trace(p, *program);
+  const std::string trace = chrome_trace(p);
   EXPECT_NE(trace.find("\"traceEvents\""), std::string::npos);
   EXPECT_NE(trace.find("\"ph\": \"X\""), std::string::npos);
 }
