@@ -28,3 +28,14 @@ espalier_fake(cuda12 libcudnn.so.9 versions.cpp FAKE_CUDA=12)
 espalier_fake(plugin_of_another_version libespalier_cuda.so plugin.cpp "FAKE_VERSION=\"0.0.9\"")
 espalier_fake(plugin_of_another_build libespalier_cuda.so plugin.cpp "FAKE_VERSION=ESPALIER_VERSION")
 espalier_fake(no_plugin libespalier_cuda.so versions.cpp FAKE_CUDA=12)
+
+# The plugin over the simulated driver: ESPALIER_PLUGIN_PATH=build/.../sim_plugin gives every program of this build a simulated GPU.
+set(sim_plugin ${CMAKE_BINARY_DIR}/sim_plugin)
+add_library(espalier_cuda_on_sim MODULE ${tests}/device/fakes/sim_plugin.cpp)
+set_target_properties(espalier_cuda_on_sim PROPERTIES PREFIX "" OUTPUT_NAME libespalier_cuda
+                      LIBRARY_OUTPUT_DIRECTORY ${sim_plugin} LINK_DEPENDS ${plugin_symbols})
+target_link_libraries(espalier_cuda_on_sim PRIVATE espalier_cuda_sim espalier_archive)
+target_include_directories(espalier_cuda_on_sim PRIVATE ${CMAKE_BINARY_DIR}/generated)
+target_link_options(espalier_cuda_on_sim PRIVATE -Wl,--as-needed -Wl,--version-script=${plugin_symbols})
+set_source_files_properties(${tests}/device/fakes/sim_plugin.cpp PROPERTIES OBJECT_DEPENDS ${plugin_hash})
+add_dependencies(espalier_cuda_on_sim plugin_hash)

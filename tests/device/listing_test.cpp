@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/environment.h"
+#include "support/sim_plugin.h"
 #include "tensor/compile.h"
 #include "tensor/devices.h"
 
@@ -46,6 +47,7 @@ TEST_F(DeviceListing, NothingThere) {
 }
 
 TEST(DeviceListingHere, WhatCompilesIsATarget) {
+  ASSERT_TRUE(test::use_sim_gpu());
   for (const DeviceDescription& d : devices()) {
     CompileOptions options;
     options.target = d.target;

@@ -1,0 +1,104 @@
+// A plugin of this build whose GPUs are simulated (src/target/cuda/sim). What stands in ESPALIER_FAKE_GPU when a GPU is first asked for,
+// one driver for each such text:
+//   gpus=2            how many                        capability=80      of each
+//   memory=1048576    bytes of each                   taken=1000         bytes of each that other processes have
+//   held=1            exclusive mode: another process has them
+//   fail=100:700      the driver's call 100 fails with error 700, as Fault says
+//   calls_to=FILE     how many calls were made in all, written when the process ends
+#include <fstream>
+#include <map>
+#include <mutex>
+
+#include "base/export.h"
+#include "settings.h"
+#include "target/cuda/driver/device_list.h"
+#include "target/cuda/plugin.h"
+#include "target/cuda/plugin_build.h"
+#include "target/cuda/sim/sim_driver.h"
+
+namespace {
+
+using namespace espalier::target;
+using cuda::sim::SimDriver;
+
+int64_t number(const std::string& key, int64_t fallback) {
+  return std::stoll(fake::setting(key, std::to_string(fallback)));
+}
+
+std::shared_ptr<SimDriver> make_driver() {
+  auto driver = std::make_shared<SimDriver>(
+      cuda::sim::SimOptions{.devices = static_cast<int>(number("gpus", 1)),
+                            .capability = static_cast<int>(number("capability", 90)),
+                            .memory_bytes = number("memory", int64_t{1} << 30),
+                            .taken_bytes = number("taken", 0),
+                            .held_by_another = number("held", 0) != 0,
+                            .others = cuda::sim::Others::late,
+                            .order = cuda::sim::Order::forward,
+                            .seed = 1});
+  if (const std::string fail = fake::setting("fail", ""); !fail.empty())
+    driver->fail({.call = std::stoll(fail), .error = std::stoi(fail.substr(fail.find(':') + 1))});
+  return driver;
+}
+
+/// Those of the process, which count their calls until its end.
+class Drivers {
+ public:
+  std::shared_ptr<SimDriver> get() {
+    const std::lock_guard lock(one_);
+    const char* all = std::getenv("ESPALIER_FAKE_GPU");
+    Entry& e = drivers_[all ? all : ""];
+    if (!e.driver) e = {make_driver(), fake::setting("calls_to", "")};
+    return e.driver;
+  }
+  ~Drivers() {
+    for (const auto& [settings, e] : drivers_)
+      if (!e.calls_to.empty()) std::ofstream(e.calls_to) << e.driver->calls();
+  }
+
+ private:
+  struct Entry {
+    std::shared_ptr<SimDriver> driver;
+    std::string calls_to;
+  };
+  std::mutex one_;
+  std::map<std::string, Entry> drivers_;
+};
+
+std::shared_ptr<SimDriver> driver() {
+  static Drivers drivers;
+  return drivers.get();
+}
+
+cuda::LibraryReport simulated(const char* name, const char* purpose) {
+  return {.name = name,
+          .purpose = purpose,
+          .found = true,
+          .version = "simulated",
+          .path = "(simulated)",
+          .reason = "",
+          .attempts = {}};
+}
+
+cuda::CudaReport report(cuda::Ask what) {
+  const std::shared_ptr<SimDriver> sim = driver();
+  cuda::driver::DeviceList list = cuda::driver::list_devices(sim->api(), nullptr);
+  cuda::CudaReport out{.problem = std::move(list.problem),
+                       .driver_release = "simulated",
+                       .devices = std::move(list.devices),
+                       .libraries = {}};
+  if (what == cuda::Ask::everything)
+    out.libraries = {simulated("driver", "all"), simulated("nvrtc", "compiling kernels"),
+                     simulated("cublaslt", "matrix products"), simulated("cudnn", "convolutions")};
+  return out;
+}
+
+constexpr cuda::PluginInterface interface {
+  .version = ESPALIER_VERSION, .build = cuda::plugin_build(), .report = report,
+  .open = [](int index, const cuda::KernelTexts&) -> std::shared_ptr<Device> {
+    return cuda::sim::make_sim_device(driver(), index);
+  },
+};
+
+}  // namespace
+
+extern "C" ESPALIER_API const cuda::PluginInterface* espalier_plugin() { return &interface; }
