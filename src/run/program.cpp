@@ -154,6 +154,8 @@ class ProgramBuilder {
       });
       bodies_.back() = std::move(step.bodies);
       controls_.back() = std::move(step.control);
+      for (const auto& body : bodies_.back())
+        for (const Note& n : body->notes()) add_note(n);
       if (step.kernel) return {std::move(step.kernel), {}};
     }
     std::deque<ir::Array> arrays;
@@ -167,7 +169,15 @@ class ProgramBuilder {
     const std::vector<int64_t> alignment = alignment_of(n);
     target::Prepared made = target_.prepare(n, constants, {.exact = options_.exact, .alignment = alignment});
     if (!made.kernel) fail_unserved(n, made.refusals);
+    for (const std::string& note : made.notes) add_note({note, 1});
     return made;
+  }
+
+  void add_note(const Note& note) {
+    std::vector<Note>& all = program_->notes_;
+    const auto same = std::ranges::find(all, note.text, &Note::text);
+    if (same == all.end()) all.push_back(note);
+    else same->steps += note.steps;
   }
 
   /// Of its operands and results, where a slot of the program may be less aligned than the arena.
@@ -273,7 +283,7 @@ class ProgramBuilder {
 };
 
 std::string CompileOptions::key() const {
-  std::string k = fmt::format("{} {} {} {}", (target ? *target : default_target()).spec().name(),
+  std::string k = fmt::format("{} {} {} {}", (target ? *target : default_target()).spec().machine(),
                               pass::precision_name(precision), exact, loss_scale);
   for (const auto& [name, value] : symbols) k += fmt::format(" {}={}", name, value);
   for (const InputRange& r : ranges) k += fmt::format(" {}:{}..{}", r.input, r.low, r.high);
@@ -368,6 +378,7 @@ std::string Program::text() const {
       "memory: arena {} (largest live set {}), inputs {}, outputs {}, state {}, constants {}, packed {}\n",
       memory_.arena, memory_.largest_live_set, memory_.inputs, memory_.outputs, memory_.state,
       memory_.constants, memory_.packed);
+  for (const Note& n : notes_) out += fmt::format("note: {} (steps: {})\n", n.text, n.steps);
   return out;
 }
 

@@ -56,6 +56,12 @@ struct State {
       false;  ///< the new value is written over the old one; else it is copied there after the last step
 };
 
+/// What people should know of a program's steps: a library that is missing and why, a figure that is assumed.
+struct Note {
+  std::string text;
+  int64_t steps = 0;  ///< that it is about
+};
+
 class Program;
 
 /// How a step of control flow runs its bodies. The step's operands are the carries, then (scan) arrays of which each turn sees a row,
@@ -127,6 +133,8 @@ class Program {
   const std::vector<pass::RedZone>& red_zones() const { return red_zones_; }
   /// What the passes did; empty for compile_fused().
   const std::vector<pass::PassReport>& passes() const { return passes_; }
+  /// Of its steps and those of their bodies.
+  const std::vector<Note>& notes() const { return notes_; }
   /// Is output `o` the new side of a state pair (which then lies in the state, not in a slot of its own)?
   bool is_state_output(size_t o) const { return state_output_[o] >= 0; }
   /// The input whose slot holds output `o`, or -1.
@@ -161,6 +169,7 @@ class Program {
   std::vector<pass::RedZone> red_zones_;
   uint64_t identity_ = 0;
   std::vector<pass::PassReport> passes_;
+  std::vector<Note> notes_;
 };
 
 }  // namespace espalier::run

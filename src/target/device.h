@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "target/call.h"
@@ -28,6 +29,20 @@ class DeviceError : public UserError {
 
  private:
   bool lost_;
+};
+
+/// A library of the vendor's that plans for a device use where it is there.
+struct DeviceLibrary {
+  std::string name;     ///< "cublaslt"
+  std::string version;  ///< "13.1.0"
+  std::string missing;  ///< why it cannot be used, in one line; "" where it can
+};
+
+/// What a library says of one record.
+struct LibraryAnswer {
+  std::string refusal{};  ///< why it does not do it; "" where it does
+  int64_t workspace = 0;  ///< bytes that it takes
+  bool assumed = false;   ///< no device was asked: it takes at most so much
 };
 
 /// The records of a program made ready for one device: modules loaded, plans of libraries built. Immutable; released before its device.
@@ -51,6 +66,12 @@ class Device {
   virtual DeviceInfo info() const = 0;
   /// Bytes free now, as the driver tells.
   virtual int64_t free_bytes() const = 0;
+
+  /// Those that its plans may use, loaded now if they were not.
+  virtual std::vector<DeviceLibrary> libraries() = 0;
+  /// What the library that does `work`, a GemmCall or a ConvCall, says of it; the record's workspace is the most that it may take. Slow where
+  /// the library makes a plan, which load() then finds. DeviceError: from the device, or there is no such library.
+  virtual LibraryAnswer ask(const CallRecord::Work& work) = 0;
 
   /// At a multiple of 256 bytes. DeviceError: out of memory, with what was asked and what was free.
   virtual Address allocate(int64_t bytes) = 0;

@@ -42,6 +42,8 @@ class Kernel {
 struct Prepared {
   std::unique_ptr<Kernel> kernel;
   std::vector<kernel::Refusal> refusals;  ///< of the better entries that declined
+  /// What people should know of it: a library that is missing and why, a figure that is assumed. Equal texts are one matter.
+  std::vector<std::string> notes{};
 };
 
 struct PrepareOptions {

@@ -19,6 +19,8 @@
 namespace espalier {
 namespace {
 
+using target::cuda::sim::SimOptions;
+
 /// A step of training as a graph, with what every input begins with.
 struct Training {
   ir::Graph graph;
@@ -96,9 +98,15 @@ Trained on_cpu(const Training& t) {
   return out;
 }
 
-Trained on_device(const Training& t) {
-  const auto program = std::make_shared<run::DeviceProgram>(compiled(t, target::cuda::cuda_target(90)),
-                                                            target::cuda::sim::make_sim_device());
+Trained on_device(const Training& t, const SimOptions& options) {
+  const std::shared_ptr<target::Device> device = target::cuda::sim::make_sim_device(options);
+  const auto program =
+      std::make_shared<run::DeviceProgram>(compiled(t, *target::cuda::cuda_target(device)), device);
+  if (!options.lt_missing.empty())
+    for (const target::CallRecord& call : program->calls())
+      EXPECT_TRUE(!std::holds_alternative<target::GemmCall>(call.work) &&
+                  !std::holds_alternative<target::ConvCall>(call.work))
+          << target::text(call);
   run::DeviceExecutor e(program);
   const run::Program& p = e.program();
   Trained out;
@@ -118,8 +126,8 @@ Trained on_device(const Training& t) {
   return out;
 }
 
-void expect_equal_training(const Training& t) {
-  const Trained want = on_cpu(t), got = on_device(t);
+void expect_equal_training(const Training& t, const SimOptions& options = {}) {
+  const Trained want = on_cpu(t), got = on_device(t, options);
   ASSERT_EQ(got.losses.size(), want.losses.size());
   for (size_t s = 0; s < want.losses.size(); ++s)
     EXPECT_NEAR(got.losses[s], want.losses[s], 1e-5 * std::max(1.0, std::fabs(want.losses[s])))
@@ -142,28 +150,48 @@ void expect_equal_training(const Training& t) {
   }
 }
 
-TEST(DeviceTraining, AnMlpsThreeStepsAreTheCpus) {
+Training mlp() {
   nn::Init init(1);
   nn::Mlp net({20, 32, 32, 5}, init);
-  expect_equal_training(
-      training_of(net, {ir::Dtype::f32, {16, 20}}, {ir::Dtype::i64, {16}}, 5,
-                  [&](const Tensor& x, const Tensor& y) { return nn::cross_entropy(net(x), y); }));
+  return training_of(net, {ir::Dtype::f32, {16, 20}}, {ir::Dtype::i64, {16}}, 5,
+                     [&](const Tensor& x, const Tensor& y) { return nn::cross_entropy(net(x), y); });
 }
 
-TEST(DeviceTraining, AResNetsThreeStepsAreTheCpusHeavy) {
+Training resnet() {
   nn::Init init(2);
   nn::ResNet net({.classes = 10, .width = 8, .small_input = true}, init);
-  expect_equal_training(training_of(
+  return training_of(
       net, {ir::Dtype::f32, {2, 32, 32, 3}}, {ir::Dtype::i64, {2}}, 10,
-      [&](const Tensor& x, const Tensor& y) { return nn::cross_entropy(net(x, nn::Mode::train), y); }));
+      [&](const Tensor& x, const Tensor& y) { return nn::cross_entropy(net(x, nn::Mode::train), y); });
 }
 
-TEST(DeviceTraining, AUNetsThreeStepsAreTheCpusHeavy) {
+Training unet() {
   nn::Init init(3);
   nn::UNet net(1, 2, init, 8);
-  expect_equal_training(training_of(
+  return training_of(
       net, {ir::Dtype::f32, {2, 32, 32, 1}}, {ir::Dtype::f32, {2, 32, 32, 2}}, 2,
-      [&](const Tensor& x, const Tensor& y) { return nn::bce_with_logits(net(x, nn::Mode::train), y); }));
+      [&](const Tensor& x, const Tensor& y) { return nn::bce_with_logits(net(x, nn::Mode::train), y); });
+}
+
+TEST(DeviceTraining, AnMlpsThreeStepsAreTheCpus) { expect_equal_training(mlp()); }
+TEST(DeviceTraining, AResNetsThreeStepsAreTheCpusHeavy) { expect_equal_training(resnet()); }
+TEST(DeviceTraining, AUNetsThreeStepsAreTheCpusHeavy) { expect_equal_training(unet()); }
+
+/// By kernels of our own alone.
+SimOptions without_libraries() {
+  SimOptions options;
+  options.lt_missing = options.dnn_missing = "it is not installed";
+  return options;
+}
+
+TEST(DeviceTraining, WithoutLibrariesAnMlpsThreeStepsAreTheCpus) {
+  expect_equal_training(mlp(), without_libraries());
+}
+TEST(DeviceTraining, WithoutLibrariesAResNetsThreeStepsAreTheCpusHeavy) {
+  expect_equal_training(resnet(), without_libraries());
+}
+TEST(DeviceTraining, WithoutLibrariesAUNetsThreeStepsAreTheCpusHeavy) {
+  expect_equal_training(unet(), without_libraries());
 }
 
 }  // namespace

@@ -32,7 +32,11 @@ TEST_P(CudaCallsGolden, TextIsAsItWas) {
                     want = at == std::string::npos ? "" : all.substr(at + mark.size());
   const auto body = std::make_shared<const ir::Graph>(ir::parse(head.substr(head.find("graph "))));
   const auto step = kernel::fusion(kernel::FusionKind::contraction, body, body->inputs);
-  const target::Prepared prepared = target::cuda::cuda_target(90).prepare(step[0].node(), {}, {});
+  std::vector<ir::Array> arrays;  // everything is frozen
+  for (const ir::Value& v : body->inputs) arrays.emplace_back(v.dtype(), ir::static_dims(v.dims()));
+  std::vector<const ir::Array*> constants;
+  for (const ir::Array& a : arrays) constants.push_back(&a);
+  const target::Prepared prepared = target::cuda::cuda_target(90).prepare(step[0].node(), constants, {});
   std::string got;
   for (const kernel::Refusal& r : prepared.refusals) got += fmt::format("{} declines: {}\n", r.by, r.reason);
   if (prepared.kernel) {

@@ -39,6 +39,8 @@ class RecordedDevice final : public target::Device {
 
   target::DeviceInfo info() const override { return device_->info(); }
   int64_t free_bytes() const override { return device_->free_bytes(); }
+  std::vector<target::DeviceLibrary> libraries() override { return device_->libraries(); }
+  target::LibraryAnswer ask(const target::CallRecord::Work& work) override { return device_->ask(work); }
   Address allocate(int64_t bytes) override { return device_->allocate(bytes); }
   void release(Address a) noexcept override { device_->release(a); }
   void* allocate_pinned(int64_t bytes) override { return device_->allocate_pinned(bytes); }

@@ -1,6 +1,11 @@
 #include "target/cuda/cuda_target.h"
 
-#include <array>
+#include <fmt/format.h>
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <tuple>
 
 #include "op/contraction.h"
 #include "target/cuda/arch.h"
@@ -19,27 +24,85 @@ using kernel::Refusal;
 
 using Made = std::variant<CallList, Refusal>;
 
+/// What is known of NVIDIA's libraries where a program is to run.
+class Libraries {
+ public:
+  explicit Libraries(MissingLibraries missing) : missing_(std::move(missing)) {
+    if (!missing_.cublaslt.empty()) text_ += " without cublaslt";
+    if (!missing_.cudnn.empty()) text_ += " without cudnn";
+  }
+  explicit Libraries(std::shared_ptr<Device> device) : device_(std::move(device)) {
+    for (const DeviceLibrary& l : device_->libraries()) {
+      if (l.name == "cublaslt") missing_.cublaslt = l.missing;
+      if (l.name == "cudnn") missing_.cudnn = l.missing;
+      text_ += l.missing.empty() ? fmt::format(" with {} {}", l.name, l.version) : " without " + l.name;
+    }
+  }
+
+  /// Behind the name of the machine: where it is the same, so are the answers.
+  const std::string& text() const { return text_; }
+  const std::string& missing(bool product) const { return product ? missing_.cublaslt : missing_.cudnn; }
+  LibraryAnswer ask(const CallRecord::Work& work) const {
+    return device_ ? device_->ask(work) : assume(work);
+  }
+
+ private:
+  MissingLibraries missing_;
+  std::shared_ptr<Device> device_;
+  std::string text_;
+};
+
+/// What is asked of a library beside the body.
+struct LibraryOptions {
+  bool exact = false, tf32 = false;
+  std::span<const char> constant{};
+  std::span<const int64_t> alignment{};
+  std::vector<std::string>* notes = nullptr;  ///< where there is something to say to people
+};
+
 /// A contraction body as calls of a library.
-Made library_calls(const ir::Graph& body, const GemmOptions& options) {
-  if (&kernel::contraction_root(body).op() == &op::dot_op) return gemm_calls(body, options);
+Made library_calls(const Libraries& libraries, const ir::Graph& body, const LibraryOptions& options) {
+  const bool product = &kernel::contraction_root(body).op() == &op::dot_op;
+  const std::string_view name = product ? "cublaslt" : "cudnn";
+  if (const std::string& why = libraries.missing(product); !why.empty()) {
+    if (options.notes)
+      options.notes->push_back(
+          fmt::format("{} is missing, kernels of our own take its place: {}", name, why));
+    return Refusal{std::string(name), "it is missing: " + why};
+  }
+  const AskLibrary ask = [&](const CallRecord::Work& work) {
+    LibraryAnswer answer = libraries.ask(work);
+    if (answer.assumed && options.notes)
+      options.notes->push_back(
+          fmt::format("{} was not asked: its workspace is assumed to be {} bytes", name, answer.workspace));
+    return answer;
+  };
+  if (product)
+    return gemm_calls(body, {.exact = options.exact,
+                             .tf32 = options.tf32,
+                             .constant = options.constant,
+                             .alignment = options.alignment,
+                             .ask = ask});
   return conv_calls(body, {.exact = options.exact,
                            .tf32 = options.tf32,
-                           .alignment = {options.alignment.begin(), options.alignment.end()}});
+                           .alignment = {options.alignment.begin(), options.alignment.end()},
+                           .ask = ask});
 }
 
 class CudaSpec final : public kernel::TargetSpec {
  public:
-  explicit CudaSpec(const Arch& arch) : arch_(arch) {}
+  CudaSpec(const Arch& arch, const Libraries& libraries) : arch_(arch), libraries_(libraries) {}
   std::string_view name() const override { return "cuda"; }
-  std::string machine() const override { return "cuda sm_" + std::to_string(arch_.capability); }
+  std::string machine() const override {
+    return fmt::format("cuda sm_{}{}", arch_.capability, libraries_.text());
+  }
   bool claims(const ir::Node&) const override { return false; }
 
   kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
                           bool exact) const override {
-    const auto made =
-        kind == FusionKind::contraction
-            ? library_calls(body, {.exact = exact, .tf32 = false, .constant = constant, .alignment = {}})
-            : loop_calls(body);
+    const auto made = kind == FusionKind::contraction
+                          ? library_calls(libraries_, body, {.exact = exact, .constant = constant})
+                          : loop_calls(body);
     const Refusal* r = std::get_if<Refusal>(&made);
     return r ? kernel::Verdict(*r) : std::nullopt;
   }
@@ -53,6 +116,7 @@ class CudaSpec final : public kernel::TargetSpec {
 
  private:
   const Arch& arch_;
+  const Libraries& libraries_;
 };
 
 /// What is to be prepared.
@@ -60,46 +124,79 @@ struct Request {
   const ir::Node& node;
   const ir::Graph& body;
   const PrepareOptions& options;
+  const Libraries& libraries;
+  std::span<const ir::Array* const> constants;
   MapOptions map;
+  std::vector<std::string>& notes;
 };
 
-bool has_contraction(const ir::Graph& body) {
-  for (const ir::Node* n : body.nodes())
+bool is_contraction(const Request& r) {
+  for (const ir::Node* n : r.body.nodes())
     if (n->op().kind == ir::Kind::contraction) return true;
   return false;
 }
 
-/// A fusion is what accepts() was asked about, frozen weights and all.
 Made library(const Request& r) {
-  const std::vector<char> constant(r.body.inputs.size(), kernel::fusion_body(r.node) ? 1 : 0);
-  return library_calls(
-      r.body,
-      {.exact = r.options.exact, .tf32 = r.options.tf32, .constant = constant, .alignment = r.map.alignment});
+  std::vector<char> constant;
+  for (const ir::Array* array : r.constants) constant.push_back(array != nullptr);
+  return library_calls(r.libraries, r.body,
+                       {.exact = r.options.exact,
+                        .tf32 = r.options.tf32,
+                        .constant = constant,
+                        .alignment = r.map.alignment,
+                        .notes = &r.notes});
 }
 
+/// A product where tiles pay: fewer rows or columns are sums, which loops compute as well.
+bool is_wide_product(const Request& r) {
+  constexpr int64_t tile = 16;
+  if (&r.node.op() != &op::dot_op) return false;
+  const auto read = contraction_of(r.node);
+  const auto* c = std::get_if<Contraction>(&read);
+  return c && c->points(c->rows) >= tile && c->points(c->columns) >= tile && c->points(c->folded) > 0;
+}
+
+Made by_hand(const Request& r) { return contraction_calls(r.node, {.map = r.map}); }
+
+struct Entry {
+  bool (*is_for)(const Request&);
+  Made (*make)(const Request&);
+};
+
+bool is_any(const Request&) { return true; }
+
 /// What a node's kernel may be, best first: a library's, generated loops, kernels of our own.
-constexpr Made (*entries[])(const Request&) = {
-    library,
-    [](const Request& r) { return loop_calls(r.body, r.map); },
-    [](const Request& r) { return scatter_calls(r.node, {.map = r.map}); },
-    [](const Request& r) { return contraction_calls(r.node, {.map = r.map}); },
+constexpr Entry entries[] = {
+    {is_contraction, library},
+    {is_wide_product, by_hand},
+    {is_any, [](const Request& r) { return loop_calls(r.body, r.map); }},
+    {is_any, [](const Request& r) { return scatter_calls(r.node, {.map = r.map}); }},
+    {is_any, by_hand},
 };
 
 class CudaTarget final : public Target {
  public:
-  explicit CudaTarget(const Arch& arch) : spec_(arch) {}
+  CudaTarget(const Arch& arch, Libraries libraries)
+      : libraries_(std::move(libraries)), spec_(arch, libraries_) {}
+  CudaTarget(const CudaTarget&) = delete;
+  CudaTarget& operator=(const CudaTarget&) = delete;
   const kernel::TargetSpec& spec() const override { return spec_; }
   bool nests_bodies() const override { return true; }
 
-  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const>,
+  Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
                    const PrepareOptions& options) const override {
     const ir::Graph body = kernel::body_of(node);
-    const Request request{
-        node, body, options, {.alignment = {options.alignment.begin(), options.alignment.end()}}};
     Prepared out;
-    for (const auto entry : entries) {
-      if (entry == library && !has_contraction(body)) continue;
-      Made made = entry(request);
+    const Request request{.node = node,
+                          .body = body,
+                          .options = options,
+                          .libraries = libraries_,
+                          .constants = constants,
+                          .map = {.alignment = {options.alignment.begin(), options.alignment.end()}},
+                          .notes = out.notes};
+    for (const Entry& entry : entries) {
+      if (!entry.is_for(request)) continue;
+      Made made = entry.make(request);
       if (auto* list = std::get_if<CallList>(&made)) {
         out.kernel = make_call_kernel(std::move(*list));
         break;
@@ -110,6 +207,7 @@ class CudaTarget final : public Target {
   }
 
  private:
+  const Libraries libraries_;
   CudaSpec spec_;
 };
 
@@ -125,13 +223,22 @@ const Arch& arch_of(int capability) {
   return *best;
 }
 
-const Target& cuda_target(int capability) {
-  static const auto targets = [] {
-    std::array<std::unique_ptr<CudaTarget>, std::size(arches)> all;
-    for (size_t i = 0; i < all.size(); ++i) all[i] = std::make_unique<CudaTarget>(arches[i]);
-    return all;
-  }();
-  return *targets[static_cast<size_t>(&arch_of(capability) - arches)];
+const Target& cuda_target(int capability, const MissingLibraries& missing) {
+  const Arch& arch = arch_of(capability);
+  static std::mutex one;
+  static std::map<std::tuple<int, std::string, std::string>, std::unique_ptr<const CudaTarget>> all;
+  const std::lock_guard lock(one);
+  auto& made = all[{arch.capability, missing.cublaslt, missing.cudnn}];
+  if (!made) made = std::make_unique<const CudaTarget>(arch, Libraries(missing));
+  return *made;
+}
+
+std::shared_ptr<const Target> cuda_target(std::shared_ptr<Device> device) {
+  const std::optional<int64_t> capability = device->info().capability;
+  if (!capability)
+    throw UserError({"a plan for a device", "its driver does not tell its compute capability", "", ""});
+  const Arch& arch = arch_of(static_cast<int>(*capability));
+  return std::make_shared<const CudaTarget>(arch, Libraries(std::move(device)));
 }
 
 }  // namespace espalier::target::cuda

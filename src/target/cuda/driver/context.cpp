@@ -40,6 +40,7 @@ Context::Context(const CuApi& cu, int index) : cu_(cu), device_name_(fmt::format
   check("cuDeviceGet", cu_.DeviceGet(&device_, index));
   char name[256] = "";
   check("cuDeviceGetName", cu_.DeviceGetName(name, static_cast<int>(sizeof name), device_));
+  kind_ = name;
   device_name_ += fmt::format(" ({})", name);
   check("cuDevicePrimaryCtxRetain", cu_.DevicePrimaryCtxRetain(&context_, device_));
 }

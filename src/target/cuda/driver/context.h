@@ -57,6 +57,8 @@ class Context {
   [[noreturn]] void fail(const char* name, CuResult error, const std::string& got) const;
   /// "cuda:0 (NVIDIA H200)".
   const std::string& device_name() const { return device_name_; }
+  /// "NVIDIA H200": what equal devices share.
+  const std::string& kind() const { return kind_; }
 
  private:
   void note(const char* name, CuResult error) const noexcept;
@@ -65,7 +67,7 @@ class Context {
   const CuApi& cu_;
   CuDevice device_ = 0;
   CuContext context_ = nullptr;
-  std::string device_name_;
+  std::string device_name_, kind_;
   mutable std::atomic<bool> lost_{false};
   mutable std::mutex loss_;
   mutable std::string reason_;  // of the loss

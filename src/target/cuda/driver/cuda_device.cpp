@@ -30,7 +30,7 @@ CudaDevice::CudaDevice(const Parts& parts, int index)
       compiler_(parts.compiler),
       capability_(capability_of(*context_, index)),
       lt_(context_, parts.lt),
-      dnn_(context_, parts.dnn) {}
+      dnn_(context_, parts.dnn, parts.plans) {}
 
 CudaDevice::~CudaDevice() {
   for (const auto& [number, event] : events_)
@@ -45,6 +45,34 @@ int64_t CudaDevice::free_bytes() const {
   size_t free = 0, total = 0;
   context_->call("cuMemGetInfo", &CuApi::MemGetInfo, &free, &total);
   return static_cast<int64_t>(free);
+}
+
+// --- libraries ---
+
+namespace {
+
+template <class Lazy>
+DeviceLibrary described(const char* name, Lazy& library) {
+  try {
+    return {name, library.get()->version(), ""};
+  } catch (const DeviceError& e) {
+    if (e.lost()) throw;
+    const ErrorFields& why = e.fields();
+    return {name, "", why.got.empty() ? why.problem : why.problem + ": " + why.got};
+  }
+}
+
+}  // namespace
+
+std::vector<DeviceLibrary> CudaDevice::libraries() {
+  return {described("cublaslt", lt_), described("cudnn", dnn_)};
+}
+
+LibraryAnswer CudaDevice::ask(const CallRecord::Work& work) {
+  if (const auto* product = std::get_if<GemmCall>(&work)) return ask_lt(*lt_.get(), *product);
+  const auto* conv = std::get_if<ConvCall>(&work);
+  ESPALIER_CHECK(conv != nullptr, "a library was asked of a record that is none of its");
+  return dnn_.get()->ask(*conv);
 }
 
 // --- memory ---

@@ -22,6 +22,7 @@ class CudaDevice final : public Device {
     FindLt lt;
     FindDnn dnn;
     std::shared_ptr<KernelCompiler> compiler;
+    ObjectCache* plans = nullptr;  ///< of cuDNN; null: none are kept on disk
     std::shared_ptr<const void> keeps;
   };
   /// Device `index` of those that the driver shows. DeviceError where it cannot be had.
@@ -30,6 +31,8 @@ class CudaDevice final : public Device {
 
   DeviceInfo info() const override;
   int64_t free_bytes() const override;
+  std::vector<DeviceLibrary> libraries() override;
+  LibraryAnswer ask(const CallRecord::Work& work) override;
 
   Address allocate(int64_t bytes) override;
   void release(Address address) noexcept override;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "target/cuda/plugin_build.h"
+
 namespace espalier::target::cuda::driver {
 
 using A = DnnAttribute;
@@ -37,11 +39,13 @@ bool dnn_notes_permit(const ConvCall& call, std::span<const DnnNote> notes) {
   });
 }
 
-/// What was looked at, for the reason of a refusal.
+/// What was found, and what was looked at, for the reason of a refusal.
 struct DnnPlanner::Search {
+  size_t most;
+  std::vector<DnnPlan> found{};
   int configs = 0, by_notes = 0, by_workspace = 0;
   int64_t least_workspace = -1;
-  std::string error;  ///< the first
+  std::string error{};  ///< the first
 
   std::string reason() const {
     if (configs == 0) return error.empty() ? "it has no engine for it" : error;
@@ -68,8 +72,8 @@ DnnObject DnnPlanner::new_plan(DnnAttribute from, const DnnObject* config, std::
   return plan;
 }
 
-std::optional<DnnPlan> DnnPlanner::search(const ConvCall& call, const DnnObject& graph, DnnHeuristics mode,
-                                          Search& seen) const {
+void DnnPlanner::search(const ConvCall& call, const DnnObject& graph, DnnHeuristics mode,
+                        Search& seen) const {
   DnnObject heuristics(api_, DnnKind::heuristics);
   heuristics.set(A::heuristics_graph, graph).set(A::heuristics_mode, DnnType::heuristics_mode, 1, &mode);
   if (device_) heuristics.set(A::heuristics_device, *device_);
@@ -83,7 +87,7 @@ std::optional<DnnPlan> DnnPlanner::search(const ConvCall& call, const DnnObject&
   const int64_t count = places.empty() ? 0
                                        : heuristics.get(A::heuristics_results, DnnType::descriptor,
                                                         static_cast<int64_t>(places.size()), places.data());
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count && seen.found.size() < seen.most; ++i) {
     const DnnObject& config = configs[static_cast<size_t>(i)];
     ++seen.configs;
     try {
@@ -102,7 +106,10 @@ std::optional<DnnPlan> DnnPlanner::search(const ConvCall& call, const DnnObject&
                    .workspace = 0,
                    .notes = std::move(notes)};
       made.workspace = made.plan.get_int64(A::plan_workspace);
-      if (made.workspace <= call.workspace) return made;
+      if (made.workspace <= call.workspace) {
+        seen.found.push_back(std::move(made));
+        continue;
+      }
       ++seen.by_workspace;
       if (seen.least_workspace < 0 || made.workspace < seen.least_workspace)
         seen.least_workspace = made.workspace;
@@ -110,19 +117,25 @@ std::optional<DnnPlan> DnnPlanner::search(const ConvCall& call, const DnnObject&
       if (seen.error.empty()) seen.error = e.what();
     }
   }
-  return std::nullopt;
 }
 
-std::variant<DnnPlan, DnnRefusal> DnnPlanner::plan(const ConvCall& call) const {
-  Search seen;
+std::variant<std::vector<DnnPlan>, DnnRefusal> DnnPlanner::choices(const ConvCall& call, int most) const {
+  Search seen{.most = static_cast<size_t>(most)};
   try {
     const DnnObject graph = conv_graph(api_, call, handle_);
     for (const DnnHeuristics mode : {DnnHeuristics::best, DnnHeuristics::fallback})
-      if (auto found = search(call, graph, mode, seen)) return std::move(*found);
+      if (seen.found.size() < seen.most) search(call, graph, mode, seen);
   } catch (const DnnError& e) {
     if (seen.error.empty()) seen.error = e.what();
   }
-  return DnnRefusal{seen.reason()};
+  if (seen.found.empty()) return DnnRefusal{seen.reason()};
+  return std::move(seen.found);
+}
+
+std::variant<DnnPlan, DnnRefusal> DnnPlanner::plan(const ConvCall& call) const {
+  auto made = choices(call, 1);
+  if (auto* refusal = std::get_if<DnnRefusal>(&made)) return std::move(*refusal);
+  return std::move(std::get<std::vector<DnnPlan>>(made)[0]);
 }
 
 std::variant<DnnPlan, DnnRefusal> DnnPlanner::restore(std::string_view json) const {
@@ -149,14 +162,17 @@ std::string dims_text(const ConvCall& call) {
 
 }  // namespace
 
-DnnLibrary::DnnLibrary(std::shared_ptr<const Context> context, const DnnApi& api)
-    : context_(std::move(context)), api_(api) {
+DnnLibrary::DnnLibrary(std::shared_ptr<const Context> context, const DnnApi& api, ObjectCache* plans)
+    : context_(std::move(context)), api_(api), cache_(plans) {
   context_->enter("cudnnCreate");
   if (const DnnStatus status = api_.Create(&handle_); status != dnn_success)
     fail("cudnnCreate", api_.GetErrorString(status));
 }
 
-DnnLibrary::~DnnLibrary() { api_.Destroy(handle_); }
+DnnLibrary::~DnnLibrary() {
+  plans_.clear();
+  api_.Destroy(handle_);
+}
 
 void DnnLibrary::fail(std::string_view what, std::string_view why) const {
   throw DeviceError({.where = fmt::format("{}, cuDNN", context_->device_name()),
@@ -166,12 +182,68 @@ void DnnLibrary::fail(std::string_view what, std::string_view why) const {
                     false);
 }
 
-DnnPlan DnnLibrary::plan(const ConvCall& call) const {
+std::string DnnLibrary::key_of(const ConvCall& call) const {
+  std::vector<int64_t> record{static_cast<int64_t>(call.direction), call.spatial, call.tf32, call.exact,
+                              static_cast<int64_t>(call.compute),   call.groups};
+  const auto add = [&](const auto& all) { record.insert(record.end(), all.begin(), all.end()); };
+  for (const ConvTensor* t : {&call.x, &call.w, &call.y}) {
+    record.push_back(static_cast<int64_t>(t->dtype));
+    add(t->dims);
+    add(t->strides);
+  }
+  for (const auto* axes : {&call.stride, &call.pad_low, &call.pad_high, &call.dilation}) add(*axes);
+  for (int i = 0; i < call.step_count; ++i)
+    record.push_back(static_cast<int64_t>(call.steps[static_cast<size_t>(i)]));
+  // These numbers, and which operand is which in the graph, are those of this build.
+  return fmt::format("plan of cudnn {} for {} by {}\n{}", version(), context_->kind(), plugin_build(),
+                     fmt::join(record, " "));
+}
+
+DnnLibrary::Found DnnLibrary::find(const ConvCall& call, bool load) const {
   context_->enter("cudnnBackendFinalize");
   const std::lock_guard lock(one_);
-  auto made = DnnPlanner(api_, handle_).plan(call);
-  if (const auto* refusal = std::get_if<DnnRefusal>(&made)) fail(dims_text(call), refusal->reason);
-  return std::get<DnnPlan>(std::move(made));
+  const std::string key = key_of(call);
+  std::shared_ptr<const DnnPlan> plan;
+  if (const auto kept = plans_.find(key); kept != plans_.end())
+    plan = kept->second.asked ? kept->second.asked : kept->second.loaded.lock();
+  if (!plan || plan->workspace > call.workspace) {
+    Found found = restore_or_make(call);
+    if (std::holds_alternative<DnnRefusal>(found)) return found;
+    plan = std::get<std::shared_ptr<const DnnPlan>>(found);
+  }
+  plans_.insert_or_assign(key, Kept{.asked = load ? nullptr : plan, .loaded = plan});
+  return plan;
+}
+
+DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call) const {
+  const DnnPlanner planner(api_, handle_);
+  const std::string key = key_of(call);
+  if (const std::optional<std::string> json = cache_ ? cache_->find(key) : std::nullopt) {
+    auto restored = planner.restore(*json);
+    auto* const plan = std::get_if<DnnPlan>(&restored);
+    if (plan && plan->workspace <= call.workspace) return std::make_shared<const DnnPlan>(std::move(*plan));
+    if (!plan) cache_->reject(key);
+  }
+  auto made = planner.plan(call);
+  if (auto* refusal = std::get_if<DnnRefusal>(&made)) return std::move(*refusal);
+  auto plan = std::make_shared<const DnnPlan>(std::get<DnnPlan>(std::move(made)));
+  try {
+    if (cache_) cache_->store(key, plan->json());
+  } catch (const DnnError&) {  // an engine whose plans have no text is not kept
+  }
+  return plan;
+}
+
+LibraryAnswer DnnLibrary::ask(const ConvCall& call) const {
+  Found found = find(call, false);
+  if (auto* refusal = std::get_if<DnnRefusal>(&found)) return {.refusal = std::move(refusal->reason)};
+  return {.workspace = std::get<std::shared_ptr<const DnnPlan>>(found)->workspace};
+}
+
+std::shared_ptr<const DnnPlan> DnnLibrary::plan(const ConvCall& call) const {
+  Found found = find(call, true);
+  if (const auto* refusal = std::get_if<DnnRefusal>(&found)) fail(dims_text(call), refusal->reason);
+  return std::get<std::shared_ptr<const DnnPlan>>(std::move(found));
 }
 
 void DnnLibrary::enqueue(const ConvCall& call, const DnnPlan& plan, std::span<const Address> operands,
@@ -200,7 +272,7 @@ const DnnApi& find_dnn(Libraries& libraries) {
   const Loaded<DnnApi>& dnn = libraries.dnn();
   if (!dnn.api)
     throw DeviceError({.where = "cuDNN",
-                       .problem = "a convolution needs it and it cannot be used",
+                       .problem = "there is no cuDNN, and a convolution needs it",
                        .got = dnn.report.reason,
                        .allowed = "a place where it is found; `espalier devices` shows what was tried"},
                       false);
@@ -209,7 +281,7 @@ const DnnApi& find_dnn(Libraries& libraries) {
 
 std::shared_ptr<const DnnLibrary> LazyDnn::get() {
   const std::lock_guard lock(one_);
-  if (!made_) made_ = std::make_shared<const DnnLibrary>(context_, find_());
+  if (!made_) made_ = std::make_shared<const DnnLibrary>(context_, find_(), plans_);
   return made_;
 }
 

@@ -2,6 +2,7 @@
 // Which of cuDNN's engines computes a convolution, and with how much workspace. Engines that are not deterministic or sum in less than
 // the compute dtype are never taken; TF32 and lower precisions only where the record permits them.
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/object_cache.h"
 #include "target/cuda/driver/context.h"
 #include "target/cuda/driver/dnn_graph.h"
 #include "target/cuda/driver/libraries.h"
@@ -45,15 +47,17 @@ class DnnPlanner {
   /// For a device that is described, which need not be there. DnnError: cuDNN is older than 9.8 or does not know such a device.
   DnnPlanner(const DnnApi& api, std::string_view device_json);
 
-  /// The first choice of cuDNN's heuristics that is permitted and takes at most the record's workspace.
+  /// Choices of cuDNN's heuristics that are permitted and take at most the record's workspace, the best first, at most so many of them and
+  /// at least one.
+  std::variant<std::vector<DnnPlan>, DnnRefusal> choices(const ConvCall& call, int most) const;
+  /// The first of them.
   std::variant<DnnPlan, DnnRefusal> plan(const ConvCall& call) const;
   /// A plan from its text, made by the same version for such a device.
   std::variant<DnnPlan, DnnRefusal> restore(std::string_view json) const;
 
  private:
   struct Search;
-  std::optional<DnnPlan> search(const ConvCall& call, const DnnObject& graph, DnnHeuristics mode,
-                                Search& seen) const;
+  void search(const ConvCall& call, const DnnObject& graph, DnnHeuristics mode, Search& seen) const;
   DnnObject new_plan(DnnAttribute from, const DnnObject* config, std::string_view json) const;
 
   const DnnApi& api_;
@@ -61,28 +65,43 @@ class DnnPlanner {
   std::optional<DnnObject> device_;
 };
 
-/// cuDNN for the device of a context. Safe from any thread.
+/// cuDNN for the device of a context. Safe from any thread. Equal records share a plan. Plans are kept on disk, as cuDNN's own text, under the
+/// record, the kind of device and cuDNN's version: a text that cuDNN does not take is counted as corrupt, and the plan is made anew.
 class DnnLibrary {
  public:
-  /// DeviceError where cuDNN does not come up there.
-  DnnLibrary(std::shared_ptr<const Context> context, const DnnApi& api);
+  /// `plans` null: nothing is kept on disk. DeviceError where cuDNN does not come up there.
+  DnnLibrary(std::shared_ptr<const Context> context, const DnnApi& api, ObjectCache* plans);
   ~DnnLibrary();
   DnnLibrary(const DnnLibrary&) = delete;
   DnnLibrary& operator=(const DnnLibrary&) = delete;
 
+  std::string version() const { return library_version(api_.GetVersion()); }
+  /// What cuDNN says of a record; the plan it makes for that is kept until plan() asks for it.
+  LibraryAnswer ask(const ConvCall& call) const;
   /// DeviceError with cuDNN's words where it has no plan.
-  DnnPlan plan(const ConvCall& call) const;
+  std::shared_ptr<const DnnPlan> plan(const ConvCall& call) const;
   /// Put a plan of `call` into the stream; `operands` as ConvCall says.
   void enqueue(const ConvCall& call, const DnnPlan& plan, std::span<const Address> operands,
                CuStream stream) const;
+  /// The object cache's key of a record's plan; its workspace is no part of it.
+  std::string key_of(const ConvCall& call) const;
 
  private:
+  using Found = std::variant<std::shared_ptr<const DnnPlan>, DnnRefusal>;
+  Found find(const ConvCall& call, bool load) const;
+  Found restore_or_make(const ConvCall& call) const;
   [[noreturn]] void fail(std::string_view what, std::string_view why) const;
 
   const std::shared_ptr<const Context> context_;
   const DnnApi& api_;
+  ObjectCache* const cache_;
   DnnHandle handle_ = nullptr;
   mutable std::mutex one_;  // a handle has one stream at a time
+  struct Kept {
+    std::shared_ptr<const DnnPlan> asked;  // and not yet loaded
+    std::weak_ptr<const DnnPlan> loaded;
+  };
+  mutable std::map<std::string, Kept> plans_;  // by key
 };
 
 /// Gives the functions of cuDNN, or throws why there are none.
@@ -93,14 +112,15 @@ const DnnApi& find_dnn(Libraries& libraries);
 /// The library of a device, found and made when it is first asked for.
 class LazyDnn {
  public:
-  LazyDnn(std::shared_ptr<const Context> context, FindDnn find)
-      : context_(std::move(context)), find_(std::move(find)) {}
+  LazyDnn(std::shared_ptr<const Context> context, FindDnn find, ObjectCache* plans)
+      : context_(std::move(context)), find_(std::move(find)), plans_(plans) {}
   /// What find_dnn() throws, or DeviceError where cuDNN does not come up on the device.
   std::shared_ptr<const DnnLibrary> get();
 
  private:
   const std::shared_ptr<const Context> context_;
   const FindDnn find_;
+  ObjectCache* const plans_;
   std::mutex one_;
   std::shared_ptr<const DnnLibrary> made_;
 };

@@ -96,13 +96,13 @@ class ReadyConv final : public ReadyCall {
   ReadyConv(std::shared_ptr<const DnnLibrary> library, const ConvCall& call)
       : library_(std::move(library)), call_(call), plan_(library_->plan(call)) {}
   void enqueue(const Context&, std::span<const Address> operands, CuStream stream) const override {
-    library_->enqueue(call_, plan_, operands, stream);
+    library_->enqueue(call_, *plan_, operands, stream);
   }
 
  private:
   std::shared_ptr<const DnnLibrary> library_;
   ConvCall call_;
-  DnnPlan plan_;
+  std::shared_ptr<const DnnPlan> plan_;
 };
 
 using Functions = std::map<std::string, CuFunction, std::less<>>;

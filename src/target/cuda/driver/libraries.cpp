@@ -55,11 +55,6 @@ std::string fill_from(const DynamicLibrary& library, Api& api, const Entries& en
 /// As cuDriverGetVersion() counts: 12040 is 12.4.
 std::string cuda_version(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
-/// As the other libraries count: 91900 is 9.19.0.
-std::string library_version(size_t version) {
-  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
-}
-
 std::string open_driver(const DynamicLibrary& library, CuApi& api, int& version) {
   CuResult (*get_version)(int*) = nullptr;
   if (!library.find("cuDriverGetVersion", get_version)) return "it lacks cuDriverGetVersion";
@@ -85,6 +80,10 @@ std::string refuse_without_builtins(const DynamicLibrary& nvrtc, const std::stri
 }
 
 }  // namespace
+
+std::string library_version(size_t version) {
+  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
 
 /// Why a library made for CUDA `cuda_major` cannot run on the driver; "" where it can, or where there is no driver to ask.
 std::string Libraries::refuse_for_driver(int cuda_major) {

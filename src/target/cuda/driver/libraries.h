@@ -14,6 +14,9 @@
 
 namespace espalier::target::cuda::driver {
 
+/// As cuBLASLt, cuDNN and NCCL count: 91900 is 9.19.0.
+std::string library_version(size_t version);
+
 /// A library's functions, or why there are none.
 template <class Api>
 struct Loaded {

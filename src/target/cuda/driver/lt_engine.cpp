@@ -169,16 +169,32 @@ LtMatrixLayout LtDescriptors::layout(const GemmMatrix& m, int64_t rows, int64_t 
   return made;
 }
 
+std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptors& x, int most) {
+  constexpr const char* function = "cublasLtMatmulAlgoGetHeuristic";
+  std::vector<LtHeuristic> found(static_cast<size_t>(most));
+  int count = 0;
+  library.context().enter(function);
+  const LtStatus status = library.api().MatmulAlgoGetHeuristic(library.handle(), x.desc, x.a, x.b, x.d, x.d,
+                                                               x.preference, most, found.data(), &count);
+  if (status == lt_not_supported) return {};
+  check(library.api(), function, status);
+  found.resize(static_cast<size_t>(count));
+  std::erase_if(found, [](const LtHeuristic& h) { return h.state != lt_success; });
+  return found;
+}
+
+LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call) {
+  const LtDescriptors descriptors(library.api(), call);
+  const std::vector<LtHeuristic> found = lt_choices(library, descriptors, 1);
+  if (found.empty()) return {.refusal = "it has no algorithm for " + asked(call)};
+  return {.workspace = static_cast<int64_t>(found[0].workspace_bytes)};
+}
+
 LtPlan::LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call)
     : library_(std::move(library)), call_(call), descriptors_(library_->api(), call) {
-  int count = 0;
-  library_->context().enter("cublasLtMatmulAlgoGetHeuristic");
-  const LtDescriptors& x = descriptors_;
-  const LtStatus status = library_->api().MatmulAlgoGetHeuristic(library_->handle(), x.desc, x.a, x.b, x.d,
-                                                                 x.d, x.preference, 1, &chosen_, &count);
-  const std::string got = asked(call);
-  check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", status, got);
-  check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", count > 0 ? chosen_.state : lt_not_supported, got);
+  const std::vector<LtHeuristic> found = lt_choices(*library_, descriptors_, 1);
+  if (found.empty()) check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", lt_not_supported, asked(call));
+  chosen_ = found.at(0);
   ESPALIER_CHECK(workspace() <= call.workspace, "cuBLASLt wants more workspace than it was offered");
 }
 

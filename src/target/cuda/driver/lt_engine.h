@@ -4,6 +4,8 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "target/cuda/driver/context.h"
 #include "target/cuda/driver/libraries.h"
@@ -23,6 +25,7 @@ class LtLibrary {
   const Context& context() const { return *context_; }
   const LtApi& api() const { return api_; }
   LtHandle handle() const { return handle_; }
+  std::string version() const { return library_version(api_.GetVersion()); }
 
  private:
   std::shared_ptr<const Context> context_;
@@ -69,6 +72,13 @@ class LtDescriptors {
 
   const LtApi& api_;
 };
+
+/// The algorithms for a record that the library's heuristic knows, at most so many, the best first; none where the library does not do it.
+/// They take at most the workspace of the record. DeviceError: from the library.
+std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptors& descriptors, int most);
+
+/// What the library says of a record.
+LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call);
 
 /// A record with its descriptors and the algorithm that the library's heuristic puts first. Safe from any thread.
 class LtPlan {

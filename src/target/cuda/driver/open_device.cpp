@@ -21,6 +21,7 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
                         .lt = [&]() -> const LtApi& { return find_lt(libraries); },
                         .dnn = [&]() -> const DnnApi& { return find_dnn(libraries); },
                         .compiler = std::move(compiler),
+                        .plans = &object_cache(),
                         .keeps = nullptr},
       index);
 }

@@ -232,6 +232,9 @@ class Matcher {
   }
 
   void add_library_call() {
+    LibraryAnswer answer = options_.ask(call_);
+    if (!answer.refusal.empty()) decline(std::move(answer.refusal));
+    call_.workspace = answer.workspace;
     if (call_.workspace > 0) operands_.push_back(scratch(call_.workspace));
     int64_t bytes = 0;
     for (const ConvTensor* t : {&call_.x, &call_.w, &call_.y}) bytes += conv_bytes(*t);

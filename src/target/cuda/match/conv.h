@@ -3,11 +3,11 @@
 #include <variant>
 #include <vector>
 
-#include "target/cuda/call_kernel.h"
+#include "target/cuda/match/ask.h"
 
 namespace espalier::target::cuda {
 
-/// Workspace that a convolution may take.
+/// The most workspace that a convolution may take.
 inline constexpr int64_t conv_workspace = int64_t{32} << 20;
 
 struct ConvOptions {
@@ -17,6 +17,7 @@ struct ConvOptions {
   /// Bytes by which the address of each operand, then of the result, is known to divide; those not named: 16. What lies elsewhere is
   /// copied first.
   std::vector<int64_t> alignment{};
+  AskLibrary ask = assume;
 };
 
 /// The records for `body`, whose root is a convolution or one of its gradients, or why there are none. A gradient in f32 of operands in

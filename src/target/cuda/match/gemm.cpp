@@ -277,7 +277,10 @@ class Matcher {
     if (bias_ >= 0) record.operands.push_back(bias_place());
     record.operands.push_back(d);
     call_.workspace = gemm_workspace;
-    record.operands.push_back(scratch(gemm_workspace));
+    LibraryAnswer answer = options_.ask(call_);
+    if (!answer.refusal.empty()) decline(std::move(answer.refusal));
+    call_.workspace = answer.workspace;
+    if (call_.workspace > 0) record.operands.push_back(scratch(call_.workspace));
     int64_t bytes = result_bytes;
     for (const Value& v : body_.inputs) bytes += v.type().bytes();
     record.cost = {.bytes = bytes,

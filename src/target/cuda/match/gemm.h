@@ -1,6 +1,6 @@
 #pragma once
 // dot, alone or with what follows it, as a call of cuBLASLt.
-#include "target/cuda/call_kernel.h"
+#include "target/cuda/match/ask.h"
 
 namespace espalier::target::cuda {
 
@@ -10,9 +10,10 @@ struct GemmOptions {
   std::span<const char> constant;  ///< by inputs of the body: is it a constant of the program?
   std::span<const int64_t>
       alignment{};  ///< bytes by which the inputs' and the result's addresses divide; those not named: 64
+  AskLibrary ask = assume;
 };
 
-/// Scratch of every call, for cuBLASLt to split long sums.
+/// The most scratch of a call, for cuBLASLt to split long sums.
 inline constexpr int64_t gemm_workspace = int64_t{32} << 20;
 
 /// The matrix product that `body` is, or why it is none. f32, f64, bf16, f16 (with results of their own dtype, or f32 of the last two) and

@@ -1,6 +1,9 @@
 #include "target/cuda/sim/sim_dnn.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <optional>
 
@@ -220,6 +223,46 @@ struct Work {
   }
 };
 
+constexpr std::string_view plan_mark = "{\"simulated plan\": \"";
+
+/// A plan as text: its record and its operands' ids, byte by byte.
+std::string json_of(const Read& made) {
+  std::string bytes(reinterpret_cast<const char*>(&made.call), sizeof made.call);
+  bytes.append(reinterpret_cast<const char*>(made.ids.data()), made.ids.size() * sizeof made.ids[0]);
+  std::string out(plan_mark);
+  for (const char c : bytes) out += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  return out + "\"}";
+}
+
+std::optional<Read> read_json(std::string_view json) {
+  if (!json.starts_with(plan_mark) || !json.ends_with("\"}")) return {};
+  json = json.substr(plan_mark.size(), json.size() - plan_mark.size() - 2);
+  std::string bytes;
+  for (size_t i = 0; i + 1 < json.size(); i += 2) {
+    unsigned char byte = 0;
+    if (std::from_chars(&json[i], &json[i] + 2, byte, 16).ptr != &json[i] + 2) return {};
+    bytes += static_cast<char>(byte);
+  }
+  Read out;
+  if (bytes.size() < sizeof out.call || (bytes.size() - sizeof out.call) % sizeof out.ids[0] != 0) return {};
+  std::memcpy(&out.call, bytes.data(), sizeof out.call);
+  out.ids.resize((bytes.size() - sizeof out.call) / sizeof out.ids[0]);
+  std::memcpy(out.ids.data(), bytes.data() + sizeof out.call, out.ids.size() * sizeof out.ids[0]);
+  if (!conv_error(out.call).empty()) return {};
+  return out;
+}
+
+/// What a plan does, made of a configuration or of its text.
+std::optional<Read> read_plan(const SimDnnObject& plan) {
+  if (const auto json = plan.values.find(A::plan_json); json != plan.values.end())
+    return read_json({json->second.data(), json->second.size()});
+  try {
+    return read(*part(*part(plan, A::plan_config), A::heuristics_graph));
+  } catch (const Unknown&) {
+    return {};
+  }
+}
+
 DnnStatus answer(int64_t value, int64_t room, int64_t* count, void* values) {
   *count = 1;
   if (room > 0) std::memcpy(values, &value, sizeof value);
@@ -289,7 +332,7 @@ DnnStatus SimDnn::finalize(Descriptor descriptor) {
   if (it == objects.end() || it->second->finished) return bad_param;
   SimDnnObject& o = *it->second;
   if (o.kind == DnnKind::graph && !read(o)) return not_supported;
-  if (o.kind == DnnKind::plan && !o.parts.contains(A::plan_config)) return bad_param;
+  if (o.kind == DnnKind::plan && !read_plan(o)) return bad_param;
   o.finished = true;
   return dnn_success;
 }
@@ -313,6 +356,14 @@ DnnStatus SimDnn::get_attribute(Descriptor descriptor, DnnAttribute name, DnnTyp
     case A::engine_numerical_notes: *count = 0; return dnn_success;
     case A::engine_index: return answer(0, room, count, values);
     case A::plan_workspace: return answer(engine_workspace, room, count, values);
+    case A::plan_json: {
+      const std::optional<Read> made = read_plan(o);
+      if (!made) return bad_param;
+      const std::string json = json_of(*made);
+      *count = static_cast<int64_t>(json.size());
+      if (room > 0) std::memcpy(values, json.data(), std::min(json.size(), static_cast<size_t>(room)));
+      return dnn_success;
+    }
     default: return not_supported;
   }
 }
@@ -325,7 +376,7 @@ DnnStatus SimDnn::execute(DnnHandle handle, Descriptor plan, Descriptor pack) {
   const auto stream = state.find(h->second->stream, error);
   if (!stream || &stream->context != h->second->context) return bad_param;
   try {
-    auto made = read(*part(*part(*p->second, A::plan_config), A::heuristics_graph));
+    auto made = read_plan(*p->second);
     const auto ids = all<int64_t>(*v->second, A::pack_ids);
     const auto pointers = all<Address>(*v->second, A::pack_pointers);
     if (!made || ids.size() != pointers.size() || ids.size() != made->ids.size()) return bad_param;

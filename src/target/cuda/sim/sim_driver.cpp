@@ -209,6 +209,7 @@ SimDriver::SimDriver(const SimOptions& options) : slot_(std::make_unique<Slot>(o
 
 SimDriver::~SimDriver() { slots[static_cast<size_t>(slot_->number)].store(nullptr); }
 
+const SimOptions& SimDriver::options() const { return slot_->options; }
 const CuApi& SimDriver::api() const { return *slot_->api; }
 const LtApi& SimDriver::lt() const { return *slot_->lt_api; }
 const DnnApi& SimDriver::dnn() const { return *slot_->dnn_api; }
@@ -254,13 +255,24 @@ std::string SimDriver::leaked() const {
 
 std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
   const CuApi& api = driver->api();
-  const FindLt lt = [lt = &driver->lt()]() -> const LtApi& { return *lt; };
-  const FindDnn dnn = [dnn = &driver->dnn()]() -> const DnnApi& { return *dnn; };
+  const auto there = [](const char* name, const std::string& missing) {
+    if (!missing.empty()) throw DeviceError({name, "there is none", missing, ""}, false);
+  };
+  const FindLt lt = [there, &driver = *driver]() -> const LtApi& {
+    there("cuBLASLt", driver.options().lt_missing);
+    return driver.lt();
+  };
+  const FindDnn dnn = [there, &driver = *driver]() -> const DnnApi& {
+    there("cuDNN", driver.options().dnn_missing);
+    return driver.dnn();
+  };
+  ObjectCache* const plans = driver->options().plans;
   return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
                                                         .nvml = nullptr,
                                                         .lt = lt,
                                                         .dnn = dnn,
                                                         .compiler = std::make_shared<SimCompiler>(),
+                                                        .plans = plans,
                                                         .keeps = std::move(driver)},
                                       index);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "base/object_cache.h"
 #include "target/cuda/driver/tables/cu.h"
 #include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
@@ -25,6 +26,8 @@ struct SimOptions {
   Others others = Others::late;
   Order order = Order::forward;  ///< of the threads of every launch
   uint64_t seed = 1;
+  std::string lt_missing{}, dnn_missing{};  ///< why there is no cuBLASLt, no cuDNN; "": there is
+  ObjectCache* plans = nullptr;             ///< where devices keep plans of cuDNN
 };
 
 /// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back
@@ -50,6 +53,7 @@ class SimDriver {
   SimDriver(const SimDriver&) = delete;
   SimDriver& operator=(const SimDriver&) = delete;
 
+  const SimOptions& options() const;
   /// Its functions.
   const driver::CuApi& api() const;
   /// Those of cuBLASLt over it.
