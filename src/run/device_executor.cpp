@@ -286,6 +286,8 @@ Ticket DeviceExecutor::submit() {
     if (program().is_state_input(i) && inputs_[i] == 0)
       throw UserError({"state " + program().inputs()[i].name, "is not bound to memory", "",
                        "bind_state before submit()"});
+  const target::WatchedRange range(program_->device(),
+                                   [&] { return fmt::format("{} run {}", program().name(), next_); });
   Slot& slot = next_slot();
   if (slot.ticket >= 0) program_->device().sync(slot.downloaded.get());
   check_ranges(slot);
@@ -343,6 +345,8 @@ void DeviceExecutor::run_frame(Frame& frame) {
 
 void DeviceExecutor::run_step(Frame& frame, size_t s) {
   const Step& step = frame.body.program->steps()[s];
+  const target::WatchedRange range(program_->device(),
+                                   [&] { return fmt::format("step {} {}", s, name_of(step)); });
   void** const buffers = frame.buffers(s);
   switch (step.control.kind) {
     case ControlFlow::Kind::scan: run_scan(frame, s, buffers); return;

@@ -29,6 +29,8 @@ class DeviceProgram {
   target::Device& device() const { return *device_; }
   const target::Executable& executable() const { return *executable_; }
   const DeviceBody& body() const { return body_; }
+  /// What it took to load it.
+  target::LoadReport load_report() const { return executable_->report(); }
   /// Launches, copies and fills of one run, a turn of each loop counted once.
   const std::vector<target::CallRecord>& calls() const { return calls_; }
 

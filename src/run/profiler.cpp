@@ -23,8 +23,6 @@ double fraction_of_ceiling(const Profile& p) { return p.total_ns > 0 ? p.limit_n
 
 }  // namespace
 
-std::string name_of(const Step& s) { return s.label.empty() ? s.op : s.op + " " + s.label; }
-
 double median(std::vector<double>& values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());

@@ -72,8 +72,6 @@ Profile profile(Executor& executor, int runs, const Ceilings& ceilings);
 void sum_up(Profile& profile);
 /// The median; `values` change places. Not of none.
 double median(std::vector<double>& values);
-/// What people call the step: its op, and its label where it has one.
-std::string name_of(const Step& step);
 
 /// The rows that take longest, at most `rows` of them, and the total: a table.
 std::string table_text(const Profile& profile, size_t rows = 30);

@@ -100,6 +100,9 @@ struct Step {
       bodies;  ///< of control flow: the programs that run inside this step
 };
 
+/// What people call the step: its op, and its label where it has one.
+inline std::string name_of(const Step& s) { return s.label.empty() ? s.op : s.op + " " + s.label; }
+
 /// Bytes, all known before the first run.
 struct MemoryUse {
   int64_t arena = 0,

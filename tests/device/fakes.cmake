@@ -27,6 +27,7 @@ espalier_fake(cuda12 libcublasLt.so.12 versions.cpp FAKE_CUDA=12)
 espalier_fake(cuda12 libcudnn.so.9 versions.cpp FAKE_CUDA=12)
 espalier_fake(plugin_of_another_version libespalier_cuda.so plugin.cpp "FAKE_VERSION=\"0.0.9\"")
 espalier_fake(plugin_of_another_build libespalier_cuda.so plugin.cpp "FAKE_VERSION=ESPALIER_VERSION")
+espalier_fake(nvtx libfake_tool.so nvtx_tool.cpp)
 espalier_fake(no_plugin libespalier_cuda.so versions.cpp FAKE_CUDA=12)
 
 # The plugin over the simulated driver: ESPALIER_PLUGIN_PATH=build/.../sim_plugin gives every program of this build a simulated GPU.

@@ -58,7 +58,10 @@ TEST(NvrtcCompiler, ImagesAreMadeOnceAndKept) {
   ObjectCache cache(folder / "kernels");
   NvrtcCompiler compiler(test::machine_libraries(), texts(), cache);
   const std::vector<KernelImage> again = compiler.compile(sources, 90);
-  for (size_t i = 0; i < again.size(); ++i) EXPECT_EQ(again[i].bytes, first[i]);
+  for (size_t i = 0; i < again.size(); ++i) {
+    EXPECT_EQ(again[i].bytes, first[i]);
+    EXPECT_TRUE(again[i].found);
+  }
   EXPECT_EQ(cache.counts().hits, 3);
   EXPECT_EQ(cache.counts().stored, 0);
   NvrtcCompiler other(test::machine_libraries(), {port_text() + "// another header\n", texts().options},
@@ -79,7 +82,9 @@ TEST(NvrtcCompiler, ADamagedImageIsMadeAgain) {
     bytes[bytes.size() / 2] ^= 1;
     write_file(entry.path().string(), bytes);
   }
-  EXPECT_EQ(compiler.compile(sources, 90)[0].bytes, good);
+  const KernelImage again = compiler.compile(sources, 90)[0];
+  EXPECT_EQ(again.bytes, good);
+  EXPECT_FALSE(again.found);
   EXPECT_EQ(cache.counts().corrupt, 1);
   EXPECT_EQ(cache.counts().stored, 2);
 }

@@ -216,6 +216,22 @@ TEST(DevicePrograms, ScansOfOddAndEvenRows) {
     }
 }
 
+TEST(DevicePrograms, SayWhatLoadingTook) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8, 11}});
+  const Graph g = graph_of({x}, {op::reduce_sum(op::mul(x, 0.1875), {1}), op::exp(op::reduce_max(x, {0}))});
+  (void)loaded(g, new_device());
+  const auto again = loaded(g, new_device());
+  const target::LoadReport r = again->load_report();
+  EXPECT_EQ(r.compiled, 0);
+  std::set<std::string> kernels;
+  for (const target::CallRecord& c : again->calls())
+    if (const auto* k = std::get_if<target::KernelCall>(&c.work)) kernels.insert(k->kernel);
+  EXPECT_EQ(r.found, static_cast<int64_t>(kernels.size()));
+  EXPECT_GT(r.seconds, 0);
+  EXPECT_EQ(text(target::LoadReport{.compiled = 3, .found = 12, .seconds = 0.214}),
+            "3 kernels compiled, 12 from the cache, 0.21 s");
+}
+
 TEST(DevicePrograms, CondAndWhileAskTheDevice) {
   for (const float start : {-3.f, 0.5f, 40.f}) {
     const Value x = ir::new_input("x", {Dtype::f32, {4}});

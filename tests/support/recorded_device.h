@@ -101,6 +101,10 @@ class RecordedDevice final : public target::Device {
     device_->launch(graph, s);
   }
 
+  bool is_watched() const override { return device_->is_watched(); }
+  void begin_range(const char* name) override { device_->begin_range(name); }
+  void end_range() noexcept override { device_->end_range(); }
+
  private:
   static constexpr int host = -1;
 

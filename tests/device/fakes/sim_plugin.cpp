@@ -34,7 +34,8 @@ std::shared_ptr<SimDriver> make_driver() {
                             .held_by_another = number("held", 0) != 0,
                             .others = cuda::sim::Others::late,
                             .order = cuda::sim::Order::forward,
-                            .seed = 1});
+                            .seed = 1,
+                            .nvtx = &cuda::driver::nvtx()});
   if (const std::string fail = fake::setting("fail", ""); !fail.empty())
     driver->fail({.call = std::stoll(fail), .error = std::stoi(fail.substr(fail.find(':') + 1))});
   return driver;

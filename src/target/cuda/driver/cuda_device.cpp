@@ -25,6 +25,7 @@ int capability_of(const Context& context, int index) {
 CudaDevice::CudaDevice(const Parts& parts, int index)
     : keeps_(parts.keeps),
       nvml_(parts.nvml),
+      nvtx_(parts.nvtx),
       index_(index),
       context_(std::make_shared<const Context>(parts.cu, index)),
       compiler_(parts.compiler),

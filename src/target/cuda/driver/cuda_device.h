@@ -8,6 +8,7 @@
 #include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/driver/kernel_compiler.h"
 #include "target/cuda/driver/lt_engine.h"
+#include "target/cuda/driver/nvtx.h"
 #include "target/cuda/driver/tables/nvml.h"
 
 namespace espalier::target::cuda::driver {
@@ -23,6 +24,7 @@ class CudaDevice final : public Device {
     FindDnn dnn;
     std::shared_ptr<KernelCompiler> compiler;
     ObjectCache* plans = nullptr;  ///< of cuDNN; null: none are kept on disk
+    const Nvtx* nvtx = nullptr;    ///< null: no tool watches
     std::shared_ptr<const void> keeps;
   };
   /// Device `index` of those that the driver shows. DeviceError where it cannot be had.
@@ -64,6 +66,10 @@ class CudaDevice final : public Device {
   std::unique_ptr<DeviceGraph> end_capture(Stream stream) override;
   void launch(const DeviceGraph& graph, Stream stream) override;
 
+  bool is_watched() const override { return nvtx_ && nvtx_->attached(); }
+  void begin_range(const char* name) override { nvtx_->begin(name); }
+  void end_range() noexcept override { nvtx_->end(); }
+
  private:
   struct OwnedStream {
     CuStream handle;
@@ -78,6 +84,7 @@ class CudaDevice final : public Device {
 
   std::shared_ptr<const void> keeps_;
   const NvmlApi* nvml_;
+  const Nvtx* nvtx_;
   int index_;
   std::shared_ptr<const Context> context_;
   std::shared_ptr<KernelCompiler> compiler_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <chrono>
 #include <map>
 #include <set>
 
@@ -156,8 +157,9 @@ std::vector<KernelSource> without_repeats(std::span<const KernelSource> sources)
 }  // namespace
 
 CudaExecutable::CudaExecutable(std::shared_ptr<const Context> context,
-                               std::vector<std::unique_ptr<Module>> modules, std::vector<Call> calls)
-    : context_(std::move(context)), modules_(std::move(modules)), calls_(std::move(calls)) {}
+                               std::vector<std::unique_ptr<Module>> modules, std::vector<Call> calls,
+                               const LoadReport& report)
+    : context_(std::move(context)), modules_(std::move(modules)), calls_(std::move(calls)), report_(report) {}
 
 CudaExecutable::~CudaExecutable() = default;
 
@@ -171,11 +173,14 @@ void CudaExecutable::enqueue(size_t call, std::span<const Address> operands, CuS
 
 std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<const KernelSource> sources,
                                                 std::span<const CallRecord> calls) {
+  const auto start = std::chrono::steady_clock::now();
+  LoadReport report;
   std::vector<std::unique_ptr<Module>> modules;
   Functions functions;
   if (const std::vector<KernelSource> distinct = without_repeats(sources); !distinct.empty())
     for (const KernelImage& image : loader.compiler.compile(distinct, loader.capability)) {
       modules.push_back(std::make_unique<Module>(loader.context, image));
+      (image.found ? report.found : report.compiled) += static_cast<int64_t>(image.kernels.size());
       for (const std::string& name : image.kernels) functions[name] = modules.back()->function(name);
     }
   const Maker maker{*loader.context, functions, loader.lt, loader.dnn};
@@ -183,7 +188,8 @@ std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<
   for (const CallRecord& record : calls)
     ready.push_back({std::visit([&](const auto& work) { return maker.ready(work, record); }, record.work),
                      record.operands.size()});
-  return std::make_unique<CudaExecutable>(loader.context, std::move(modules), std::move(ready));
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return std::make_unique<CudaExecutable>(loader.context, std::move(modules), std::move(ready), report);
 }
 
 }  // namespace espalier::target::cuda::driver

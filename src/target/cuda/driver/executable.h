@@ -28,14 +28,16 @@ class CudaExecutable final : public Executable {
     size_t operands;
   };
   CudaExecutable(std::shared_ptr<const Context> context, std::vector<std::unique_ptr<Module>> modules,
-                 std::vector<Call> calls);
+                 std::vector<Call> calls, const LoadReport& report);
   ~CudaExecutable() override;
+  LoadReport report() const override { return report_; }
   void enqueue(size_t call, std::span<const Address> operands, CuStream stream) const;
 
  private:
   std::shared_ptr<const Context> context_;
   std::vector<std::unique_ptr<Module>> modules_;
   std::vector<Call> calls_;
+  LoadReport report_;
 };
 
 /// What records are made ready with.

@@ -12,6 +12,7 @@ namespace espalier::target::cuda::driver {
 struct KernelImage {
   std::string bytes;
   std::vector<std::string> kernels;
+  bool found = false;  ///< in the cache: nothing was compiled
 };
 
 class KernelCompiler {

@@ -108,14 +108,14 @@ NvrtcCompiler::NvrtcCompiler(Libraries& libraries, KernelTexts texts, ObjectCach
       header_hash_(fmt::format("{:016x}", hash_text(texts_.header))),
       cache_(cache) {}
 
-std::string NvrtcCompiler::image_of(const NvrtcApi& nvrtc, const std::string& version,
+KernelImage NvrtcCompiler::image_of(const NvrtcApi& nvrtc, const std::string& version,
                                     const std::string& arch, const KernelSource& source) const {
   std::vector<std::string> options = texts_.options;
   options.push_back("-arch=" + arch);
   const std::string key =
       fmt::format("nvrtc {}\n{}\nheader {}\n{}", version, join(options, " "), header_hash_, source.text);
   if (std::optional<std::string> kept = cache_.find(key)) {
-    if (is_image(*kept)) return *kept;
+    if (is_image(*kept)) return {.bytes = *std::move(kept), .kernels = {source.name}, .found = true};
     cache_.reject(key);
   }
   const NvrtcOutput made = run_nvrtc(nvrtc, texts_.header + source.text, options);
@@ -125,7 +125,7 @@ std::string NvrtcCompiler::image_of(const NvrtcApi& nvrtc, const std::string& ve
                        fmt::format("NVRTC {} does not compile it", version), made.log, ""},
                       false);
   cache_.store(key, image);
-  return image;
+  return {.bytes = image, .kernels = {source.name}, .found = false};
 }
 
 std::vector<KernelImage> NvrtcCompiler::compile(std::span<const KernelSource> sources, int capability) {
@@ -142,9 +142,8 @@ std::vector<KernelImage> NvrtcCompiler::compile(std::span<const KernelSource> so
          fmt::format("NVRTC {} does not know it", nvrtc.report.version), "", "another version of NVRTC"},
         false);
   std::vector<KernelImage> images(sources.size());
-  in_parallel(sources.size(), [&](size_t i) {
-    images[i] = {image_of(*nvrtc.api, nvrtc.report.version, arch, sources[i]), {sources[i].name}};
-  });
+  in_parallel(sources.size(),
+              [&](size_t i) { images[i] = image_of(*nvrtc.api, nvrtc.report.version, arch, sources[i]); });
   return images;
 }
 

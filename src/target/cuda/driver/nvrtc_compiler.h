@@ -28,7 +28,7 @@ class NvrtcCompiler final : public KernelCompiler {
   std::vector<KernelImage> compile(std::span<const KernelSource> sources, int capability) override;
 
  private:
-  std::string image_of(const NvrtcApi& nvrtc, const std::string& version, const std::string& arch,
+  KernelImage image_of(const NvrtcApi& nvrtc, const std::string& version, const std::string& arch,
                        const KernelSource& source) const;
 
   Libraries& libraries_;

@@ -22,6 +22,7 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
                         .dnn = [&]() -> const DnnApi& { return find_dnn(libraries); },
                         .compiler = std::move(compiler),
                         .plans = &object_cache(),
+                        .nvtx = &nvtx(),
                         .keeps = nullptr},
       index);
 }

@@ -51,11 +51,13 @@ std::string output_of(const std::string& command) {
 }
 
 /// The shared library of `unit`: made beside its place and moved there, so that two processes may do it at once.
-fs::path library_of(const std::string& unit) {
+fs::path library_of(const std::string& unit, bool* found) {
   const std::string options = flags();
   const fs::path folder = ESPALIER_SIM_CACHE;
   fs::path file = folder / fmt::format("{:016x}.so", hash_text(unit + options));
-  if (fs::exists(file)) return file;
+  const bool there = fs::exists(file);
+  if (found) *found = there;
+  if (there) return file;
   fs::create_directories(folder);
   static std::atomic<int> serial{0};
   const std::string stem =
@@ -72,7 +74,9 @@ fs::path library_of(const std::string& unit) {
 
 }  // namespace
 
-fs::path compile_kernels(std::span<const KernelSource> sources) { return library_of(unit_of(sources)); }
+fs::path compile_kernels(std::span<const KernelSource> sources, bool* found) {
+  return library_of(unit_of(sources), found);
+}
 
 KernelLibrary::KernelLibrary(const fs::path& file) {
   void* handle = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -12,8 +12,9 @@
 
 namespace espalier::target::cuda::sim {
 
-/// The file that holds `sources`, compiled or found; equal names are one kernel. InternalError with the compiler's words when it refuses.
-std::filesystem::path compile_kernels(std::span<const KernelSource> sources);
+/// The file that holds `sources`, compiled or found (`found` says which); equal names are one kernel. InternalError with the compiler's words
+/// when it refuses.
+std::filesystem::path compile_kernels(std::span<const KernelSource> sources, bool* found = nullptr);
 
 /// A batch of kernels, compiled as one file. Copies share it.
 class KernelLibrary {

@@ -40,12 +40,13 @@ std::vector<driver::KernelImage> SimCompiler::compile(std::span<const KernelSour
     image.kernels.push_back({s.name, s.max_threads, s.synchronises});
     names.push_back(s.name);
   }
+  bool found = false;
   try {
-    image.file = compile_kernels(sources);
+    image.file = compile_kernels(sources, &found);
   } catch (const InternalError& e) {
     throw DeviceError({"kernels for the simulator", "do not compile", e.what(), ""}, false);
   }
-  return {{write_image(image), std::move(names)}};
+  return {{.bytes = write_image(image), .kernels = std::move(names), .found = found}};
 }
 
 }  // namespace espalier::target::cuda::sim

@@ -273,6 +273,7 @@ std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int i
                                                         .dnn = dnn,
                                                         .compiler = std::make_shared<SimCompiler>(),
                                                         .plans = plans,
+                                                        .nvtx = driver->options().nvtx,
                                                         .keeps = std::move(driver)},
                                       index);
 }

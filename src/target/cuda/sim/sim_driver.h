@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/object_cache.h"
+#include "target/cuda/driver/nvtx.h"
 #include "target/cuda/driver/tables/cu.h"
 #include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
@@ -28,6 +29,7 @@ struct SimOptions {
   uint64_t seed = 1;
   std::string lt_missing{}, dnn_missing{};  ///< why there is no cuBLASLt, no cuDNN; "": there is
   ObjectCache* plans = nullptr;             ///< where devices keep plans of cuDNN
+  const driver::Nvtx* nvtx = nullptr;       ///< of the tool that watches; null: none
 };
 
 /// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back

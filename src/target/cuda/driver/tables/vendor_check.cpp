@@ -6,6 +6,7 @@
 #include "target/cuda/driver/tables/dnn.h"
 #include "target/cuda/driver/tables/lt.h"
 #include "target/cuda/driver/tables/nvml.h"
+#include "target/cuda/driver/tables/nvtx.h"
 
 #if __has_include(<cuda.h>)
 #include <cuda.h>
@@ -24,6 +25,10 @@
 #endif
 #if __has_include(<nccl.h>)
 #include <nccl.h>
+#endif
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#define NVTX_NO_IMPL
+#include <nvtx3/nvToolsExt.h>
 #endif
 
 namespace espalier::target::cuda::driver {
@@ -382,6 +387,19 @@ static_assert(same_call<decltype(DnnApi::GetCudartVersion), decltype(cudnnGetCud
 #endif
 #if __has_include(<nccl.h>)
 static_assert(same_call<decltype(NcclApi::GetVersion), decltype(ncclGetVersion)>);
+#endif
+#if __has_include(<nvtx3/nvToolsExt.h>)
+static_assert(nvtx_version == NVTX_VERSION);
+static_assert(nvtx_export_callbacks == NVTX_ETID_CALLBACKS && nvtx_export_version == NVTX_ETID_VERSIONINFO);
+static_assert(nvtx_core == NVTX_CB_MODULE_CORE && nvtx_modules == NVTX_CB_MODULE_SIZE);
+static_assert(nvtx_module_sizes == std::array<unsigned, nvtx_modules>{
+                                       0, NVTX_CBID_CORE_SIZE, NVTX_CBID_CUDA_SIZE, NVTX_CBID_OPENCL_SIZE,
+                                       NVTX_CBID_CUDART_SIZE, NVTX_CBID_CORE2_SIZE, NVTX_CBID_SYNC_SIZE});
+static_assert(nvtx_range_push == NVTX_CBID_CORE_RangePushA && nvtx_range_pop == NVTX_CBID_CORE_RangePop);
+static_assert(same_call<NvtxRangePush*, decltype(nvtxRangePushA)> &&
+              same_call<NvtxRangePop*, decltype(nvtxRangePop)>);
+static_assert(sizeof(NvtxCallbacks) == sizeof(NvtxExportTableCallbacks) &&
+              sizeof(NvtxVersionInfo) == sizeof(NvtxExportTableVersionInfo));
 #endif
 
 }  // namespace

@@ -1,0 +1,11 @@
+#include "target/device.h"
+
+#include <fmt/format.h>
+
+namespace espalier::target {
+
+std::string text(const LoadReport& r) {
+  return fmt::format("{} kernels compiled, {} from the cache, {:.2f} s", r.compiled, r.found, r.seconds);
+}
+
+}  // namespace espalier::target
