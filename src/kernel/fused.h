@@ -1,18 +1,19 @@
 #pragma once
 // The fused level: what the fuser makes of a tensor-level graph and what targets turn into kernels.
 //
-// A `fusion` node holds a closed body graph of tensor-level ops; its meaning is that body inlined. Two kinds:
+// A `fusion` node holds a closed body graph of tensor-level ops; its meaning is that body inlined. Three kinds:
 //   loops        elementwise, movement and reduction ops that become one loop nest (kernel/lower.h)
 //   contraction  one root (dot, conv, conv_data_grad, conv_weight_grad) with what a target runs along with it: layout
 //                changes of operands and result (kernel/blocks.h), casts, and a pointwise epilogue (bias, activation,
 //                residual)
+//   batch        fusions of kind loops that do not read each other's results, side by side: one launch
 // Everything outside fusions at this level is a library or reference call of the op itself.
 #include "ir/graph.h"
 
 namespace espalier::kernel {
 
-enum class FusionKind : uint8_t { loops, contraction };
-inline constexpr std::string_view fusion_kind_names[] = {"loops", "contraction"};
+enum class FusionKind : uint8_t { loops, contraction, batch };
+inline constexpr std::string_view fusion_kind_names[] = {"loops", "contraction", "batch"};
 constexpr std::span<const std::string_view> enum_names(FusionKind) { return fusion_kind_names; }
 
 struct FusionAttrs {

@@ -27,6 +27,9 @@ struct LowerOptions {
   /// What is computed from a reduction is computed with it, as long as one outer point has at most `max_inner` points of its own and,
   /// where there are fewer than `few_units` outer points, all of them have at most `few_inner`.
   int64_t max_inner = 16384, few_units = 32, few_inner = 32768;
+  /// What is computed from folds that are cut in parts is computed with the sum of the parts whatever its size: the machine has many
+  /// units add the parts again, each for some of the inner points.
+  bool adds_parts_again = false;
   /// A contraction of more multiplications than this is refused (a library does better).
   int64_t max_contraction = 1 << 16;
 };

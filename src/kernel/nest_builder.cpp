@@ -175,7 +175,8 @@ void NestBuilder::maybe_cut(const Request& r) const {
                                   together * folded / options_.part_elements);
   if (wanted < 2) return;
   size_t axis = 0;
-  while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16)) ++axis;
+  while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16))
+    ++axis;
   if (axis == r.fold.extents.size())
     axis = static_cast<size_t>(std::max_element(r.fold.extents.begin(), r.fold.extents.end()) -
                                r.fold.extents.begin());
@@ -283,7 +284,11 @@ void NestBuilder::check_sizes() const {
     if (inner == 1) continue;
     const bool too_large =
         inner > options_.max_inner || (outer < options_.few_units && outer * inner > options_.few_inner);
-    if (too_large && !d.requests.empty())
+    const bool parts_only =
+        options_.adds_parts_again && std::ranges::all_of(requests_, [&](const Request& r) {
+          return !r.part && decisions_.cuts.contains(key_of(r.value));
+        });
+    if (too_large && !parts_only && !d.requests.empty())
       throw MustStore{requests_[static_cast<size_t>(*d.requests.begin())].value};
   }
 }

@@ -26,6 +26,12 @@ struct ConvChoice {
   int64_t block = 16;  ///< channels, or elements of the batch, per block
 };
 
+/// What becomes one launch where each launch costs.
+struct BatchLimits {
+  int64_t member_bytes = 1 << 20;  ///< of a member's results; larger ones are steps of their own
+  size_t buffers = 500;            ///< operands and results of all members
+};
+
 class TargetSpec {
  public:
   virtual ~TargetSpec() = default;
@@ -47,6 +53,9 @@ class TargetSpec {
   virtual ir::Dtype fast_dtype() const = 0;
   /// Bytes below which work runs on one thread; what fits in a core's cache.
   virtual int64_t cache_bytes() const = 0;
+  /// Are launches and bytes what a step costs (on a GPU)? Then small fusions that do not depend on each other become one launch
+  /// (batch_nests), and what a loop can compute again from what it reads anyway is not stored for it (fuse_loops). Null: no.
+  virtual const BatchLimits* batching() const { return nullptr; }
   /// Every buffer of a plan begins at a multiple of so many bytes.
   virtual int64_t arena_alignment() const { return cache_line; }
 };

@@ -88,12 +88,24 @@ class ContractionFuser {
     return members;
   }
 
+  /// Is the other operand of `next` computed for it alone, from what a step begins with (a momentum times a number)? That would be a loop
+  /// before the contraction; where each step costs, one loop after it does both.
+  bool waits_for_loop(const Node& next, const Node& tail) const {
+    if (!context_.spec.batching()) return false;
+    const auto known = [](const Value& v) { return v->op().kind == ir::Kind::leaf || comes_along(v.node()); };
+    return std::ranges::any_of(next.inputs(), [&](const Value& v) {
+      return &v.node() != &tail && v->op().kind == ir::Kind::elementwise && &v->op() != &op::cast_op &&
+             uses_.only(v) && std::ranges::all_of(v->inputs(), known);
+    });
+  }
+
   void grow(const Node& root) {
     std::vector<const Node*> members = with_operand_casts(root), best = members;
     const Node *tail = &root, *best_tail = &root;
     for (int refused = 0; refused < lookahead;) {
       const Node* next = uses_.only(tail->value());
-      if (!next || next->op().kind != ir::Kind::elementwise || taken_.contains(next) || next->results() != 1)
+      if (!next || next->op().kind != ir::Kind::elementwise || taken_.contains(next) ||
+          next->results() != 1 || waits_for_loop(*next, *tail))
         break;
       for (const Value& v : next->inputs()) add_with_broadcasts(v, members);
       members.push_back(next);

@@ -4,9 +4,15 @@
 //   - no path between them leads through a third, and
 //   - the target lowers the union to one kernel.
 // Ops that cost nothing to repeat (broadcasts, iota, widening casts) belong to no cluster: each reader has its own copy.
+//
+// Where bytes are what a step costs (TargetSpec::batching), small slices of large values are such copies too, and a cluster computes a
+// value of another one again when that takes cheap ops on what it reads anyway, or on no more bytes that lie in memory anyway: x minus its
+// mean and the mask of a relu in the gradient of batch norm are not stored for it. There small work that only new states wait for (updates of
+// parameters and statistics) keeps apart from what it reads, so that batch_nests can gather it.
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <unordered_set>
 
 #include "op/elementwise.h"
 #include "op/indexed.h"
@@ -25,9 +31,25 @@ using ir::Value;
 
 constexpr size_t largest_cluster = 96, most_operands = 24;
 
-bool repeats_free(const Node& n) {
-  if (&n.op() == &op::broadcast_to_op || &n.op() == &op::iota_op) return true;
-  return &n.op() == &op::cast_op && ir::dtype_size(n.value().dtype()) > ir::dtype_size(n.input(0).dtype());
+constexpr size_t most_again = 12;  // nodes that are computed again for one value
+constexpr int64_t piece = 16,
+                  piece_bytes = 1 << 16;  // a small slice has at most one in 16 elements, and so many bytes
+
+/// A slice of a few elements, or a reshape of one.
+bool is_piece(const Node& n) {
+  if (&n.op() == &op::reshape_op) return is_piece(n.input(0).node());
+  return &n.op() == &op::slice_op && n.value().type().is_static() && n.input(0).type().is_static() &&
+         n.value().type().elements() * piece <= n.input(0).type().elements() &&
+         n.value().type().bytes() <= piece_bytes;
+}
+
+/// One or two operations of a processor.
+bool is_cheap(const Node& n) {
+  static const std::set<const ir::OpDef*> ops{&op::add_op,  &op::sub_op,  &op::mul_op,   &op::neg_op,
+                                              &op::relu_op, &op::max_op,  &op::min_op,   &op::lt_op,
+                                              &op::le_op,   &op::gt_op,   &op::ge_op,    &op::eq_op,
+                                              &op::ne_op,   &op::cast_op, &op::select_op};
+  return ops.contains(&n.op());
 }
 
 /// The dims a node's loops walk.
@@ -44,8 +66,13 @@ class LoopFuser {
     std::iota(unit_.begin(), unit_.end(), 0);
     members_.resize(order_.size());
     for (size_t i = 0; i < order_.size(); ++i) members_[i] = {static_cast<int>(i)};
+    again_.resize(order_.size());
     loops_.resize(order_.size());
     for (size_t i = 0; i < order_.size(); ++i) loops_[i] = can_be_loop(*order_[i]);
+    for (const ir::StatePair& s : graph.state)
+      new_states_.insert(graph.outputs[*graph.find_output(s.output)].value);
+    late_.resize(order_.size());
+    for (size_t i = order_.size(); i-- > 0;) late_[i] = is_late(*order_[i]);
   }
 
   ir::Graph run() {
@@ -54,17 +81,45 @@ class LoopFuser {
         for (const int producer : producers(static_cast<int>(i)))
           try_merge(unit_[i], unit_[static_cast<size_t>(producer)], false);
     merge_siblings();
+    if (context_.spec.batching())
+      for (size_t i = 0; i < order_.size(); ++i)
+        if (unit_[i] == static_cast<int>(i) && is_cluster(unit_[i])) compute_again(unit_[i]);
+    find_needed();
     return emit();
   }
 
  private:
   bool can_be_loop(const Node& n) const {
     const ir::Kind kind = n.op().kind;
+    if (context_.spec.batching() && is_piece(n)) return accepts(extract({&n}, {n.value()}, "loop"));
     if (&n.op() == &op::reshape_op || &n.op() == &op::dim_size_op || n.results() != 1) return false;
     if (kind != ir::Kind::elementwise && kind != ir::Kind::movement && kind != ir::Kind::reduction &&
         kind != ir::Kind::indexed && kind != ir::Kind::random && kind != ir::Kind::window)
       return false;
     return accepts(extract({&n}, {n.value()}, "loop"));
+  }
+
+  bool repeats_free(const Node& n) const {
+    if (&n.op() == &op::broadcast_to_op || &n.op() == &op::iota_op) return true;
+    if (&n.op() == &op::cast_op && ir::dtype_size(n.value().dtype()) > ir::dtype_size(n.input(0).dtype()))
+      return true;
+    return context_.spec.batching() && is_piece(n);
+  }
+
+  /// Is it small, of small operands, and do only such nodes and the new values of states wait for it?
+  bool is_late(const Node& n) const {
+    const kernel::BatchLimits* limits = context_.spec.batching();
+    const ir::Kind kind = n.op().kind;
+    if (!limits || n.results() != 1 || (kind != ir::Kind::elementwise && kind != ir::Kind::movement))
+      return false;
+    const auto small = [&](const Value& v) {
+      return v.type().is_static() && v.type().bytes() <= limits->member_bytes;
+    };
+    if (uses_.outputs(n.value()) > 0 && !new_states_.contains(n.value())) return false;
+    const auto& users = uses_.of(n.value());
+    return small(n.value()) && std::ranges::all_of(n.inputs(), small) &&
+           std::ranges::all_of(users,
+                               [&](const Node* u) { return late_[static_cast<size_t>(index_.at(u))] != 0; });
   }
 
   bool accepts(const Extracted& e) const {
@@ -87,14 +142,15 @@ class LoopFuser {
 
   const Node& node(int i) const { return *order_[static_cast<size_t>(i)]; }
 
-  /// The members of `units` and the free repeats they read, operands first.
-  std::vector<const Node*> with_repeats(const std::vector<int>& members) const {
+  /// The members of a cluster, the free repeats they read and what is computed again, operands first.
+  std::vector<const Node*> with_repeats(const std::vector<int>& members,
+                                        const std::set<int>& again = {}) const {
     std::set<int> all(members.begin(), members.end());
     const auto add = [&](auto& self, const Node& n) -> void {
       for (const Value& v : n.inputs()) {
         const int i = index_.at(&v.node());
-        if (loops_[static_cast<size_t>(i)] && repeats_free(v.node()) && all.insert(i).second)
-          self(self, v.node());
+        const bool copied = (loops_[static_cast<size_t>(i)] && repeats_free(v.node())) || again.contains(i);
+        if (copied && all.insert(i).second) self(self, v.node());
       }
     };
     for (const int i : members) add(add, node(i));
@@ -186,6 +242,7 @@ class LoopFuser {
     if (consumer == producer) return;
     const auto &a = members_[static_cast<size_t>(consumer)], &b = members_[static_cast<size_t>(producer)];
     if (a.size() + b.size() > largest_cluster) return;
+    if (late_[static_cast<size_t>(a[0])] != late_[static_cast<size_t>(b[0])]) return;
     if (siblings ? space_of(consumer) != space_of(producer) : !spaces_fit(consumer, producer)) return;
     if (indirect_path(producer, consumer) || (siblings && indirect_path(consumer, producer))) return;
     std::vector<int> both = a;
@@ -221,6 +278,88 @@ class LoopFuser {
       if (!loops_[static_cast<size_t>(i)]) continue;
       if (!repeats_free(*user)) out.push_back(i);
       else if (&user->op() == &op::cast_op) collect_readers(user->value(), out);
+    }
+  }
+
+  // ---- what is computed again ------------------------------------------------------------------------------------------
+
+  bool is_cluster(int unit) const {
+    const auto& m = members_[static_cast<size_t>(unit)];
+    return !m.empty() && loops_[static_cast<size_t>(m[0])] && !repeats_free(node(m[0]));
+  }
+
+  Extracted body_again(int unit, const std::set<int>& again) const {
+    const auto& members = members_[static_cast<size_t>(unit)];
+    return extract(with_repeats(members, again), results_of(members), "loops");
+  }
+
+  /// Values that the cluster reads and can compute itself.
+  void compute_again(int unit) {
+    std::set<int>& again = again_[static_cast<size_t>(unit)];
+    Extracted body = body_again(unit, again);
+    std::vector<Value> read = body.operands;
+    std::ranges::stable_sort(read, std::greater{}, [](const Value& v) { return v.type().bytes(); });
+    for (const Value& v : read) {
+      const std::optional<std::set<int>> more = nodes_again(unit, v, body);
+      if (!more) continue;
+      std::set<int> both = again;
+      both.insert(more->begin(), more->end());
+      Extracted next = body_again(unit, both);
+      if (next.operands.size() + next.body->outputs.size() > most_operands || !accepts(next)) continue;
+      again = std::move(both);
+      body = std::move(next);
+    }
+  }
+
+  /// The nodes by which the cluster, which is `body`, computes its operand `v`: cheap ones on what it has, on small values, and on as many
+  /// bytes of others at most as it then need not read.
+  std::optional<std::set<int>> nodes_again(int unit, const Value& v, const Extracted& body) const {
+    std::set<int> own;
+    for (const Node* n : with_repeats(members_[static_cast<size_t>(unit)], again_[static_cast<size_t>(unit)]))
+      own.insert(index_.at(n));
+    std::set<int> nodes;
+    std::set<uint64_t> leaves;
+    int64_t bytes = 0;
+    const auto take = [&](auto& self, const Value& w) -> bool {
+      const int i = index_.at(&w.node());
+      if (own.contains(i) || nodes.contains(i) || ir::constant_value(w)) return true;
+      if (w != v && std::ranges::count(body.operands, w) > 0) return true;
+      if (!w.type().is_static()) return false;
+      if (w.type().elements() * piece <= v.type().elements()) return true;
+      const bool loop = loops_[static_cast<size_t>(i)] != 0;
+      if (loop && (is_cheap(w.node()) || &w.node().op() == &op::broadcast_to_op)) {
+        nodes.insert(i);
+        return nodes.size() <= most_again &&
+               std::ranges::all_of(w->inputs(), [&](const Value& x) { return self(self, x); });
+      }
+      if (loop || w == v) return false;
+      if (leaves.insert(w.node().id()).second) bytes += w.type().bytes();
+      return bytes <= v.type().bytes();
+    };
+    if (!v.type().is_static() || !is_cheap(v.node())) return std::nullopt;
+    return take(take, v) ? std::optional(nodes) : std::nullopt;
+  }
+
+  /// What is read of other units, from the outputs backwards.
+  void find_needed() {
+    std::vector<Value> stack = graph_.output_values();
+    std::set<int> seen;
+    while (!stack.empty()) {
+      const Value v = stack.back();
+      stack.pop_back();
+      needed_.insert(v);
+      const int unit = unit_[static_cast<size_t>(index_.at(&v.node()))];
+      if (!seen.insert(unit).second) continue;
+      const auto& members = members_[static_cast<size_t>(unit)];
+      if (!loops_[static_cast<size_t>(members[0])]) {
+        for (const Value& w : node(members[0]).inputs()) stack.push_back(w);
+        continue;
+      }
+      const std::vector<const Node*> all = with_repeats(members, again_[static_cast<size_t>(unit)]);
+      const std::set<const Node*> own(all.begin(), all.end());
+      for (const Node* n : all)
+        for (const Value& w : n->inputs())
+          if (!own.contains(&w.node())) stack.push_back(w);
     }
   }
 
@@ -268,7 +407,7 @@ class LoopFuser {
       const auto& members = members_[static_cast<size_t>(unit)];
       const bool loops = loops_[static_cast<size_t>(members[0])];
       Extracted e;
-      if (loops) e = body_of_unit(members);
+      if (loops) e = body_of_unit(unit);
       else e.operands = node(members[0]).inputs();
       bool ready = true;
       for (const Value& v : e.operands)
@@ -284,10 +423,17 @@ class LoopFuser {
     }
   }
 
-  Extracted body_of_unit(const std::vector<int>& members) const {
-    if (members.size() == 1 && repeats_free(node(members[0])))
-      return extract(with_repeats(members), {node(members[0]).value()}, "loops");
-    return body_of(members);
+  /// Its results that are read.
+  std::vector<Value> needed_of(const std::vector<int>& members) const {
+    std::vector<Value> out;
+    for (const int i : members)
+      if (needed_.contains(node(i).value())) out.push_back(node(i).value());
+    return out;
+  }
+
+  Extracted body_of_unit(int unit) const {
+    const auto& members = members_[static_cast<size_t>(unit)];
+    return extract(with_repeats(members, again_[static_cast<size_t>(unit)]), needed_of(members), "loops");
   }
 
   void make_unit(const std::vector<int>& members, bool loops, Extracted& e, ir::ValueMap& made) const {
@@ -299,8 +445,7 @@ class LoopFuser {
       for (size_t r = 0; r < results.size(); ++r) made.set(only.value(static_cast<int>(r)), results[r]);
       return;
     }
-    const std::vector<Value> old =
-        members.size() == 1 && repeats_free(only) ? std::vector{only.value()} : results_of(members);
+    const std::vector<Value> old = needed_of(members);
     if (old.empty()) return;  // nothing reads it any more
     const std::vector<Value> results =
         kernel::fusion(kernel::FusionKind::loops, e.body, std::move(e.operands));
@@ -312,9 +457,13 @@ class LoopFuser {
   const rewrite::Uses uses_;
   const std::vector<const Node*> order_;
   std::unordered_map<const Node*, int> index_;
-  std::vector<char> loops_;                // can this node be a loop?
-  std::vector<int> unit_;                  // node -> unit
-  std::vector<std::vector<int>> members_;  // unit -> nodes, rising
+  std::vector<char> loops_;                          // can this node be a loop?
+  std::unordered_set<Value, ir::ValueHash> new_states_;
+  std::vector<char> late_;  // is it small work that only states wait for?
+  std::vector<int> unit_;                            // node -> unit
+  std::vector<std::vector<int>> members_;            // unit -> nodes, rising
+  std::vector<std::set<int>> again_;                 // unit -> nodes of others that it computes for itself
+  std::unordered_set<Value, ir::ValueHash> needed_;  // what some unit reads of another, and outputs
 };
 
 }  // namespace

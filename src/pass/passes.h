@@ -24,5 +24,7 @@ ir::Graph choose_layout(const ir::Graph& graph, const PassContext& context);
 ir::Graph fuse_contractions(const ir::Graph& graph, const PassContext& context);
 /// Gather pointwise, movement and reduction ops into loop nests.
 ir::Graph fuse_loops(const ir::Graph& graph, const PassContext& context);
+/// Where the target asks for it, small fusions that do not depend on each other become one step.
+ir::Graph batch_nests(const ir::Graph& graph, const PassContext& context);
 
 }  // namespace espalier::pass

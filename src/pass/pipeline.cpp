@@ -24,7 +24,8 @@ constexpr Pass passes[] = {
     {"simplify_layout", "layout changes that meet cancel", simplify, ir::Level::fused},
     {"fold_layout", "layout changes of constants", fold_constants, ir::Level::fused},
     {"fuse_contractions", "matrix kernels choose their epilogues first", fuse_contractions, ir::Level::fused},
-    {"fuse_loops", "last: what is left between them becomes loops", fuse_loops, ir::Level::fused},
+    {"fuse_loops", "what is left between them becomes loops", fuse_loops, ir::Level::fused},
+    {"batch_nests", "last: it gathers whole loops", batch_nests, ir::Level::fused},
 };
 
 }  // namespace

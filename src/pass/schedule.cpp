@@ -181,7 +181,7 @@ class Walk {
     const Node& n = *step(s).node;
     const bool pointwise =
         n.op().kind == ir::Kind::elementwise ||
-        (kernel::fusion_body(n) && n.attrs<kernel::FusionAttrs>().kind == kernel::FusionKind::loops);
+        (kernel::fusion_body(n) && n.attrs<kernel::FusionAttrs>().kind != kernel::FusionKind::contraction);
     if (!pointwise) return 0;
     int64_t bytes = 0;
     std::unordered_set<int> used;

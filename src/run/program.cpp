@@ -50,8 +50,13 @@ ir::Array aligned(const ir::Array& a) { return is_aligned(a.data()) ? a : a.copi
 std::string detail_of(const ir::Node& n) {
   std::string text;
   if (const ir::Graph* body = kernel::fusion_body(n)) {
-    for (const ir::Node* inner : body->nodes())
+    int64_t fusions = 0;
+    for (const ir::Node* inner : body->nodes()) {
+      fusions += kernel::fusion_body(*inner) != nullptr;
       if (inner->op().kind != ir::Kind::leaf) (text += text.empty() ? "" : " ") += inner->op().name;
+    }
+    if (n.attrs<kernel::FusionAttrs>().kind == kernel::FusionKind::batch)
+      return fmt::format("{} side by side", fusions);
     text += " ";
   }
   text += "->";

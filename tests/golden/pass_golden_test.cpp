@@ -23,9 +23,15 @@ namespace {
 namespace fs = std::filesystem;
 
 /// A target of the same choices on every machine: it claims layer_norm, its matrix kernels take biases, residuals, relu and
-/// casts, it has no f16 arithmetic, its convolutions like blocks of four channels, and planes where there are three.
+/// casts, it has no f16 arithmetic, its convolutions like blocks of four channels, and planes where there are three. Steps cost what
+/// they cost on a GPU where a case says "batching".
 class GoldenSpec final : public kernel::TargetSpec {
  public:
+  explicit GoldenSpec(bool batching) : batching_(batching) {}
+  const kernel::BatchLimits* batching() const override {
+    static constexpr kernel::BatchLimits limits{.member_bytes = 1024, .buffers = 12};
+    return batching_ ? &limits : nullptr;
+  }
   std::string_view name() const override { return "golden"; }
   bool claims(const ir::Node& node) const override { return node.op().name == "layer_norm"; }
   kernel::Verdict accepts(kernel::FusionKind kind, const ir::Graph& body, std::span<const char>,
@@ -35,6 +41,7 @@ class GoldenSpec final : public kernel::TargetSpec {
       const auto* refusal = std::get_if<kernel::Refusal>(&lowered);
       return refusal ? kernel::Verdict(*refusal) : std::nullopt;
     }
+    if (kind == kernel::FusionKind::batch) return {};
     static const std::set<const ir::OpDef*> taken{&op::add_op,          &op::relu_op,    &op::cast_op,
                                                   &op::broadcast_to_op, &op::reshape_op, &op::transpose_op};
     for (const ir::Node* n : body.nodes())
@@ -58,6 +65,9 @@ class GoldenSpec final : public kernel::TargetSpec {
   }
   ir::Dtype fast_dtype() const override { return ir::Dtype::bf16; }
   int64_t cache_bytes() const override { return 1 << 20; }
+
+ private:
+  bool batching_;
 };
 
 /// A file: comments, settings, and a graph before and after a pass.
@@ -65,7 +75,7 @@ struct Case {
   fs::path file;
   std::string head, pass, before, after;
   pass::Precision precision = pass::Precision::f32;
-  bool exact = false;
+  bool exact = false, batching = false;
   double loss_scale = 1;
 };
 
@@ -87,6 +97,7 @@ Case read_case(const fs::path& file) {
     else if (const std::string p = value("precision: "); !p.empty()) c.precision = pass::precision_of_name(p);
     else if (const std::string s = value("loss scale: "); !s.empty()) c.loss_scale = std::stod(s);
     else if (line == "exact") c.exact = true;
+    else if (line == "batching") c.batching = true;
     else EXPECT_TRUE(line.starts_with("#")) << file << ": " << line;
   }
   return c;
@@ -100,8 +111,8 @@ std::vector<fs::path> case_files() {
 }
 
 pass::PassContext context(const Case& c) {
-  static const GoldenSpec spec;
-  return {.spec = spec,
+  static const GoldenSpec plain(false), batching(true);
+  return {.spec = c.batching ? batching : plain,
           .evaluate = target::reference::evaluate_node,
           .precision = c.precision,
           .exact = c.exact,

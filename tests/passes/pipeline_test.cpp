@@ -14,17 +14,22 @@
 #include "support/golden.h"
 #include "support/random_graph.h"
 #include "support/random_network.h"
+#include "target/cuda/cuda_target.h"
 #include "target/reference/interpreter.h"
 
 namespace espalier::test {
 namespace {
 
-pass::PassContext context(pass::Precision precision = pass::Precision::f32) {
-  return {.spec = run::find_target("cpu").spec(),
-          .evaluate = target::reference::evaluate_node,
-          .precision = precision,
-          .exact = false,
-          .loss_scale = 1};
+/// On a GPU, whose passes need none, steps and bytes are what counts.
+enum class Machine : uint8_t { cpu, gpu };
+
+pass::PassContext context(pass::Precision precision = pass::Precision::f32, Machine machine = Machine::cpu) {
+  return {
+      .spec = machine == Machine::cpu ? run::find_target("cpu").spec() : target::cuda::cuda_target(90).spec(),
+      .evaluate = target::reference::evaluate_node,
+      .precision = precision,
+      .exact = false,
+      .loss_scale = 1};
 }
 
 /// The graph where `pass` finds it, and after it.
@@ -48,7 +53,15 @@ void expect_nothing_left(const Applied& a, const pass::PassContext& context) {
   EXPECT_TRUE(rewrite::same_outputs(a.after, again)) << diff_lines(ir::print(a.after), ir::print(again));
 }
 
-class EachPass : public testing::TestWithParam<std::string> {};
+/// "fuse_loops", or "fuse_loops_on_a_gpu".
+class EachPass : public testing::TestWithParam<std::string> {
+ protected:
+  static constexpr std::string_view on_a_gpu = "_on_a_gpu";
+  static Machine machine() { return GetParam().ends_with(on_a_gpu) ? Machine::gpu : Machine::cpu; }
+  static std::string pass() {
+    return machine() == Machine::cpu ? GetParam() : GetParam().substr(0, GetParam().size() - on_a_gpu.size());
+  }
+};
 
 TEST_P(EachPass, KeepsTheMeaningOfRandomGraphs) {
   int changed = 0;
@@ -59,21 +72,23 @@ TEST_P(EachPass, KeepsTheMeaningOfRandomGraphs) {
     options.nodes = 8;
     RandomGraph random = random_graph(rng, options);
     if (seed % 2) random.graph = with_some_frozen(random.graph, random.inputs, rng);
-    const Applied a = apply(GetParam(), random.graph, context());
+    const pass::PassContext where = context(pass::Precision::f32, machine());
+    const Applied a = apply(pass(), random.graph, where);
     changed += a.changed();
-    expect_nothing_left(a, context());
+    expect_nothing_left(a, where);
     expect_close(target::reference::evaluate(a.after, random.inputs), random.want, 4);
   }
   const bool may_rest =
       std::set<std::string>{"fold_batch_norm", "mixed_precision", "sink_relu",   "widen_contractions",
                             "choose_layout",   "simplify_layout", "fold_layout", "fuse_contractions"}
-          .contains(GetParam());
+          .contains(pass());
   EXPECT_TRUE(changed > 0 || may_rest) << "no random graph gave the pass work";
 }
 
 /// Over random networks with the parameters as constants or with gradients, in a precision: on how many of them the pass did
 /// something.
-int check_networks(const std::string& pass, pass::Precision precision, bool frozen, double tolerance) {
+int check_networks(const std::string& pass, pass::Precision precision, Machine machine, bool frozen,
+                   double tolerance) {
   int changed = 0;
   for (uint64_t seed = 0; seed < 12; ++seed) {
     SCOPED_TRACE(pass + " seed " + std::to_string(seed) + (frozen ? " frozen" : " with gradients"));
@@ -81,9 +96,10 @@ int check_networks(const std::string& pass, pass::Precision precision, bool froz
     RandomNetworkOptions options;
     options.frozen = frozen;
     const RandomNetwork n = random_network(rng, options);
-    const Applied a = apply(pass, n.graph, context(precision));
+    const pass::PassContext where = context(precision, machine);
+    const Applied a = apply(pass, n.graph, where);
     changed += a.changed();
-    expect_nothing_left(a, context(precision));
+    expect_nothing_left(a, where);
     expect_near(target::reference::evaluate(a.after, n.inputs),
                 target::reference::evaluate(n.graph, n.inputs), tolerance);
   }
@@ -93,9 +109,9 @@ int check_networks(const std::string& pass, pass::Precision precision, bool froz
 TEST_P(EachPass, KeepsTheMeaningOfNetworks) {
   int changed = 0;
   for (const bool frozen : {true, false}) {
-    changed += check_networks(GetParam(), pass::Precision::f32, frozen, 1e-3);
-    changed += check_networks(GetParam(), pass::Precision::bf16, frozen, 0.25);
-    changed += check_networks(GetParam(), pass::Precision::f16, frozen, 0.25);
+    changed += check_networks(pass(), pass::Precision::f32, machine(), frozen, 1e-3);
+    changed += check_networks(pass(), pass::Precision::bf16, machine(), frozen, 0.25);
+    changed += check_networks(pass(), pass::Precision::f16, machine(), frozen, 0.25);
   }
   const bool may_rest =
       GetParam() == "fold_constants" || GetParam() == "simplify_layout" || GetParam() == "sink_relu";
@@ -138,9 +154,15 @@ TEST(SinkRelu, KeepsGradientsOfNetworksThroughMaxPool) {
   EXPECT_GT(changed, 5);
 }
 
+/// All on a CPU but for those that have work on a GPU alone, and there those that see what a step costs.
 std::vector<std::string> pass_names() {
   std::vector<std::string> names;
-  for (const pass::Pass& p : pass::pipeline()) names.emplace_back(p.name);
+  for (const pass::Pass& p : pass::pipeline()) {
+    const std::string name(p.name);
+    const bool gpu_alone = name == "batch_nests";
+    if (!gpu_alone) names.push_back(name);
+    if (gpu_alone || name == "fuse_contractions" || name == "fuse_loops") names.push_back(name + "_on_a_gpu");
+  }
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Pipeline, EachPass, testing::ValuesIn(pass_names()),

@@ -109,7 +109,10 @@ class CudaCases {
     for (size_t o = c.inputs.size(); o < memory.size(); ++o)
       for (size_t i = 0; i < taken.size() && c.lowered.buffers[o].role == kernel::Role::output; ++i)
         if (!taken[i] &&
-            kernel::can_share(c.lowered, static_cast<int>(o - taken.size()), static_cast<int>(i))) {
+            kernel::can_share(c.lowered, static_cast<int>(o - taken.size()), static_cast<int>(i)) &&
+            std::ranges::none_of(c.kernels, [&](const auto& k) {
+              return std::ranges::count(k.apart, std::pair(static_cast<int>(o), static_cast<int>(i))) > 0;
+            })) {
           memory[o] = memory[i];
           taken[i] = 1;
           break;

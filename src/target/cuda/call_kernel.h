@@ -23,4 +23,7 @@ std::unique_ptr<Kernel> make_call_kernel(CallList list);
 /// `options`.
 std::variant<CallList, kernel::Refusal> loop_calls(const ir::Graph& body, const MapOptions& options = {});
 
+/// The one kernel of a batch of fusions (kernel/fused.h), or why it is none.
+std::variant<CallList, kernel::Refusal> batch_calls(const ir::Graph& body, const MapOptions& options = {});
+
 }  // namespace espalier::target::cuda

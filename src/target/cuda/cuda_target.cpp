@@ -102,12 +102,17 @@ class CudaSpec final : public kernel::TargetSpec {
                           bool exact) const override {
     const auto made = kind == FusionKind::contraction
                           ? library_calls(libraries_, body, {.exact = exact, .constant = constant})
-                          : loop_calls(body);
+                      : kind == FusionKind::batch ? batch_calls(body)
+                                                  : loop_calls(body);
     const Refusal* r = std::get_if<Refusal>(&made);
     return r ? kernel::Verdict(*r) : std::nullopt;
   }
 
   kernel::ConvChoice conv_choice(const ir::Node&) const override { return {}; }
+  const kernel::BatchLimits* batching() const override {
+    static constexpr kernel::BatchLimits limits;
+    return &limits;
+  }
   int64_t arena_alignment() const override { return 256; }
   ir::Dtype fast_dtype() const override { return ir::Dtype::bf16; }
   int64_t cache_bytes() const override {
@@ -165,10 +170,15 @@ struct Entry {
 
 bool is_any(const Request&) { return true; }
 
+bool is_batch(const Request& r) {
+  return kernel::fusion_body(r.node) && r.node.attrs<kernel::FusionAttrs>().kind == FusionKind::batch;
+}
+
 /// What a node's kernel may be, best first: a library's, generated loops, kernels of our own.
 constexpr Entry entries[] = {
     {is_contraction, library},
     {is_wide_product, by_hand},
+    {is_batch, [](const Request& r) { return batch_calls(r.body, r.map); }},
     {is_any, [](const Request& r) { return loop_calls(r.body, r.map); }},
     {is_any, [](const Request& r) { return scatter_calls(r.node, {.map = r.map}); }},
     {is_any, by_hand},

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -80,6 +82,7 @@ void place(Source& out, const Mapping& m) {
     out.line(fmt::format("const int part = static_cast<int>(threadIdx.x % {}u);", m.group));
     out.line(unit(fmt::format("threadIdx.x / {}u", m.group)));
   }
+  if (m.slices > 1) out.line("const int slice = static_cast<int>(blockIdx.y);");
   out.line(m.units % m.side_by_side == 0 ? "constexpr bool live = true;"
                                          : fmt::format("const bool live = unit < {}{};", m.units, suffix));
 }
@@ -158,7 +161,10 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   out.source.synchronises = m.scheme != Scheme::pointwise;
   const int64_t blocks = (m.units + m.side_by_side - 1) / m.side_by_side;
   ESPALIER_CHECK(blocks <= 0x7fffffff, "more blocks than a launch has");
-  out.call = {out.source.name, {static_cast<uint32_t>(blocks)}, {threads}};
+  out.call = {out.source.name, {static_cast<uint32_t>(blocks), static_cast<uint32_t>(m.slices)}, {threads}};
+  for (int o = 0; o < static_cast<int>(nest.buffers.size()); ++o)
+    for (int i = 0; i < static_cast<int>(nest.buffers.size()); ++i)
+      if (lie_apart(m, o, i)) out.apart.emplace_back(o, i);
   for (const int b : out.operands)
     out.bytes += touched(nest, b) * ir::dtype_size(nest.buffers[static_cast<size_t>(b)].dtype);
   out.operations = operations(nest);
@@ -180,6 +186,154 @@ std::variant<std::vector<Emitted>, kernel::Refusal> emit(const kernel::Lowered& 
     if (kernel::points(nest, nest.outer) > 0) out.push_back(emit_nest(nest, options));
   }
   return out;
+}
+
+namespace {
+
+/// Members of equal nests, one after the other in the numbers of the blocks.
+struct Leaf {
+  Mapping mapping;
+  std::string key;  ///< equal where one text serves
+  std::vector<size_t> members;
+  int64_t first = 0;  ///< block
+
+  int64_t blocks_of_one() const { return (mapping.units + mapping.side_by_side - 1) / mapping.side_by_side; }
+  int64_t end() const { return first + blocks_of_one() * static_cast<int64_t>(members.size()); }
+};
+
+class BatchEmitter {
+ public:
+  BatchEmitter(std::span<const BatchMember> members, const MapOptions& options)
+      : members_(members), options_(options) {}
+
+  std::variant<Emitted, kernel::Refusal> run() {
+    for (size_t i = 0; i < members_.size(); ++i)
+      if (auto refusal = add(i)) return *refusal;
+    if (operands_.size() > max_operands)
+      return kernel::Refusal{
+          "batch", fmt::format("{} operands; a kernel has at most {}", operands_.size(), max_operands)};
+    int64_t blocks = 0;
+    for (Leaf& leaf : leaves_) {
+      leaf.first = blocks;
+      blocks = leaf.end();
+    }
+    if (blocks == 0 || blocks > 0x7fffffff)
+      return kernel::Refusal{"batch", "no work, or more blocks than a launch has"};
+    Source text(1);
+    choose(text, 0, leaves_.size());
+    const std::string entry = "(" + parameters() + ") {\n" + text.text() + "}\n";
+    out_.source = {.name = fmt::format("batch_{:016x}", hash_text(entry)),
+                   .text = "",
+                   .max_threads = leaves_[0].mapping.threads(),
+                   .synchronises = false};
+    out_.source.text = fmt::format("K_KERNEL({}, {})", out_.source.name, out_.source.max_threads) + entry;
+    out_.call = {
+        out_.source.name, {static_cast<uint32_t>(blocks)}, {static_cast<uint32_t>(out_.source.max_threads)}};
+    for (const auto& [b, operand] : operands_) out_.operands.push_back(b);
+    return std::move(out_);
+  }
+
+ private:
+  struct Parameter {
+    Dtype dtype = Dtype::f32;
+    bool stored = false, shared = false;
+  };
+
+  std::optional<kernel::Refusal> add(size_t i) {
+    const BatchMember& member = members_[i];
+    MapOptions options = options_;
+    options.alignment.clear();
+    for (const int b : member.buffers)
+      options.alignment.push_back(static_cast<size_t>(b) < options_.alignment.size()
+                                      ? options_.alignment[static_cast<size_t>(b)]
+                                      : 16);
+    const Mapping m = map(member.nest, options);
+    const bool points = m.nest.stages.size() == 1 && m.nest.stages[0].loops.empty() &&
+                        m.nest.stages[0].reductions.empty() && m.scheme == Scheme::pointwise;
+    if (!points || m.units < 1 || m.wide_index || member.nest.buffers.size() != member.buffers.size())
+      return kernel::Refusal{"batch", "a member that is not one of points alone"};
+    for (const int b : operands_of(member.nest)) {
+      Parameter& p = operands_[member.buffers[static_cast<size_t>(b)]];
+      p.dtype = member.nest.buffers[static_cast<size_t>(b)].dtype;
+      p.stored = p.stored || is_stored(member.nest, b);
+      p.shared = p.shared || m.shared[static_cast<size_t>(b)];
+      out_.bytes += touched(member.nest, b) * ir::dtype_size(p.dtype);
+    }
+    out_.operations += operations(member.nest);
+    std::string key = member.nest.text();
+    for (const int64_t a : m.alignment) key += fmt::format(" {}", a);
+    for (Leaf& leaf : leaves_)
+      if (leaf.key == key) return leaf.members.push_back(i), std::nullopt;
+    leaves_.push_back({m, std::move(key), {i}});
+    return std::nullopt;
+  }
+
+  std::string parameters() const {
+    std::string text;
+    for (const auto& [b, p] : operands_)
+      text += fmt::format("{}{}{}*{} q{}", text.empty() ? "" : ", ", p.stored ? "" : "const ",
+                          memory_type(p.dtype), p.shared ? "" : " __restrict__", b);
+    return text;
+  }
+
+  /// The leaves from `low` to before `high`, by halves.
+  void choose(Source& out, size_t low, size_t high) const {
+    if (high - low == 1) return print(out, leaves_[low]);
+    const size_t middle = (low + high) / 2;
+    out.open(fmt::format("if (blockIdx.x < {}u)", leaves_[middle].first));
+    choose(out, low, middle);
+    out.close();
+    out.open("else");
+    choose(out, middle, high);
+    out.close();
+  }
+
+  void print(Source& out, const Leaf& leaf) const {
+    const Mapping& m = leaf.mapping;
+    const std::vector<int> used = operands_of(m.nest);
+    const auto operand = [&](size_t member, int b) {
+      return members_[member].buffers[static_cast<size_t>(b)];
+    };
+    const bool several = leaf.members.size() > 1;
+    out.line(fmt::format("const unsigned block = blockIdx.x - {}u;", leaf.first));
+    for (const int b : used)
+      out.line(fmt::format("{}{}*{} p{} = q{};", is_stored(m.nest, b) ? "" : "const ",
+                           memory_type(m.nest.buffers[static_cast<size_t>(b)].dtype),
+                           m.shared[static_cast<size_t>(b)] ? "" : " __restrict__", b,
+                           operand(leaf.members[0], b)));
+    if (several) {
+      out.open(fmt::format("switch (block / {}u)", leaf.blocks_of_one()));
+      for (size_t i = 1; i < leaf.members.size(); ++i) {
+        std::string line = fmt::format("case {}u:", i);
+        for (const int b : used)
+          if (operand(leaf.members[i], b) != operand(leaf.members[0], b))
+            line += fmt::format(" p{} = q{};", b, operand(leaf.members[i], b));
+        out.line(line + " break;");
+      }
+      out.line("default: break;");
+      out.close();
+    }
+    out.line(fmt::format("const unsigned unit = {} * {}u + threadIdx.x;",
+                         several ? fmt::format("block % {}u", leaf.blocks_of_one()) : "block",
+                         m.side_by_side));
+    out.line(fmt::format("if (unit >= {}u) return;", m.units));
+    StagePrinter printer(out, m);
+    decode(out, m, printer);
+    printer.stages();
+  }
+
+  std::span<const BatchMember> members_;
+  const MapOptions& options_;
+  std::map<int, Parameter> operands_;
+  std::vector<Leaf> leaves_;
+  Emitted out_;
+};
+
+}  // namespace
+
+std::variant<Emitted, kernel::Refusal> emit_batch(std::span<const BatchMember> members,
+                                                  const MapOptions& options) {
+  return BatchEmitter(members, options).run();
 }
 
 }  // namespace espalier::target::cuda

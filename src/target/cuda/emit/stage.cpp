@@ -93,7 +93,8 @@ void StagePrinter::loops(size_t k) {
   if (k == map().loops.size()) {
     const bool block = k == 0 && (m_.nest.stages.size() > 1 || m_.scheme != Scheme::pointwise);
     const bool one = m_.scheme != Scheme::pointwise && current().reductions.empty();  // one thread is enough
-    if (block) out_.open(m_.scheme == Scheme::pointwise ? "" : one ? "if (live && part == 0)" : "if (live)");
+    const char* once = m_.slices > 1 ? "if (live && part == 0 && slice == 0)" : "if (live && part == 0)";
+    if (block) out_.open(m_.scheme == Scheme::pointwise ? "" : one ? once : "if (live)");
     body();
     if (block) out_.close();
     return;
@@ -109,12 +110,14 @@ void StagePrinter::loops(size_t k) {
 /// The threads of a group take turns; a point that does not exist has no turns.
 void StagePrinter::split_loop(size_t k) {
   const int var = map().split, lanes_here = var == lane_var() ? lanes() : 1;
-  const int64_t extent = m_.nest.extent(var), step = int64_t{m_.group} * lanes_here;
+  const int64_t slices = map().sliced ? m_.slices : 1;
+  const int64_t extent = m_.nest.extent(var), step = slices * m_.group * lanes_here;
+  const std::string first = slices > 1 ? fmt::format("(slice * {} + part)", m_.group) : "part";
   if (extent > step) out_.pragma("#pragma unroll 4");
-  out_.open(fmt::format("for ({0} {1}{2} = part{3}; {1}{2} < (live ? {4} : 0); {1}{2} += {5})", index_type(),
+  out_.open(fmt::format("for ({0} {1}{2} = {6}{3}; {1}{2} < (live ? {4} : 0); {1}{2} += {5})", index_type(),
                         lanes_here > 1 ? "w" : "v", var,
-                        lanes_here > 1 ? fmt::format(" * {}", lanes_here) : "", number(extent),
-                        number(step)));
+                        lanes_here > 1 ? fmt::format(" * {}", lanes_here) : "", number(extent), number(step),
+                        first));
   loops(k + 1);
   out_.close();
 }

@@ -24,6 +24,8 @@ constexpr int64_t narrow = 16;             // values of a variable that make no 
 constexpr int64_t tile_bytes = 40 * 1024;  // of all tiles of a block
 constexpr int64_t enough_blocks = 512;     // beside each other
 constexpr int64_t enough_units = 1 << 16;  // threads that keep a GPU busy
+constexpr int64_t points_of_slice = 16;    // of a thread, at least
+constexpr int64_t most_slices = 65535;     // rows of blocks of a launch
 
 int64_t element_size(const Mapping& m, int buffer) {
   return ir::dtype_size(m.nest.buffers[static_cast<size_t>(buffer)].dtype);
@@ -160,6 +162,21 @@ void map_columns(Mapping& m) {
   }
 }
 
+/// Blocks that share a unit, where few units have many points to store and little to fold first.
+void choose_slices(Mapping& m) {
+  int64_t repeated = 0, shared = 0;
+  for (const Stage& s : m.nest.stages) {
+    if (!s.reductions.empty() && !s.stores.empty()) return;
+    (s.reductions.empty() ? shared : repeated) += s.loops.empty() ? 0 : kernel::points(m.nest, s.loops);
+  }
+  const int64_t blocks = std::max<int64_t>(1, m.units / m.side_by_side), turns = shared / m.group,
+                least = std::max<int64_t>(points_of_slice, 2 * repeated / m.group);
+  m.slices = std::clamp<int64_t>(std::min(enough_blocks * 2 / blocks, turns / least), 1, most_slices);
+  if (m.slices == 1) return;
+  for (size_t i = 0; i < m.stages.size(); ++i)
+    m.stages[i].sliced = m.stages[i].split >= 0 && m.nest.stages[i].reductions.empty();
+}
+
 /// Does `in` move along `load_var`, and along `store_var` in other steps than one element?
 bool crosses(const Instr& in, int load_var, int store_var) {
   return in.kind == Instr::Kind::load && in.indirect.empty() && in.address.coef(load_var) == 1 &&
@@ -254,6 +271,8 @@ bool needs_wide_index(const Mapping& m, int64_t limit) {
   bool wide = beyond(0, kernel::points(m.nest, m.nest.outer));
   for (const kernel::Buffer& b : m.nest.buffers) wide = wide || beyond(0, b.elements);
   for (const int64_t e : m.nest.extents) wide = wide || e > limit;
+  for (const StageMap& s : m.stages)  // where a loop's variable stands when it ends
+    if (s.split >= 0) wide = wide || m.nest.extent(s.split) > limit - m.slices * m.group * s.lanes;
   const bool empty =
       std::any_of(m.nest.extents.begin(), m.nest.extents.end(), [](int64_t e) { return e == 0; });
   if (empty) return wide;
@@ -287,6 +306,18 @@ std::string_view scheme_name(Scheme scheme) {
     case Scheme::columns: return "columns";
     default: return "transpose";
   }
+}
+
+bool lie_apart(const Mapping& m, int out, int in) {
+  if (m.slices == 1) return false;
+  for (const Stage& from : m.nest.stages) {
+    const bool stores = std::any_of(from.stores.begin(), from.stores.end(),
+                                    [&](const kernel::Store& st) { return st.buffer == out; });
+    for (const Stage& to : m.nest.stages)
+      for (const Instr& i : to.body)
+        if (stores && &from != &to && i.kind == Instr::Kind::load && i.buffer == in) return true;
+  }
+  return false;
 }
 
 bool is_vector_guard(const Guard& g, int var, int vector) {
@@ -324,6 +355,7 @@ Mapping map(const LoopNest& nest, const MapOptions& options) {
   if (!map_transpose(m)) {
     choose_scheme(m);
     m.units = kernel::points(m.nest, m.nest.outer) / m.vector;
+    if (m.group > 1) choose_slices(m);
   }
   m.wide_index = needs_wide_index(m, options.index_limit);
   return m;

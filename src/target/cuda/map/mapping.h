@@ -31,6 +31,7 @@ struct StageMap {
   int split = -1;          ///< the loop that the threads of a group share; -1: none, they all do the same
   int lane_var = -1;       ///< the variable of which a thread has `lanes` neighbouring values at once
   int lanes = 1;           ///< divides its extent
+  bool sliced = false;     ///< the blocks of a unit share the loop `split` too
 };
 
 /// Of the transpose scheme.
@@ -51,6 +52,9 @@ struct Mapping {
   int64_t units = 1;        ///< outer points, `vector` at a time
   int group = 1;            ///< threads that share a unit
   int side_by_side = 256;   ///< units of a block
+  /// Blocks that share a unit: each folds for itself what the unit folds, which is little, and stores some of what it stores; what
+  /// the unit stores once is the first's.
+  int64_t slices = 1;
   std::vector<StageMap> stages;
   TileMap tile;
   bool wide_index = false;
@@ -62,6 +66,10 @@ struct Mapping {
 };
 
 Mapping map(const kernel::LoopNest& nest, const MapOptions& options);
+
+/// Though the nest allows it, may output `out` not be the memory of input `in`? So where several blocks share a unit and not
+/// only those threads read `in` that write over it.
+bool lie_apart(const Mapping& m, int out, int in);
 
 /// May `vector` elements at `address`, whose lanes lie along `var`, be moved as one? Only asked where its coefficient is 1.
 bool is_vector_access(const Mapping& m, const kernel::Affine& address,
