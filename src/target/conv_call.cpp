@@ -92,6 +92,17 @@ int64_t conv_bytes(const ConvTensor& tensor) {
   return (last + 1) * ir::dtype_size(tensor.dtype);
 }
 
+std::vector<int64_t> conv_operand_bytes(const ConvCall& c) {
+  std::vector<int64_t> out{conv_bytes(c.x), conv_bytes(c.w), conv_bytes(c.y)};
+  for (int i = 0; i < c.step_count; ++i) {
+    const ConvStep step = c.steps[static_cast<size_t>(i)];
+    if (step == ConvStep::add_residual) out.push_back(conv_bytes(conv_result(c)));
+    else if (takes_operand(step)) out.push_back(conv_result(c).dims[1] * ir::dtype_size(c.compute));
+  }
+  if (c.workspace > 0) out.push_back(c.workspace);
+  return out;
+}
+
 Axes channels_last_strides(const Axes& dims, int spatial) {
   Axes strides{};
   strides[1] = 1;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "ir/dtype.h"
 
@@ -70,6 +71,8 @@ inline int conv_operands(const ConvCall& call) {
   for (int i = 0; i < call.step_count; ++i) count += takes_operand(call.steps[static_cast<size_t>(i)]);
   return count;
 }
+/// Bytes that each operand of a convolution that is one must have.
+std::vector<int64_t> conv_operand_bytes(const ConvCall& call);
 /// The strides of dims that lie channels-last, without gaps.
 std::array<int64_t, conv_spatial_most + 2> channels_last_strides(
     const std::array<int64_t, conv_spatial_most + 2>& dims, int spatial);

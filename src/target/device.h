@@ -57,6 +57,14 @@ struct LoadReport {
 /// "3 kernels compiled, 12 from the cache, 0.21 s".
 std::string text(const LoadReport& report);
 
+/// Which of its library's ways a record takes.
+class Ways {
+ public:
+  virtual ~Ways() = default;
+  /// The way's name, as Device::choices() gives it; "" for the library's first.
+  virtual std::string_view find(const CallRecord::Work& work) const = 0;
+};
+
 /// The records of a program made ready for one device: modules loaded, plans of libraries built. Immutable; released before its device.
 class Executable {
  public:
@@ -85,6 +93,15 @@ class Device {
   /// What the library that does `work`, a GemmCall or a ConvCall, says of it; the record's workspace is the most that it may take. Slow where
   /// the library makes a plan, which load() then finds. DeviceError: from the device, or there is no such library.
   virtual LibraryAnswer ask(const CallRecord::Work& work) = 0;
+
+  /// The library's ways to do `work`, a GemmCall or a ConvCall, with at most the record's workspace: names, the best first by what the library
+  /// guesses, at most so many. None is less precise than the record permits, or gives other bits from run to run.
+  virtual std::vector<std::string> choices(const CallRecord::Work& work, int most) = 0;
+  /// What ask() and load() take in place of the library's first, from here on; null: nothing. A record whose choice the library does not offer
+  /// is refused by both.
+  virtual void use(std::shared_ptr<const Ways> ways) = 0;
+  /// What it was last given.
+  virtual std::shared_ptr<const Ways> used() const = 0;
 
   /// At a multiple of 256 bytes. DeviceError: out of memory, with what was asked and what was free.
   virtual Address allocate(int64_t bytes) = 0;

@@ -101,6 +101,11 @@ class RecordedDevice final : public target::Device {
     device_->launch(graph, s);
   }
 
+  std::vector<std::string> choices(const target::CallRecord::Work& work, int most) override {
+    return device_->choices(work, most);
+  }
+  void use(std::shared_ptr<const target::Ways> ways) override { device_->use(std::move(ways)); }
+  std::shared_ptr<const target::Ways> used() const override { return device_->used(); }
   bool is_watched() const override { return device_->is_watched(); }
   void begin_range(const char* name) override { device_->begin_range(name); }
   void end_range() noexcept override { device_->end_range(); }

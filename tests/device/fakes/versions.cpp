@@ -37,6 +37,7 @@ FAKE_LT(MatmulPreferenceCreate)
 FAKE_LT(MatmulPreferenceDestroy)
 FAKE_LT(MatmulPreferenceSetAttribute)
 FAKE_LT(MatmulAlgoGetHeuristic)
+FAKE_LT(MatmulAlgoCheck)
 FAKE_LT(Matmul)
 size_t cudnnGetVersion() { return 91234; }
 size_t cudnnGetCudartVersion() { return FAKE_CUDA * 1000; }

@@ -70,10 +70,33 @@ std::vector<DeviceLibrary> CudaDevice::libraries() {
 }
 
 LibraryAnswer CudaDevice::ask(const CallRecord::Work& work) {
-  if (const auto* product = std::get_if<GemmCall>(&work)) return ask_lt(*lt_.get(), *product);
+  const auto ways = used();
+  const std::string_view name = ways ? ways->find(work) : std::string_view();
+  if (const auto* product = std::get_if<GemmCall>(&work)) return ask_lt(*lt_.get(), *product, name);
   const auto* conv = std::get_if<ConvCall>(&work);
   ESPALIER_CHECK(conv != nullptr, "a library was asked of a record that is none of its");
-  return dnn_.get()->ask(*conv);
+  return dnn_.get()->ask(*conv, name);
+}
+
+std::vector<std::string> CudaDevice::choices(const CallRecord::Work& work, int most) {
+  if (const auto* conv = std::get_if<ConvCall>(&work)) return dnn_.get()->choices(*conv, most);
+  const auto* product = std::get_if<GemmCall>(&work);
+  ESPALIER_CHECK(product != nullptr, "a library was asked of a record that is none of its");
+  const auto library = lt_.get();
+  std::vector<std::string> names;
+  for (const LtHeuristic& found : lt_choices(*library, LtDescriptors(library->api(), *product), most))
+    names.push_back(lt_name(found.algo));
+  return names;
+}
+
+void CudaDevice::use(std::shared_ptr<const Ways> ways) {
+  const std::lock_guard lock(numbers_);
+  ways_ = std::move(ways);
+}
+
+std::shared_ptr<const Ways> CudaDevice::used() const {
+  const std::lock_guard lock(numbers_);
+  return ways_;
 }
 
 // --- memory ---
@@ -220,7 +243,8 @@ double CudaDevice::elapsed_ms(Event from, Event to) {
 
 std::unique_ptr<Executable> CudaDevice::load(std::span<const KernelSource> sources,
                                              std::span<const CallRecord> calls) {
-  return load_executable({context_, *compiler_, capability_, lt_, dnn_}, sources, calls);
+  const auto ways = used();
+  return load_executable({context_, *compiler_, capability_, lt_, dnn_, ways.get()}, sources, calls);
 }
 
 void CudaDevice::launch(const Executable& executable, size_t call, std::span<const Address> operands,

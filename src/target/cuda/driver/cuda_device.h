@@ -35,6 +35,9 @@ class CudaDevice final : public Device {
   int64_t free_bytes() const override;
   std::vector<DeviceLibrary> libraries() override;
   LibraryAnswer ask(const CallRecord::Work& work) override;
+  std::vector<std::string> choices(const CallRecord::Work& work, int most) override;
+  void use(std::shared_ptr<const Ways> ways) override;
+  std::shared_ptr<const Ways> used() const override;
 
   Address allocate(int64_t bytes) override;
   void release(Address address) noexcept override;
@@ -96,6 +99,7 @@ class CudaDevice final : public Device {
   std::unordered_map<int32_t, OwnedStream> streams_;
   std::unordered_map<int32_t, OwnedEvent> events_;
   int32_t next_ = 1;
+  std::shared_ptr<const Ways> ways_;
 };
 
 }  // namespace espalier::target::cuda::driver

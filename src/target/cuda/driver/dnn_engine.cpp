@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 
+#include "target/choices.h"
 #include "target/cuda/plugin_build.h"
 
 namespace espalier::target::cuda::driver {
@@ -132,10 +134,25 @@ std::variant<std::vector<DnnPlan>, DnnRefusal> DnnPlanner::choices(const ConvCal
   return std::move(seen.found);
 }
 
-std::variant<DnnPlan, DnnRefusal> DnnPlanner::plan(const ConvCall& call) const {
-  auto made = choices(call, 1);
+std::string dnn_name(size_t place, const DnnPlan& plan) { return fmt::format("{}:{}", place, plan.engine); }
+
+std::variant<DnnPlan, DnnRefusal> DnnPlanner::plan(const ConvCall& call, std::string_view name) const {
+  size_t place = 0;
+  const char* const end = name.data() + name.size();
+  const auto read = std::from_chars(name.data(), end, place);
+  constexpr size_t most_choices = 256;
+  if (!name.empty() && (read.ec != std::errc() || place >= most_choices))
+    return DnnRefusal{fmt::format("it has no choice {}", name)};
+  ConvCall asked = call;
+  if (!name.empty()) asked.workspace = std::max(call.workspace, choice_workspace);
+  auto made = choices(asked, static_cast<int>(place) + 1);
   if (auto* refusal = std::get_if<DnnRefusal>(&made)) return std::move(*refusal);
-  return std::move(std::get<std::vector<DnnPlan>>(made)[0]);
+  auto& found = std::get<std::vector<DnnPlan>>(made);
+  if (found.size() <= place || found[place].workspace > call.workspace ||
+      (!name.empty() && dnn_name(place, found[place]) != name))
+    return DnnRefusal{
+        fmt::format("it has no choice {} with at most {} bytes of workspace", name, call.workspace)};
+  return std::move(found[place]);
 }
 
 std::variant<DnnPlan, DnnRefusal> DnnPlanner::restore(std::string_view json) const {
@@ -182,7 +199,7 @@ void DnnLibrary::fail(std::string_view what, std::string_view why) const {
                     false);
 }
 
-std::string DnnLibrary::key_of(const ConvCall& call) const {
+std::string DnnLibrary::key_of(const ConvCall& call, std::string_view name) const {
   std::vector<int64_t> record{static_cast<int64_t>(call.direction), call.spatial, call.tf32, call.exact,
                               static_cast<int64_t>(call.compute),   call.groups};
   const auto add = [&](const auto& all) { record.insert(record.end(), all.begin(), all.end()); };
@@ -195,19 +212,19 @@ std::string DnnLibrary::key_of(const ConvCall& call) const {
   for (int i = 0; i < call.step_count; ++i)
     record.push_back(static_cast<int64_t>(call.steps[static_cast<size_t>(i)]));
   // These numbers, and which operand is which in the graph, are those of this build.
-  return fmt::format("plan of cudnn {} for {} by {}\n{}", version(), context_->kind(), plugin_build(),
-                     fmt::join(record, " "));
+  return fmt::format("plan{}{} of cudnn {} for {} by {}\n{}", name.empty() ? "" : " ", name, version(),
+                     context_->kind(), plugin_build(), fmt::join(record, " "));
 }
 
-DnnLibrary::Found DnnLibrary::find(const ConvCall& call, bool load) const {
+DnnLibrary::Found DnnLibrary::find(const ConvCall& call, std::string_view name, bool load) const {
   context_->enter("cudnnBackendFinalize");
   const std::lock_guard lock(one_);
-  const std::string key = key_of(call);
+  const std::string key = key_of(call, name);
   std::shared_ptr<const DnnPlan> plan;
   if (const auto kept = plans_.find(key); kept != plans_.end())
     plan = kept->second.asked ? kept->second.asked : kept->second.loaded.lock();
   if (!plan || plan->workspace > call.workspace) {
-    Found found = restore_or_make(call);
+    Found found = restore_or_make(call, name);
     if (std::holds_alternative<DnnRefusal>(found)) return found;
     plan = std::get<std::shared_ptr<const DnnPlan>>(found);
   }
@@ -215,16 +232,16 @@ DnnLibrary::Found DnnLibrary::find(const ConvCall& call, bool load) const {
   return plan;
 }
 
-DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call) const {
+DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call, std::string_view name) const {
   const DnnPlanner planner(api_, handle_);
-  const std::string key = key_of(call);
+  const std::string key = key_of(call, name);
   if (const std::optional<std::string> json = cache_ ? cache_->find(key) : std::nullopt) {
     auto restored = planner.restore(*json);
     auto* const plan = std::get_if<DnnPlan>(&restored);
     if (plan && plan->workspace <= call.workspace) return std::make_shared<const DnnPlan>(std::move(*plan));
     if (!plan) cache_->reject(key);
   }
-  auto made = planner.plan(call);
+  auto made = planner.plan(call, name);
   if (auto* refusal = std::get_if<DnnRefusal>(&made)) return std::move(*refusal);
   auto plan = std::make_shared<const DnnPlan>(std::get<DnnPlan>(std::move(made)));
   try {
@@ -234,16 +251,26 @@ DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call) const {
   return plan;
 }
 
-LibraryAnswer DnnLibrary::ask(const ConvCall& call) const {
-  Found found = find(call, false);
+LibraryAnswer DnnLibrary::ask(const ConvCall& call, std::string_view name) const {
+  Found found = find(call, name, false);
   if (auto* refusal = std::get_if<DnnRefusal>(&found)) return {.refusal = std::move(refusal->reason)};
   return {.workspace = std::get<std::shared_ptr<const DnnPlan>>(found)->workspace};
 }
 
-std::shared_ptr<const DnnPlan> DnnLibrary::plan(const ConvCall& call) const {
-  Found found = find(call, true);
+std::shared_ptr<const DnnPlan> DnnLibrary::plan(const ConvCall& call, std::string_view name) const {
+  Found found = find(call, name, true);
   if (const auto* refusal = std::get_if<DnnRefusal>(&found)) fail(dims_text(call), refusal->reason);
   return std::get<std::shared_ptr<const DnnPlan>>(std::move(found));
+}
+
+std::vector<std::string> DnnLibrary::choices(const ConvCall& call, int most) const {
+  context_->enter("cudnnBackendFinalize");
+  const std::lock_guard lock(one_);
+  auto made = DnnPlanner(api_, handle_).choices(call, most);
+  std::vector<std::string> names;
+  if (const auto* found = std::get_if<std::vector<DnnPlan>>(&made))
+    for (size_t i = 0; i < found->size(); ++i) names.push_back(dnn_name(i, (*found)[i]));
+  return names;
 }
 
 void DnnLibrary::enqueue(const ConvCall& call, const DnnPlan& plan, std::span<const Address> operands,

@@ -34,6 +34,9 @@ struct DnnPlan {
   std::string json() const { return plan.get_text(DnnAttribute::plan_json); }
 };
 
+/// What a plan of `espalier tune` calls the choice: "2:7" is the third, of engine 7.
+std::string dnn_name(size_t place, const DnnPlan& plan);
+
 /// Why there is none, in cuDNN's words where it has some.
 struct DnnRefusal {
   std::string reason;
@@ -50,8 +53,8 @@ class DnnPlanner {
   /// Choices of cuDNN's heuristics that are permitted and take at most the record's workspace, the best first, at most so many of them and
   /// at least one.
   std::variant<std::vector<DnnPlan>, DnnRefusal> choices(const ConvCall& call, int most) const;
-  /// The first of them.
-  std::variant<DnnPlan, DnnRefusal> plan(const ConvCall& call) const;
+  /// The first of them, or that of a name: dnn_name() of it and of its place among the choices with at most choice_workspace bytes.
+  std::variant<DnnPlan, DnnRefusal> plan(const ConvCall& call, std::string_view name = {}) const;
   /// A plan from its text, made by the same version for such a device.
   std::variant<DnnPlan, DnnRefusal> restore(std::string_view json) const;
 
@@ -77,19 +80,21 @@ class DnnLibrary {
 
   std::string version() const { return library_version(api_.GetVersion()); }
   /// What cuDNN says of a record; the plan it makes for that is kept until plan() asks for it.
-  LibraryAnswer ask(const ConvCall& call) const;
-  /// DeviceError with cuDNN's words where it has no plan.
-  std::shared_ptr<const DnnPlan> plan(const ConvCall& call) const;
+  LibraryAnswer ask(const ConvCall& call, std::string_view name = {}) const;
+  /// DeviceError with cuDNN's words where it has no plan. `name`: as DnnPlanner::plan() has it.
+  std::shared_ptr<const DnnPlan> plan(const ConvCall& call, std::string_view name = {}) const;
+  /// The names of cuDNN's choices, the best first, at most so many; none where it has none.
+  std::vector<std::string> choices(const ConvCall& call, int most) const;
   /// Put a plan of `call` into the stream; `operands` as ConvCall says.
   void enqueue(const ConvCall& call, const DnnPlan& plan, std::span<const Address> operands,
                CuStream stream) const;
   /// The object cache's key of a record's plan; its workspace is no part of it.
-  std::string key_of(const ConvCall& call) const;
+  std::string key_of(const ConvCall& call, std::string_view name = {}) const;
 
  private:
   using Found = std::variant<std::shared_ptr<const DnnPlan>, DnnRefusal>;
-  Found find(const ConvCall& call, bool load) const;
-  Found restore_or_make(const ConvCall& call) const;
+  Found find(const ConvCall& call, std::string_view name, bool load) const;
+  Found restore_or_make(const ConvCall& call, std::string_view name) const;
   [[noreturn]] void fail(std::string_view what, std::string_view why) const;
 
   const std::shared_ptr<const Context> context_;

@@ -82,8 +82,8 @@ class ReadyFill final : public ReadyCall {
 
 class ReadyGemm final : public ReadyCall {
  public:
-  ReadyGemm(std::shared_ptr<const LtLibrary> library, const GemmCall& call)
-      : plan_(std::move(library), call) {}
+  ReadyGemm(std::shared_ptr<const LtLibrary> library, const GemmCall& call, std::string_view way)
+      : plan_(std::move(library), call, way) {}
   void enqueue(const Context&, std::span<const Address> operands, CuStream stream) const override {
     plan_.enqueue(operands, stream);
   }
@@ -94,8 +94,8 @@ class ReadyGemm final : public ReadyCall {
 
 class ReadyConv final : public ReadyCall {
  public:
-  ReadyConv(std::shared_ptr<const DnnLibrary> library, const ConvCall& call)
-      : library_(std::move(library)), call_(call), plan_(library_->plan(call)) {}
+  ReadyConv(std::shared_ptr<const DnnLibrary> library, const ConvCall& call, std::string_view way)
+      : library_(std::move(library)), call_(call), plan_(library_->plan(call, way)) {}
   void enqueue(const Context&, std::span<const Address> operands, CuStream stream) const override {
     library_->enqueue(call_, *plan_, operands, stream);
   }
@@ -114,7 +114,11 @@ struct Maker {
   const Functions& functions;
   LazyLt& lt;
   LazyDnn& dnn;
+  const Ways* ways;
 
+  std::string_view way(const CallRecord& record) const {
+    return ways ? ways->find(record.work) : std::string_view();
+  }
   std::unique_ptr<ReadyCall> ready(const KernelCall& call, const CallRecord& record) const {
     const auto it = functions.find(call.kernel);
     ESPALIER_CHECK(it != functions.end(), "no source of the kernel " + call.kernel);
@@ -139,10 +143,10 @@ struct Maker {
   std::unique_ptr<ReadyCall> ready(const ConvCall& call, const CallRecord& record) const {
     ESPALIER_CHECK(record.operands.size() == static_cast<size_t>(conv_operands(call)),
                    "a convolution has another number of operands");
-    return std::make_unique<ReadyConv>(dnn.get(), call);
+    return std::make_unique<ReadyConv>(dnn.get(), call, way(record));
   }
-  std::unique_ptr<ReadyCall> ready(const GemmCall& call, const CallRecord&) const {
-    return std::make_unique<ReadyGemm>(lt.get(), call);
+  std::unique_ptr<ReadyCall> ready(const GemmCall& call, const CallRecord& record) const {
+    return std::make_unique<ReadyGemm>(lt.get(), call, way(record));
   }
 };
 
@@ -183,7 +187,7 @@ std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<
       (image.found ? report.found : report.compiled) += static_cast<int64_t>(image.kernels.size());
       for (const std::string& name : image.kernels) functions[name] = modules.back()->function(name);
     }
-  const Maker maker{*loader.context, functions, loader.lt, loader.dnn};
+  const Maker maker{*loader.context, functions, loader.lt, loader.dnn, loader.ways};
   std::vector<CudaExecutable::Call> ready;
   for (const CallRecord& record : calls)
     ready.push_back({std::visit([&](const auto& work) { return maker.ready(work, record); }, record.work),

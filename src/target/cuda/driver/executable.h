@@ -47,6 +47,7 @@ struct Loader {
   int capability;
   LazyLt& lt;
   LazyDnn& dnn;
+  const Ways* ways = nullptr;  ///< of the libraries; null: their first
 };
 
 /// Compile and load `sources` (equal names are one kernel), make every record ready. DeviceError where the compiler or the

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <optional>
+
 namespace espalier::target::cuda::driver {
 
 namespace {
@@ -183,18 +186,67 @@ std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptor
   return found;
 }
 
-LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call) {
-  const LtDescriptors descriptors(library.api(), call);
-  const std::vector<LtHeuristic> found = lt_choices(library, descriptors, 1);
-  if (found.empty()) return {.refusal = "it has no algorithm for " + asked(call)};
-  return {.workspace = static_cast<int64_t>(found[0].workspace_bytes)};
+std::string lt_name(const LtAlgo& algo) {
+  std::string out;
+  for (const uint64_t word : algo.data) out += fmt::format("{:016x}", word);
+  return out;
 }
 
-LtPlan::LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call)
+namespace {
+
+std::optional<LtAlgo> lt_algo(std::string_view name) {
+  constexpr size_t digits = 16;
+  LtAlgo algo{};
+  if (name.size() != digits * std::size(algo.data)) return std::nullopt;
+  for (uint64_t& word : algo.data) {
+    if (std::from_chars(name.data(), name.data() + digits, word, 16).ptr != name.data() + digits)
+      return std::nullopt;
+    name.remove_prefix(digits);
+  }
+  return algo;
+}
+
+/// The first choice, or that of the name where the library does the record by it; nothing where there is none.
+std::optional<LtHeuristic> chosen_of(const LtLibrary& library, const LtDescriptors& x, const GemmCall& call,
+                                     std::string_view name) {
+  if (name.empty()) {
+    const std::vector<LtHeuristic> found = lt_choices(library, x, 1);
+    return found.empty() ? std::nullopt : std::optional(found[0]);
+  }
+  const std::optional<LtAlgo> algo = lt_algo(name);
+  if (!algo) return std::nullopt;
+  library.context().enter("cublasLtMatmulAlgoCheck");
+  LtHeuristic found{};
+  const LtStatus status =
+      library.api().MatmulAlgoCheck(library.handle(), x.desc, x.a, x.b, x.d, x.d, &*algo, &found);
+  if (status != lt_success || found.state != lt_success ||
+      static_cast<int64_t>(found.workspace_bytes) > call.workspace)
+    return std::nullopt;
+  found.algo = *algo;
+  return found;
+}
+
+std::string none_text(const GemmCall& call, std::string_view name) {
+  return name.empty() ? "it has no algorithm for " + asked(call)
+                      : fmt::format("it has no algorithm {} for {}", name, asked(call));
+}
+
+}  // namespace
+
+LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call, std::string_view name) {
+  const LtDescriptors descriptors(library.api(), call);
+  const std::optional<LtHeuristic> found = chosen_of(library, descriptors, call, name);
+  if (!found) return {.refusal = none_text(call, name)};
+  return {.workspace = static_cast<int64_t>(found->workspace_bytes)};
+}
+
+LtPlan::LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call, std::string_view name)
     : library_(std::move(library)), call_(call), descriptors_(library_->api(), call) {
-  const std::vector<LtHeuristic> found = lt_choices(*library_, descriptors_, 1);
-  if (found.empty()) check(library_->api(), "cublasLtMatmulAlgoGetHeuristic", lt_not_supported, asked(call));
-  chosen_ = found.at(0);
+  const std::optional<LtHeuristic> found = chosen_of(*library_, descriptors_, call, name);
+  if (!found)
+    check(library_->api(), name.empty() ? "cublasLtMatmulAlgoGetHeuristic" : "cublasLtMatmulAlgoCheck",
+          lt_not_supported, name.empty() ? asked(call) : none_text(call, name));
+  chosen_ = found.value();
   ESPALIER_CHECK(workspace() <= call.workspace, "cuBLASLt wants more workspace than it was offered");
 }
 

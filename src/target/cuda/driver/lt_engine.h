@@ -77,14 +77,17 @@ class LtDescriptors {
 /// They take at most the workspace of the record. DeviceError: from the library.
 std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptors& descriptors, int most);
 
-/// What the library says of a record.
-LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call);
+/// The name of an algorithm in a plan: its bytes, which mean something to the version of the library that gave them.
+std::string lt_name(const LtAlgo& algo);
 
-/// A record with its descriptors and the algorithm that the library's heuristic puts first. Safe from any thread.
+/// What the library says of a record, of its first choice or of that of this name.
+LibraryAnswer ask_lt(const LtLibrary& library, const GemmCall& call, std::string_view name = {});
+
+/// A record with its descriptors and the algorithm that the library's heuristic puts first, or that of a name. Safe from any thread.
 class LtPlan {
  public:
-  /// DeviceError where the library has no algorithm for it; what was asked for is in it.
-  LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call);
+  /// DeviceError where the library has no algorithm for it, or does not do it by that of this name; what was asked for is in it.
+  LtPlan(std::shared_ptr<const LtLibrary> library, const GemmCall& call, std::string_view name = {});
 
   /// Put it into the stream: `operands` as GemmCall says. DeviceError where the library refuses them.
   void enqueue(std::span<const Address> operands, CuStream stream) const;

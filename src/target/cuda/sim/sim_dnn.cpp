@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "target/conv_call.h"
+#include "target/cuda/sim/sim_driver.h"
 #include "target/cuda/sim/sim_engine_conv.h"
 #include "target/device.h"
 
@@ -21,8 +22,10 @@ using Ref = SimDnnObject::Ref;
 namespace {
 
 constexpr DnnStatus not_initialized = 1001, bad_param = 2000, not_supported = 3000;
-/// What its one engine wants.
+/// What each engine wants.
 constexpr int64_t engine_workspace = 512;
+/// Noted as such: the product must never take it.
+constexpr int64_t nondeterministic_engine = 99;
 
 size_t size_of(DnnType type) {
   switch (type) {
@@ -95,6 +98,7 @@ int64_t id_of(const SimDnnObject& o) { return one<int64_t>(o, A::tensor_id); }
 struct Read {
   ConvCall call;
   std::vector<int64_t> ids;
+  int64_t engine = 0;  ///< of a plan
 };
 
 class Reader {
@@ -228,6 +232,7 @@ constexpr std::string_view plan_mark = "{\"simulated plan\": \"";
 /// A plan as text: its record and its operands' ids, byte by byte.
 std::string json_of(const Read& made) {
   std::string bytes(reinterpret_cast<const char*>(&made.call), sizeof made.call);
+  bytes.append(reinterpret_cast<const char*>(&made.engine), sizeof made.engine);
   bytes.append(reinterpret_cast<const char*>(made.ids.data()), made.ids.size() * sizeof made.ids[0]);
   std::string out(plan_mark);
   for (const char c : bytes) out += fmt::format("{:02x}", static_cast<unsigned char>(c));
@@ -244,10 +249,12 @@ std::optional<Read> read_json(std::string_view json) {
     bytes += static_cast<char>(byte);
   }
   Read out;
-  if (bytes.size() < sizeof out.call || (bytes.size() - sizeof out.call) % sizeof out.ids[0] != 0) return {};
+  constexpr size_t head = sizeof out.call + sizeof out.engine;
+  if (bytes.size() < head || (bytes.size() - head) % sizeof out.ids[0] != 0) return {};
   std::memcpy(&out.call, bytes.data(), sizeof out.call);
-  out.ids.resize((bytes.size() - sizeof out.call) / sizeof out.ids[0]);
-  std::memcpy(out.ids.data(), bytes.data() + sizeof out.call, out.ids.size() * sizeof out.ids[0]);
+  std::memcpy(&out.engine, bytes.data() + sizeof out.call, sizeof out.engine);
+  out.ids.resize((bytes.size() - head) / sizeof out.ids[0]);
+  std::memcpy(out.ids.data(), bytes.data() + head, out.ids.size() * sizeof out.ids[0]);
   if (!conv_error(out.call).empty()) return {};
   return out;
 }
@@ -257,7 +264,10 @@ std::optional<Read> read_plan(const SimDnnObject& plan) {
   if (const auto json = plan.values.find(A::plan_json); json != plan.values.end())
     return read_json({json->second.data(), json->second.size()});
   try {
-    return read(*part(*part(plan, A::plan_config), A::heuristics_graph));
+    const SimDnnObject& config = *part(plan, A::plan_config);
+    std::optional<Read> made = read(*part(config, A::heuristics_graph));
+    if (made) made->engine = one<int64_t>(config, A::engine_index);
+    return made;
   } catch (const Unknown&) {
     return {};
   }
@@ -337,24 +347,52 @@ DnnStatus SimDnn::finalize(Descriptor descriptor) {
   return dnn_success;
 }
 
+/// Make the object behind `to` one of this engine for the graph of `from`.
+DnnStatus SimDnn::give(Descriptor to, const SimDnnObject& from, int64_t engine) {
+  const auto it = objects.find(to);
+  if (it == objects.end()) return bad_param;
+  it->second->parts[A::heuristics_graph] = from.parts.at(A::heuristics_graph);
+  const char* bytes = reinterpret_cast<const char*>(&engine);
+  it->second->values[A::engine_index].assign(bytes, bytes + sizeof engine);
+  it->second->finished = true;
+  return dnn_success;
+}
+
+/// One configuration of each engine, the one that nobody may take in the second place; no others as a fallback.
+DnnStatus SimDnn::configurations(const SimDnnObject& heuristics, int64_t room, int64_t* count,
+                                 const Descriptor* to) {
+  std::vector<int64_t> engines;
+  if (one<DnnHeuristics>(heuristics, A::heuristics_mode) == DnnHeuristics::best)
+    for (int64_t e = 0; e < state.options.ways.count; ++e) engines.push_back(e);
+  if (!engines.empty()) engines.insert(engines.begin() + 1, nondeterministic_engine);
+  *count = static_cast<int64_t>(engines.size());
+  for (int64_t i = 0; i < std::min(room, *count); ++i)
+    if (const DnnStatus status = give(to[i], heuristics, engines[static_cast<size_t>(i)]);
+        status != dnn_success)
+      return status;
+  return dnn_success;
+}
+
 DnnStatus SimDnn::get_attribute(Descriptor descriptor, DnnAttribute name, DnnType, int64_t room,
                                 int64_t* count, void* values) {
   const auto it = objects.find(descriptor);
   if (it == objects.end()) return bad_param;
   const SimDnnObject& o = *it->second;
   switch (name) {
-    case A::heuristics_results:
-    case A::config_engine: {  // one configuration of one engine
+    case A::heuristics_results: return configurations(o, room, count, static_cast<const Descriptor*>(values));
+    case A::config_engine: {
       *count = 1;
       if (room < 1) return dnn_success;
-      const auto to = objects.find(*static_cast<const Descriptor*>(values));
-      if (to == objects.end()) return bad_param;
-      to->second->parts[A::heuristics_graph] = o.parts.at(A::heuristics_graph);
-      to->second->finished = true;
+      return give(*static_cast<const Descriptor*>(values), o, one<int64_t>(o, A::engine_index));
+    }
+    case A::engine_numerical_notes: {
+      const bool noted = one<int64_t>(o, A::engine_index) == nondeterministic_engine;
+      *count = noted ? 1 : 0;
+      const DnnNote note = DnnNote::nondeterministic;
+      if (noted && room > 0) std::memcpy(values, &note, sizeof note);
       return dnn_success;
     }
-    case A::engine_numerical_notes: *count = 0; return dnn_success;
-    case A::engine_index: return answer(0, room, count, values);
+    case A::engine_index: return answer(one<int64_t>(o, A::engine_index), room, count, values);
     case A::plan_workspace: return answer(engine_workspace, room, count, values);
     case A::plan_json: {
       const std::optional<Read> made = read_plan(o);
@@ -388,12 +426,21 @@ DnnStatus SimDnn::execute(DnnHandle handle, Descriptor plan, Descriptor pack) {
     }
     operands.push_back(one<Address>(*v->second, A::pack_workspace));
     made->call.workspace = engine_workspace;
-    stream->add([this, call = made->call, operands](SimStream& self) {
+    if (made->engine == state.options.ways.failing) return not_supported;
+    ++state.ways_taken["cudnn " + std::to_string(made->engine)];
+    const bool wrong = made->engine == state.options.ways.wrong;
+    stream->add([this, call = made->call, operands, wrong](SimStream& self) {
       SimContext& context = self.context;
       Work work{call, operands, context.memory, ""};
       self.worker.run(&Work::run, &work);
       if (!work.problem.empty())
         state.lose(context, cu_error_illegal_address, "a convolution: " + work.problem);
+      const size_t result = call.direction == ConvDirection::forward     ? 2
+                            : call.direction == ConvDirection::data_grad ? 0
+                                                                         : 1;
+      if (wrong)
+        self.worker.fill(reinterpret_cast<void*>(operands[result]), 0x11,
+                         static_cast<size_t>(ir::dtype_size(conv_result(call).dtype)));
     });
   } catch (const Unknown&) {
     return bad_param;

@@ -38,6 +38,9 @@ struct SimDnn {
                           int64_t count, const void* values);
   DnnStatus get_attribute(Descriptor descriptor, driver::DnnAttribute name, driver::DnnType type,
                           int64_t room, int64_t* count, void* values);
+  DnnStatus give(Descriptor to, const SimDnnObject& from, int64_t engine);
+  DnnStatus configurations(const SimDnnObject& heuristics, int64_t room, int64_t* count,
+                           const Descriptor* to);
   DnnStatus execute(driver::DnnHandle handle, Descriptor plan, Descriptor pack);
 
   /// Handles and descriptors that were not destroyed.

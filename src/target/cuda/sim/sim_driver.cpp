@@ -160,6 +160,7 @@ const LtApi* lt_table() {
                          .MatmulPreferenceDestroy = B::template gives_back<&L::preference_destroy>,
                          .MatmulPreferenceSetAttribute = B::template plain<&L::preference_set>,
                          .MatmulAlgoGetHeuristic = B::template plain<&L::heuristic>,
+                         .MatmulAlgoCheck = B::template plain<&L::check>,
                          .Matmul = B::template plain<&L::matmul>};
   return &api;
 }
@@ -241,6 +242,11 @@ LiveCounts SimDriver::live() const {
     out.graphs += static_cast<int64_t>(c->graphs.size() + c->ready_graphs.size());
   }
   return out;
+}
+
+std::map<std::string, int64_t> SimDriver::ways_taken() const {
+  const std::lock_guard lock(slot_->one_call);
+  return slot_->state.ways_taken;
 }
 
 int64_t SimDriver::launches() const {

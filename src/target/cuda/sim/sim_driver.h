@@ -2,6 +2,7 @@
 // A CUDA driver on the host: what the product calls of libcuda, with its promises and no more. Work that is given to a stream runs late, only
 // when something waits for it, so that a missing wait shows in the values; under the thread sanitizer every stream is someone of its own,
 // so that it is a race with both source lines. What would fault, or work by luck, on a GPU is an error that says what happened.
+#include <map>
 #include <memory>
 #include <string>
 
@@ -29,7 +30,12 @@ struct SimOptions {
   uint64_t seed = 1;
   std::string lt_missing{}, dnn_missing{};  ///< why there is no cuBLASLt, no cuDNN; "": there is
   ObjectCache* plans = nullptr;             ///< where devices keep plans of cuDNN
-  const driver::Nvtx* nvtx = nullptr;       ///< of the tool that watches; null: none
+  struct Ways {
+    int count = 3;  ///< that the libraries know for each record
+    int wrong = -1,
+        failing = -1;  ///< the one whose first element is wrong, the one that is refused when it is to run
+  } ways{};
+  const driver::Nvtx* nvtx = nullptr;  ///< of the tool that watches; null: none
 };
 
 /// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back
@@ -67,6 +73,8 @@ class SimDriver {
   /// Calls so far, but for those that tell versions and what errors mean.
   int64_t calls() const;
   LiveCounts live() const;
+  /// How often each way of a library was taken: "cublaslt 0", "cudnn 2".
+  std::map<std::string, int64_t> ways_taken() const;
   /// Kernels run so far.
   int64_t launches() const;
   /// What was still there when its context went, other than through an error that lasts: "2 streams, 1 module"; "" when nothing was.

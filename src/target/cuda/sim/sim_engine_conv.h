@@ -14,9 +14,6 @@ struct Extent {
   int64_t bytes = 0;
 };
 
-/// Bytes that each operand of a convolution that is one must have.
-std::vector<int64_t> conv_operand_bytes(const ConvCall& call);
-
 /// Run `call` over its operands: sums in the compute dtype, in one order. InternalError, with the operand, where the record is no
 /// convolution, an operand is too small or not 16-byte aligned, or the result shares memory with what is read.
 void run_conv(const ConvCall& call, std::span<const Extent> operands);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "target/cuda/sim/sim_driver.h"
 #include "target/cuda/sim/sim_gemm.h"
 
 namespace espalier::target::cuda::sim {
@@ -219,11 +220,27 @@ LtStatus SimLt::heuristic(LtHandle handle, Desc desc, Layout a, Layout b, Layout
   const bool aligned = std::all_of(std::begin(p->alignment), std::end(p->alignment),
                                    [](uint32_t bytes) { return bytes <= gemm_alignment; });
   if (!aligned || !refuse_gemm(*call).empty()) return lt_not_supported;
+  const uint64_t most = std::min<uint64_t>(p->workspace, static_cast<uint64_t>(call->m * call->n) * 4);
+  for (; *count < std::min(wanted, state.options.ways.count); ++*count) {
+    const auto way = static_cast<uint64_t>(*count);
+    found[way] = {};
+    found[way].workspace_bytes = most >> way;
+    found[way].algo.data[0] = found[way].workspace_bytes;
+    found[way].algo.data[1] = way;
+    found[way].state = lt_success;
+  }
+  return lt_success;
+}
+
+LtStatus SimLt::check(LtHandle handle, Desc desc, Layout a, Layout b, Layout c, Layout d, const LtAlgo* algo,
+                      LtHeuristic* found) {
+  const auto call = record(desc, a, b, c, d);
+  if (!find(handles, handle) || !call || !algo) return lt_invalid_value;
+  if (!refuse_gemm(*call).empty() || algo->data[1] >= static_cast<uint64_t>(state.options.ways.count))
+    return lt_not_supported;
   *found = {};
-  found->workspace_bytes = std::min<uint64_t>(p->workspace, static_cast<uint64_t>(call->m * call->n) * 4);
-  found->algo.data[0] = found->workspace_bytes;
+  found->workspace_bytes = algo->data[0];
   found->state = lt_success;
-  *count = 1;
   return lt_success;
 }
 
@@ -237,7 +254,9 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   const auto call = record(desc, a_layout, b_layout, c_layout, d_layout);
   if (!h || !s || &s->context != h->context || !call || !algo || algo->data[0] > workspace_bytes)
     return lt_invalid_value;
-  if (!refuse_gemm(*call).empty()) return lt_not_supported;
+  const auto way = static_cast<int>(algo->data[1]);
+  if (!refuse_gemm(*call).empty() || way == state.options.ways.failing) return lt_not_supported;
+  ++state.ways_taken["cublaslt " + std::to_string(way)];
   call->alpha = factor(alpha, call->compute);
   call->beta = factor(beta, call->compute);
   call->workspace = static_cast<int64_t>(workspace_bytes);
@@ -246,12 +265,15 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   if (has_bias(call->epilogue)) operands.push_back(find(descs, desc)->bias);
   operands.push_back(address_of(d));
   if (workspace_bytes != 0) operands.push_back(address_of(workspace));
-  s->add([this, call = *call, operands, used = static_cast<size_t>(algo->data[0])](SimStream& self) {
+  const bool wrong = way == state.options.ways.wrong;
+  s->add([this, call = *call, operands, wrong, result = d,
+          used = static_cast<size_t>(algo->data[0])](SimStream& self) {
     SimContext& context = self.context;
     Product product{call, operands, context.memory, ""};
     self.worker.run(&Product::run, &product);
     if (!product.problem.empty())
       return void(state.lose(context, cu_error_illegal_address, "a matrix product: " + product.problem));
+    if (wrong) self.worker.fill(result, 0x11, static_cast<size_t>(ir::dtype_size(call.d.dtype)));
     if (used != 0) self.worker.fill(reinterpret_cast<void*>(operands.back()), 0xA5, used);
   });
   return lt_success;

@@ -33,6 +33,8 @@ struct SimLt {
                           size_t bytes);
   LtStatus heuristic(driver::LtHandle handle, Desc desc, Layout a, Layout b, Layout c, Layout d,
                      Preference preference, int wanted, driver::LtHeuristic* found, int* count);
+  LtStatus check(driver::LtHandle handle, Desc desc, Layout a, Layout b, Layout c, Layout d,
+                 const driver::LtAlgo* algo, driver::LtHeuristic* found);
   LtStatus matmul(driver::LtHandle handle, Desc desc, const void* alpha, const void* a, Layout a_layout,
                   const void* b, Layout b_layout, const void* beta, const void* c, Layout c_layout, void* d,
                   Layout d_layout, const driver::LtAlgo* algo, void* workspace, size_t workspace_bytes,

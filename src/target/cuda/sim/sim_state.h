@@ -179,6 +179,7 @@ struct SimState {
   std::map<CuResult, std::string> words;  // the last of each error
   std::string leaked;
   int64_t launches = 0;
+  std::map<std::string, int64_t> ways_taken;
 };
 
 }  // namespace espalier::target::cuda::sim

@@ -75,6 +75,9 @@ struct LtApi {
   LtStatus (*MatmulAlgoGetHeuristic)(LtHandle handle, LtMatmulDesc desc, LtMatrixLayout a, LtMatrixLayout b,
                                      LtMatrixLayout c, LtMatrixLayout d, LtMatmulPreference preference,
                                      int wanted, LtHeuristic* found, int* count);
+  /// Does the algorithm do it, and with how much workspace?
+  LtStatus (*MatmulAlgoCheck)(LtHandle handle, LtMatmulDesc desc, LtMatrixLayout a, LtMatrixLayout b,
+                              LtMatrixLayout c, LtMatrixLayout d, const LtAlgo* algo, LtHeuristic* found);
   LtStatus (*Matmul)(LtHandle handle, LtMatmulDesc desc, const void* alpha, const void* a,
                      LtMatrixLayout a_layout, const void* b, LtMatrixLayout b_layout, const void* beta,
                      const void* c, LtMatrixLayout c_layout, void* d, LtMatrixLayout d_layout,
@@ -96,6 +99,7 @@ inline constexpr std::tuple lt_entries{
     entry("cublasLtMatmulPreferenceDestroy", &LtApi::MatmulPreferenceDestroy),
     entry("cublasLtMatmulPreferenceSetAttribute", &LtApi::MatmulPreferenceSetAttribute),
     entry("cublasLtMatmulAlgoGetHeuristic", &LtApi::MatmulAlgoGetHeuristic),
+    entry("cublasLtMatmulAlgoCheck", &LtApi::MatmulAlgoCheck),
     entry("cublasLtMatmul", &LtApi::Matmul)};
 
 }  // namespace espalier::target::cuda::driver

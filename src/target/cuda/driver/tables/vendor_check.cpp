@@ -249,6 +249,7 @@ static_assert(same_call<decltype(LtApi::MatmulPreferenceDestroy), decltype(cubla
 static_assert(
     same_call<decltype(LtApi::MatmulPreferenceSetAttribute), decltype(cublasLtMatmulPreferenceSetAttribute)>);
 static_assert(same_call<decltype(LtApi::MatmulAlgoGetHeuristic), decltype(cublasLtMatmulAlgoGetHeuristic)>);
+static_assert(same_call<decltype(LtApi::MatmulAlgoCheck), decltype(cublasLtMatmulAlgoCheck)>);
 static_assert(same_call<decltype(LtApi::Matmul), decltype(cublasLtMatmul)>);
 #endif
 #if __has_include(<cudnn.h>)
