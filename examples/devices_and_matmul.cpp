@@ -9,7 +9,7 @@
 int main() {
   using espalier::Tensor;
   for (const espalier::DeviceDescription& d : espalier::devices())
-    std::printf("%-10s %s (fastest precision %s)\n", d.target.c_str(), d.what.c_str(),
+    std::printf("%-10s %s (fastest precision %s)\n", d.device.name().c_str(), d.what.c_str(),
                 std::string(espalier::ir::dtype_name(d.fastest)).c_str());
   if (const std::string reason = espalier::why_no_gpu(); !reason.empty())
     std::printf("no GPU: %s\n", reason.c_str());

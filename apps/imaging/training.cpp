@@ -39,7 +39,7 @@ std::string fast_precision() {
 nn::UNet make_network(int64_t outputs, uint64_t seed) {
   nn::Init init(seed);
   nn::UNet net(input_channels, outputs, init);
-  std::fill_n(static_cast<float*>(net.head.bias.data()), outputs, head_bias);
+  std::fill_n(static_cast<float*>(net.head.bias.write()), outputs, head_bias);
   net.set_norm_momentum(norm_momentum);
   return net;
 }

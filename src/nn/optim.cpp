@@ -228,7 +228,7 @@ void Optimiser::minimise(const Tensor& loss, const MinimiseOptions& options) {
 void Optimiser::set_rate(double rate) {
   if (!std::isfinite(rate))
     throw UserError({"optimiser: rate", "out of range", number_text(rate), "a finite number"});
-  static_cast<float*>(rate_.data())[0] = static_cast<float>(rate);
+  static_cast<float*>(rate_.write())[0] = static_cast<float>(rate);
 }
 double Optimiser::rate() const { return static_cast<double>(rate_.storage().data<float>()[0]); }
 

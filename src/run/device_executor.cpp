@@ -17,10 +17,6 @@ using target::Event;
 
 namespace {
 
-/// What device memory is cut in.
-constexpr int64_t piece_alignment = 256;
-int64_t whole_pieces(int64_t bytes) { return round_up(bytes, piece_alignment); }
-
 /// Loops are captured turn by turn; longer ones than this are launched.
 constexpr int64_t most_captured = 4096;
 
@@ -65,6 +61,7 @@ struct DeviceExecutor::Slot {
   Address inputs = 0, outputs = 0;  ///< on the device
   PinnedMemory host;                ///< inputs, then outputs
   OwnedEvent uploaded, computed, downloaded;
+  size_t number = 0;
   Ticket ticket = -1;  ///< of the last run in it
   bool warm = false;   ///< a run has launched all of its kernels one by one
   std::unique_ptr<target::DeviceGraph> graph;
@@ -82,73 +79,42 @@ DeviceExecutor::~DeviceExecutor() {
 }
 
 DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options)
-    : program_(std::move(program)), options_(options) {
+    : program_(std::move(program)),
+      options_(std::move(options)),
+      layout_(device_layout(program_->program(), options_)) {
   ESPALIER_CHECK(options_.slots >= 1, "an executor needs a slot");
   const Program& p = this->program();
   Device& device = program_->device();
-  input_at_.assign(p.inputs().size(), -1);
-  output_at_.assign(p.outputs().size(), -1);
   inputs_.assign(p.inputs().size(), 0);
-
-  const auto reserve = [](int64_t& end, int64_t bytes) {
-    return std::exchange(end, end + whole_pieces(std::max<int64_t>(bytes, 1)));
-  };
-  int64_t bytes = whole_pieces(p.memory().arena);
-  std::vector<std::pair<size_t, int64_t>> states;
-  for (size_t i = 0; i < p.inputs().size(); ++i) {
-    if (!p.is_state_input(i)) input_at_[i] = reserve(input_bytes_, p.inputs()[i].bytes());
-    else if (options_.own_state) states.emplace_back(i, reserve(bytes, p.inputs()[i].bytes()));
-  }
-  for (size_t o = 0; o < p.outputs().size(); ++o)
-    if (!p.is_state_output(o)) output_at_[o] = reserve(output_bytes_, p.outputs()[o].bytes());
-  const int64_t slots_at = bytes;
-  bytes += options_.slots * (input_bytes_ + output_bytes_);
-  allocated_ = std::max<int64_t>(bytes, piece_alignment);
-  check_memory();
-  memory_ = device_memory(device, allocated_);
+  check_room(p, layout_, device);
+  memory_ = device_memory(device, layout_.bytes());
   copy_in_ = owned_stream(device);
-  compute_ = owned_stream(device);
+  if (!options_.stream) own_compute_ = owned_stream(device);
+  compute_ = options_.stream ? *options_.stream : own_compute_.get();
   copy_out_ = owned_stream(device);
-  flag_ = pinned_memory(device, piece_alignment);
+  flag_ = pinned_memory(device, device_piece);
 
   for (int s = 0; s < options_.slots; ++s) {
     auto slot = std::make_unique<Slot>();
-    slot->inputs = memory_.get() + static_cast<Address>(slots_at + s * (input_bytes_ + output_bytes_));
-    slot->outputs = slot->inputs + static_cast<Address>(input_bytes_);
-    slot->host = pinned_memory(device, std::max<int64_t>(input_bytes_ + output_bytes_, 1));
+    slot->number = slots_.size();
+    slot->inputs = memory_.get() + static_cast<Address>(layout_.slot_at(s));
+    slot->outputs = slot->inputs + static_cast<Address>(layout_.slot_inputs);
+    slot->host = pinned_memory(device, std::max<int64_t>(layout_.slot(), 1));
     slot->uploaded = owned_event(device);
     slot->computed = owned_event(device);
     slot->downloaded = owned_event(device);
     slots_.push_back(std::move(slot));
   }
   frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_.get())));
-  for (const auto& [i, at] : states) {
-    set_input(i, memory_.get() + static_cast<Address>(at));
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (layout_.state_at[i] < 0) continue;
+    set_input(i, memory_.get() + static_cast<Address>(layout_.state_at[i]));
     const std::vector<char> zeros(static_cast<size_t>(p.inputs()[i].bytes()));
     upload_and_wait(device, inputs_[i], zeros.data(), p.inputs()[i].bytes());
   }
   checks_ = range_checks(p);
   const int64_t launches = options_.graphs && !options_.sync ? launches_of(program_->body()) : 0;
   captures_ = launches > 0 && launches <= most_captured;
-}
-
-/// Refused before anything is allocated, with what would be needed and what would fit.
-void DeviceExecutor::check_memory() const {
-  const int64_t free = program_->device().free_bytes();
-  if (allocated_ <= free) return;
-  const MemoryUse& m = program().memory();
-  const int64_t slot = input_bytes_ + output_bytes_;
-  const int64_t rest = allocated_ - options_.slots * slot;
-  std::string fits = fmt::format("at most {}, which are free now", bytes_text(free));
-  if (options_.slots > 1 && rest + slot <= free)
-    fits += fmt::format("; with 1 slot it needs {}", bytes_text(rest + slot));
-  throw UserError(
-      {fmt::format("program {} on {}", program().name(),
-                   program_->device().info().name.value_or("the device")),
-       "needs more memory than is free",
-       fmt::format("{}: arena {}, state {}, {} slots of {}", bytes_text(allocated_), bytes_text(m.arena),
-                   bytes_text(options_.own_state ? m.state : 0), options_.slots, bytes_text(slot)),
-       fits});
 }
 
 std::unique_ptr<DeviceExecutor::Frame> DeviceExecutor::make_frame(const DeviceBody& body, char* arena) {
@@ -223,38 +189,42 @@ void DeviceExecutor::read_state(std::string_view name, void* to) {
 }
 
 void DeviceExecutor::sync_all() {
-  for (const OwnedStream* s : {&copy_in_, &compute_, &copy_out_}) program_->device().sync(s->get());
+  for (const target::Stream s : {copy_in_.get(), compute_, copy_out_.get()}) program_->device().sync(s);
 }
 
-DeviceExecutor::Slot& DeviceExecutor::next_slot() {
-  return *slots_[static_cast<size_t>(next_ % options_.slots)];
+/// Null where a later run has it.
+DeviceExecutor::Slot* DeviceExecutor::slot_of(Ticket ticket) const {
+  ESPALIER_CHECK(ticket >= 0 && ticket < next_, "no run has this ticket");
+  const auto it = std::ranges::find_if(slots_, [&](const auto& s) { return s->ticket == ticket; });
+  return it == slots_.end() ? nullptr : it->get();
 }
 
 void* DeviceExecutor::input(size_t i) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
-  if (inputs_[i] != 0 || input_at_[i] < 0) return nullptr;
+  if (inputs_[i] != 0 || layout_.input_at[i] < 0) return nullptr;
   Slot& slot = next_slot();
   if (slot.ticket >= 0) program_->device().sync(slot.uploaded.get());
-  return slot.host.get() + input_at_[i];
+  return slot.host.get() + layout_.input_at[i];
 }
 
 void DeviceExecutor::check_ranges(const Slot& slot) const {
   for (const RangeCheck& c : checks_)
-    c(slot.host.get() + input_at_[c.input], program().inputs()[c.input].name);
+    c(slot.host.get() + layout_.input_at[c.input], program().inputs()[c.input].name);
 }
 
 void DeviceExecutor::upload(Slot& slot) {
   Device& device = program_->device();
-  if (input_bytes_ > 0)
+  if (layout_.slot_inputs > 0)
     timed(timer_, Lane::copies_in, -1, copy_in_.get(),
-          [&] { device.upload(slot.inputs, slot.host.get(), input_bytes_, copy_in_.get()); });
+          [&] { device.upload(slot.inputs, slot.host.get(), layout_.slot_inputs, copy_in_.get()); });
   device.record(slot.uploaded.get(), copy_in_.get());
-  device.wait(compute_.get(), slot.uploaded.get());
+  device.wait(compute_, slot.uploaded.get());
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (inputs_[i] == 0 && input_at_[i] >= 0)
-      frame_->input(i, as_pointer(slot.inputs + static_cast<Address>(input_at_[i])));
-  for (size_t o = 0; o < output_at_.size(); ++o)
-    if (output_at_[o] >= 0) frame_->output(o, as_pointer(slot.outputs + static_cast<Address>(output_at_[o])));
+    if (inputs_[i] == 0 && layout_.input_at[i] >= 0)
+      frame_->input(i, as_pointer(slot.inputs + static_cast<Address>(layout_.input_at[i])));
+  for (size_t o = 0; o < layout_.output_at.size(); ++o)
+    if (layout_.output_at[o] >= 0)
+      frame_->output(o, as_pointer(slot.outputs + static_cast<Address>(layout_.output_at[o])));
 }
 
 /// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
@@ -265,27 +235,28 @@ void DeviceExecutor::compute(Slot& slot) {
     slot.warm = true;
     return;
   }
-  if (!slot.graph) slot.graph = target::capture(device, compute_.get(), [&] { run_frame(*frame_); });
-  device.launch(*slot.graph, compute_.get());
+  if (!slot.graph) slot.graph = target::capture(device, compute_, [&] { run_frame(*frame_); });
+  device.launch(*slot.graph, compute_);
   ++replays_;
 }
 
 void DeviceExecutor::download(Slot& slot) {
   Device& device = program_->device();
-  device.record(slot.computed.get(), compute_.get());
+  device.record(slot.computed.get(), compute_);
   device.wait(copy_out_.get(), slot.computed.get());
-  if (output_bytes_ > 0)
+  if (layout_.slot_outputs > 0)
     timed(timer_, Lane::copies_out, -1, copy_out_.get(), [&] {
-      device.download(slot.host.get() + input_bytes_, slot.outputs, output_bytes_, copy_out_.get());
+      device.download(slot.host.get() + layout_.slot_inputs, slot.outputs, layout_.slot_outputs,
+                      copy_out_.get());
     });
   device.record(slot.downloaded.get(), copy_out_.get());
 }
 
 Ticket DeviceExecutor::submit() {
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (program().is_state_input(i) && inputs_[i] == 0)
-      throw UserError({"state " + program().inputs()[i].name, "is not bound to memory", "",
-                       "bind_state before submit()"});
+    if (layout_.input_at[i] < 0 && inputs_[i] == 0)
+      throw UserError({(program().is_state_input(i) ? "state " : "input ") + program().inputs()[i].name,
+                       "is not bound to memory", "", "bind it before submit()"});
   const target::WatchedRange range(program_->device(),
                                    [&] { return fmt::format("{} run {}", program().name(), next_); });
   Slot& slot = next_slot();
@@ -293,27 +264,29 @@ Ticket DeviceExecutor::submit() {
   check_ranges(slot);
   try {
     upload(slot);
-    timed(timer_ && !times_records(), Lane::computing, -1, compute_.get(), [&] { compute(slot); });
+    timed(timer_ && !times_records(), Lane::computing, -1, compute_, [&] { compute(slot); });
     download(slot);
   } catch (const target::DeviceError& e) {
     if (!e.lost()) sync_all();  // what is under way reads the slot
     throw;
   }
   slot.ticket = next_;
+  slot_ = (slot.number + 1) % slots_.size();
   return next_++;
 }
 
 void DeviceExecutor::wait(Ticket ticket) {
-  ESPALIER_CHECK(ticket >= 0 && ticket < next_, "no run has this ticket");
-  const Slot& slot = *slots_[static_cast<size_t>(ticket % options_.slots)];
-  if (slot.ticket == ticket) program_->device().sync(slot.downloaded.get());
+  const Slot* const slot = slot_of(ticket);
+  if (!slot) return;  // whoever took it has waited
+  program_->device().sync(slot->downloaded.get());
+  if (ticket == next_ - 1) slot_ = slot->number;
 }
 
 const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
-  ESPALIER_CHECK(o < output_at_.size(), "output number out of range");
-  const Slot& slot = *slots_[static_cast<size_t>(ticket % options_.slots)];
-  ESPALIER_CHECK(ticket >= 0 && slot.ticket == ticket, "a later run has the slot of this ticket");
-  return output_at_[o] < 0 ? nullptr : slot.host.get() + input_bytes_ + output_at_[o];
+  ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
+  const Slot* const slot = slot_of(ticket);
+  ESPALIER_CHECK(slot, "a later run has the slot of this ticket");
+  return layout_.output_at[o] < 0 ? nullptr : slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
 }
 
 Ticket DeviceExecutor::run() {
@@ -328,8 +301,8 @@ void DeviceExecutor::poison() {
     const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(red_zone_byte));
     upload_and_wait(program_->device(), at, pattern.data(), bytes);
   };
-  fill(memory_.get(), whole_pieces(program().memory().arena));
-  for (const auto& slot : slots_) fill(slot->outputs, output_bytes_);
+  fill(memory_.get(), layout_.arena);
+  for (const auto& slot : slots_) fill(slot->outputs, layout_.slot_outputs);
 }
 
 void DeviceExecutor::check_red_zones() {
@@ -372,9 +345,9 @@ void DeviceExecutor::launch(size_t call, void** buffers, size_t count, char* scr
     operands_.push_back(as_address(moved(base, o.offset)));
   }
   Device& device = program_->device();
-  timed(times_records(), Lane::computing, static_cast<int64_t>(call), compute_.get(),
-        [&] { device.launch(program_->executable(), call, operands_, compute_.get()); });
-  if (options_.sync) device.sync(compute_.get());
+  timed(times_records(), Lane::computing, static_cast<int64_t>(call), compute_,
+        [&] { device.launch(program_->executable(), call, operands_, compute_); });
+  if (options_.sync) device.sync(compute_);
 }
 
 /// Copies of what does not lie in its result already.
@@ -411,8 +384,8 @@ void DeviceExecutor::run_while(Frame& frame, size_t s, void** buffers) {
 /// A byte of the device's memory, once all before it is done.
 bool DeviceExecutor::read_flag(const void* flag) {
   Device& device = program_->device();
-  device.download(flag_.get(), as_address(flag), 1, compute_.get());
-  device.sync(compute_.get());
+  device.download(flag_.get(), as_address(flag), 1, compute_);
+  device.sync(compute_);
   return *flag_.get() != 0;
 }
 

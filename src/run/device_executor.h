@@ -8,6 +8,9 @@
 //   copy-out stream   download of run k-1
 //
 // One thread at a time may use an executor.
+#include <optional>
+
+#include "run/device_layout.h"
 #include "run/device_program.h"
 #include "run/device_timer.h"
 #include "run/executor.h"
@@ -23,6 +26,10 @@ struct DeviceExecutorOptions {
   /// From the second run in a slot on, a run's launches are kept as one (a CUDA graph), unless something on the host decides between
   /// them: cond, while_loop, `sync`.
   bool graphs = true;
+  /// Compute in this stream of the device, which the caller keeps; none: in one of its own.
+  std::optional<target::Stream> stream{};
+  /// Inputs without a place in the slots: bound to the device's memory before the first run.
+  std::vector<size_t> external{};
 };
 
 /// The number of a run, from 0 on.
@@ -40,7 +47,8 @@ class DeviceExecutor {
   const Program& program() const { return program_->program(); }
 
   /// Where the next run reads input `i` from: pinned memory of the host, row-major, to be written before submit(). Waits until an
-  /// earlier run has been copied from it. Null for a state's input and for one bound to the device's memory.
+  /// earlier run has been copied from it. The same place as before where the last run has been waited for. Null for a state's input
+  /// and for one bound to the device's memory.
   void* input(size_t i);
   /// Read input `i` from the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot.
   void bind_input(size_t i, target::Address data);
@@ -57,8 +65,8 @@ class DeviceExecutor {
   Ticket submit();
   /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
   void wait(Ticket ticket);
-  /// Output `o` of a run that has been waited for: row-major, of the host, until as many runs were submitted after it as there are
-  /// slots. A state's output is read by read_state().
+  /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot: the next one
+  /// where it was the last, else one later. A state's output is read by read_state().
   const void* output(Ticket ticket, size_t o) const;
   /// submit() and wait().
   Ticket run();
@@ -74,10 +82,10 @@ class DeviceExecutor {
   /// Runs whose launches were given to the device as one.
   int64_t replays() const { return replays_; }
   /// Bytes that are copied to and from the device for each run.
-  int64_t input_bytes() const { return input_bytes_; }
-  int64_t output_bytes() const { return output_bytes_; }
+  int64_t input_bytes() const { return layout_.slot_inputs; }
+  int64_t output_bytes() const { return layout_.slot_outputs; }
   /// Bytes of the device's memory, constants and bound memory left out.
-  int64_t allocated_bytes() const { return allocated_; }
+  int64_t allocated_bytes() const { return layout_.bytes(); }
 
  private:
   struct Frame;
@@ -85,13 +93,13 @@ class DeviceExecutor {
 
   size_t state_index(std::string_view name) const;
   void set_input(size_t i, target::Address data);
-  Slot& next_slot();
+  Slot& next_slot() { return *slots_[slot_]; }
+  Slot* slot_of(Ticket ticket) const;
   void upload(Slot& slot);
   void check_ranges(const Slot& slot) const;
   void compute(Slot& slot);
   void download(Slot& slot);
   void sync_all();
-  void check_memory() const;
   std::unique_ptr<Frame> make_frame(const DeviceBody& body, char* arena);
   void run_frame(Frame& frame);
   void run_step(Frame& frame, size_t step);
@@ -111,18 +119,18 @@ class DeviceExecutor {
 
   std::shared_ptr<const DeviceProgram> program_;
   DeviceExecutorOptions options_;
-  DeviceMemory memory_;  ///< the arena, then the state, then the slots
-  int64_t allocated_ = 0;
-  int64_t input_bytes_ = 0, output_bytes_ = 0;  ///< of a slot
-  std::vector<int64_t> input_at_, output_at_;   ///< in a slot, or -1
-  std::vector<target::Address> inputs_;         ///< bound to the device's memory, or 0: in the slot
-  OwnedStream copy_in_, compute_, copy_out_;
+  DeviceLayout layout_;
+  DeviceMemory memory_;
+  std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
+  OwnedStream copy_in_, own_compute_, copy_out_;
+  target::Stream compute_{};
   PinnedMemory flag_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::unique_ptr<Frame> frame_;
   std::vector<target::Address> operands_;  ///< of a launch
   std::vector<RangeCheck> checks_;
   Ticket next_ = 0;
+  size_t slot_ = 0;  ///< of the next run
   bool captures_ = false;
   DeviceTimer* timer_ = nullptr;
   int64_t replays_ = 0;

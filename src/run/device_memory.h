@@ -30,7 +30,10 @@ class DeviceOwned {
 };
 
 namespace detail {
-inline void release_memory(target::Device& d, target::Address a) { d.release(a); }
+inline void release_memory(target::Device& d, target::Address a) {
+  d.account().remove(a);
+  d.release(a);
+}
 inline void release_pinned(target::Device& d, char* p) { d.release_pinned(p); }
 inline void release_stream(target::Device& d, target::Stream s) { d.release(s); }
 inline void release_event(target::Device& d, target::Event e) { d.release(e); }
@@ -41,7 +44,13 @@ using PinnedMemory = DeviceOwned<char*, detail::release_pinned>;
 using OwnedStream = DeviceOwned<target::Stream, detail::release_stream>;
 using OwnedEvent = DeviceOwned<target::Event, detail::release_event>;
 
-inline DeviceMemory device_memory(target::Device& d, int64_t bytes) { return {d, d.allocate(bytes)}; }
+/// UserError where the account says that it is too much; DeviceError where the device does.
+inline DeviceMemory device_memory(target::Device& d, int64_t bytes) {
+  d.account().check(bytes);
+  const target::Address address = d.allocate(bytes);
+  d.account().add(address, bytes);
+  return {d, address};
+}
 inline PinnedMemory pinned_memory(target::Device& d, int64_t bytes) {
   return {d, static_cast<char*>(d.allocate_pinned(bytes))};
 }

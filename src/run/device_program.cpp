@@ -1,7 +1,6 @@
 #include "run/device_program.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace espalier::run {
 
@@ -10,37 +9,9 @@ using target::CallRecord;
 
 namespace {
 
-/// Bytes that go through pinned memory at once.
-constexpr int64_t staged_bytes = int64_t{4} << 20;
 constexpr int64_t constant_alignment = 256;
 
-/// Call `piece(pinned, at, bytes)` for each part of `bytes`.
-template <class Piece>
-void staged(target::Device& device, int64_t bytes, const Piece& piece) {
-  if (bytes == 0) return;
-  const PinnedMemory stage = pinned_memory(device, std::min(bytes, staged_bytes));
-  const OwnedStream stream = owned_stream(device);
-  for (int64_t at = 0; at < bytes; at += staged_bytes)
-    piece(stage.get(), at, std::min(staged_bytes, bytes - at), stream.get());
-}
-
 }  // namespace
-
-void upload_and_wait(target::Device& device, Address to, const void* from, int64_t bytes) {
-  staged(device, bytes, [&](char* pinned, int64_t at, int64_t count, target::Stream stream) {
-    std::memcpy(pinned, static_cast<const char*>(from) + at, static_cast<size_t>(count));
-    device.upload(to + static_cast<Address>(at), pinned, count, stream);
-    device.sync(stream);
-  });
-}
-
-void download_and_wait(target::Device& device, void* to, Address from, int64_t bytes) {
-  staged(device, bytes, [&](char* pinned, int64_t at, int64_t count, target::Stream stream) {
-    device.download(pinned, from + static_cast<Address>(at), count, stream);
-    device.sync(stream);
-    std::memcpy(static_cast<char*>(to) + at, pinned, static_cast<size_t>(count));
-  });
-}
 
 DeviceProgram::DeviceProgram(std::shared_ptr<const Program> program, std::shared_ptr<target::Device> device)
     : program_(std::move(program)), device_(std::move(device)) {

@@ -1,7 +1,7 @@
 #pragma once
 // A program made ready for one device: its call records, those of its bodies included, are one list there, and its constants lie in
 // the device's memory. Immutable; executors on that device share it.
-#include "run/device_memory.h"
+#include "run/staging.h"
 #include "run/wiring.h"
 
 namespace espalier::run {
@@ -47,10 +47,5 @@ class DeviceProgram {
   std::unique_ptr<target::Executable> executable_;
   DeviceMemory constants_;
 };
-
-/// Copy `bytes` of the host's memory to the device and wait for it.
-void upload_and_wait(target::Device& device, target::Address to, const void* from, int64_t bytes);
-/// Copy `bytes` of the device's memory to the host and wait for it.
-void download_and_wait(target::Device& device, void* to, target::Address from, int64_t bytes);
 
 }  // namespace espalier::run

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "target/call.h"
 #include "target/device_info.h"
+#include "target/memory_account.h"
 
 namespace espalier::target {
 
@@ -87,6 +88,8 @@ class Device {
   virtual DeviceInfo info() const = 0;
   /// Bytes free now, as the driver tells.
   virtual int64_t free_bytes() const = 0;
+  /// Kept by those who allocate through run/device_memory.h.
+  MemoryAccount& account() const { return account_; }
 
   /// Those that its plans may use, loaded now if they were not.
   virtual std::vector<DeviceLibrary> libraries() = 0;
@@ -151,6 +154,9 @@ class Device {
   /// It hears that this thread begins with `name`, or ends what it began last. Only where one is there.
   virtual void begin_range(const char* name) = 0;
   virtual void end_range() noexcept = 0;
+
+ private:
+  mutable MemoryAccount account_;
 };
 
 /// What this thread does while it lives, for a tool that watches; `name()` is asked only where one does.

@@ -5,9 +5,7 @@
 #include <cstring>
 
 #include "base/text.h"
-#include "run/executor.h"
-#include "run/program.h"
-#include "run/targets.h"
+#include "run/runner.h"
 #include "tensor/impl.h"
 #include "tensor/input_ranges.h"
 #include "tensor/tracing.h"
@@ -95,34 +93,40 @@ Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments, const Compi
   return out;
 }
 
-Step::Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters,
-           std::vector<std::string> inputs, size_t arguments, size_t results)
-    : program_(std::move(program)),
-      executor_(std::make_unique<run::Executor>(program_)),
-      parameters_(std::move(parameters)),
-      arguments_(arguments),
-      results_(results) {
-  for (size_t p = 0; p < parameters_.size(); ++p)
-    for (size_t i = 0; i < program_->inputs().size(); ++i)
-      if (program_->inputs()[i].name == inputs[p]) executor_->bind_input(i, parameters_[p].data());
-}
+Step::Step(std::unique_ptr<run::Runner> runner, size_t arguments, size_t results)
+    : runner_(std::move(runner)), arguments_(arguments), results_(results) {}
 Step::~Step() = default;
 Step::Step(Step&&) noexcept = default;
 
+const run::Program& Step::program() const { return runner_->program(); }
 ir::Type Step::argument_type(size_t i) const {
-  return program_->inputs()[below(i, arguments_, "argument")].type;
+  return program().inputs()[below(i, arguments_, "argument")].type;
 }
-ir::Type Step::result_type(size_t i) const { return program_->outputs()[below(i, results_, "result")].type; }
-void* Step::input(size_t i) { return executor_->input(below(i, arguments_, "argument")); }
-const void* Step::output(size_t i) const { return executor_->output(below(i, results_, "result")); }
-int64_t Step::planned_bytes() const { return program_->planned_bytes(); }
-void Step::run() { executor_->run(); }
+ir::Type Step::result_type(size_t i) const { return program().outputs()[below(i, results_, "result")].type; }
+void* Step::input(size_t i) { return runner_->input(below(i, arguments_, "argument")); }
+const void* Step::output(size_t i) const { return runner_->output(below(i, results_, "result")); }
+void Step::bind_input(size_t i, const void* data) {
+  runner_->bind_input(below(i, arguments_, "argument"), data);
+}
+int64_t Step::planned_bytes() const { return program().planned_bytes(); }
+void Step::run() { runner_->run(); }
+int64_t Step::submit() { return runner_->submit(); }
+void Step::wait(int64_t run) { runner_->wait(run); }
+
+run::Executor& Step::executor() {
+  if (run::Executor* host = runner_->on_host()) return *host;
+  throw UserError(
+      {"step " + program().name(), "is of a GPU", std::string(program().target()), "one of the host"});
+}
 
 void Step::set_input(size_t i, const Array& array) {
-  const run::Port& port = program_->inputs()[below(i, arguments_, "argument")];
+  const run::Port& port = program().inputs()[below(i, arguments_, "argument")];
   if (array.type() != port.type)
     throw UserError({"argument " + port.name, "is of another type", array.type().text(), port.type.text()});
-  std::memcpy(input(i), array.data(), static_cast<size_t>(array.bytes()));
+  void* const to = input(i);
+  if (!to)
+    throw UserError({"argument " + port.name, "is bound to memory of the caller's", "", "writing there"});
+  std::memcpy(to, array.data(), static_cast<size_t>(array.bytes()));
 }
 
 Array Step::result(size_t i) const {
@@ -131,6 +135,18 @@ Array Step::result(size_t i) const {
   std::memcpy(a.write(), output(i), static_cast<size_t>(a.bytes()));
   return a;
 }
+
+namespace {
+
+std::vector<run::BoundCell> cells_of(const Trace& t, const run::Program& program) {
+  std::vector<run::BoundCell> cells;
+  for (size_t p = 0; p < t.parameters.size(); ++p)
+    for (size_t i = 0; i < program.inputs().size(); ++i)
+      if (program.inputs()[i].name == t.inputs[p]) cells.push_back({i, t.parameters[p].cell()->elements});
+  return cells;
+}
+
+}  // namespace
 
 Compiled::Compiled(TensorFn fn, CompileOptions options) : fn_(std::move(fn)), options_(std::move(options)) {}
 
@@ -146,7 +162,8 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
                      number_text(options_.loss_scale), "a finite number > 0"});
   Trace t = trace(fn_, arguments, options_);
   run::CompileOptions o;
-  o.target = options_.target.empty() ? &run::default_target() : &run::find_target(options_.target);
+  const run::Location place = run::find_location(options_.device.name());
+  o.target = place.target;
   o.precision = pass::precision_of_name(options_.precision);
   o.exact = options_.exact;
   o.loss_scale = options_.loss_scale;
@@ -158,8 +175,12 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
     if (std::none_of(o.ranges.begin(), o.ranges.end(), [&](const auto& x) { return x.input == r.input; }))
       o.ranges.push_back(std::move(r));
   const size_t results = t.graph.outputs.size() - t.graph.state.size();
-  slot = std::make_unique<Step>(run::Program::compile(t.graph, o), std::move(t.parameters),
-                                std::move(t.inputs), arguments.size(), results);
+  std::shared_ptr<const run::Program> program = run::Program::compile(t.graph, o);
+  std::vector<run::BoundCell> cells = cells_of(t, *program);
+  slot = std::make_unique<Step>(
+      run::make_runner(std::move(program), place, std::move(cells),
+                       {.stream = options_.stream, .sync = options_.sync, .graphs = options_.graphs}),
+      arguments.size(), results);
   return *slot;
 }
 
@@ -183,7 +204,7 @@ Generator::Draw Generator::draw() const {
   if (!key_) throw UserError({"generator", "has no seed", "", "Generator(seed)"});
   Draw d{key_.tensor(), counter_.tensor(), 0};
   if (Tracing* tracing = Tracing::current()) d.stream = tracing->draw(counter_);
-  else ++static_cast<int64_t*>(counter_.data())[0];
+  else ++static_cast<int64_t*>(counter_.write())[0];
   return d;
 }
 void Generator::each(const ParameterVisitor& visit, const std::string& prefix) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ir/graph.h"
+#include "tensor/device.h"
 #include "tensor/parameter.h"
 
 namespace espalier {
@@ -14,12 +15,13 @@ namespace espalier {
 namespace run {
 class Program;
 class Executor;
+class Runner;
 }  // namespace run
 
 using TensorFn = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 struct CompileOptions {
-  std::string target{};           ///< "cpu", "reference", "null"; empty: the best of this build
+  Device device{};                ///< where it runs
   std::string precision = "f32";  ///< of matrix work and activations: "f32", "bf16", "f16"
   double loss_scale =
       1;  ///< f16: gradients are computed this many times as large, and divided where they are asked for
@@ -32,6 +34,13 @@ struct CompileOptions {
   std::map<size_t, std::pair<int64_t, int64_t>> argument_ranges{};
   std::vector<std::string> argument_names{}, result_names{};  ///< defaults "x0".., "y0"..; all differ
   std::string name = "function";
+  /// Of a GPU: wait after every piece of work, so that an error names the step it came from.
+  bool sync = false;
+  /// Of a GPU: give it a whole run as one, from the second run on.
+  bool graphs = true;
+  /// Of a GPU: compute in this stream of yours (a CUstream of the device's primary context) in place of the device's own; it must outlive
+  /// the compiled function.
+  void* stream = nullptr;
   /// Called with every pass that changed the graph and its text.
   std::function<void(std::string_view pass, const std::string& text)> print_changed{};
 };
@@ -51,33 +60,44 @@ ESPALIER_API Trace trace(const TensorFn& fn, std::span<const ir::Type> arguments
 /// result that it has not.
 class ESPALIER_API Step {
  public:
-  Step(std::shared_ptr<const run::Program> program, std::vector<Parameter> parameters,
-       std::vector<std::string> inputs, size_t arguments, size_t results);
+  Step(std::unique_ptr<run::Runner> runner, size_t arguments, size_t results);
   ~Step();
   Step(Step&&) noexcept;
   size_t arguments() const { return arguments_; }
   size_t results() const { return results_; }
   ir::Type argument_type(size_t i) const;
   ir::Type result_type(size_t i) const;
-  /// Where run() reads argument i: row-major, of argument_type(i), 64-byte aligned; the address never changes.
+  /// Where the next run reads argument i: row-major, of argument_type(i), 64-byte aligned, of the host. The address never changes on the
+  /// host, and on a GPU as long as every run is waited for before the next begins. Null for one that is bound.
   void* input(size_t i);
-  /// Where run() leaves result i, of result_type(i); overwritten by the next run.
+  /// Where the run that was last waited for left result i, of result_type(i), on the host; overwritten by the next run. UserError before
+  /// any.
   const void* output(size_t i) const;
   /// Copy an array in; UserError when its type differs.
   void set_input(size_t i, const Array& array);
+  /// Read argument i from here on from memory where the function runs (a GPU's address, for a GPU), row-major and 64-byte aligned (else
+  /// UserError): it must hold the elements until the run is over. UserError on a GPU for an argument with a range, which only the host
+  /// checks.
+  void bind_input(size_t i, const void* data);
   /// A copy of result i.
   Array result(size_t i) const;
-  /// Compute once, and update the parameters that were assigned to. UserError where an argument leaves its declared range.
+  /// Compute once, and update the parameters that were assigned to. UserError where an argument leaves its declared range; DeviceError
+  /// from a GPU.
   void run();
+  /// Begin a run; its number, for wait(). On the host it is over on return. On a GPU two may be under way: a third waits for the first.
+  int64_t submit();
+  /// Until that run is over. DeviceError: what went wrong in it or before.
+  void wait(int64_t run);
   /// Exact peak of memory of this program: arena, constants, packed weights and the parameters it binds.
   int64_t planned_bytes() const;
-  const run::Program& program() const { return *program_; }
-  run::Executor& executor() { return *executor_; }
+  const run::Program& program() const;
+  /// What runs it, of a device or the host.
+  run::Runner& runner() { return *runner_; }
+  /// Of the host; UserError for a GPU.
+  run::Executor& executor();
 
  private:
-  std::shared_ptr<const run::Program> program_;
-  std::unique_ptr<run::Executor> executor_;
-  std::vector<Parameter> parameters_;
+  std::unique_ptr<run::Runner> runner_;
   size_t arguments_, results_;
 };
 

@@ -19,9 +19,8 @@ DeviceDescription describe(target::DeviceInfo info) {
   if (info.multiprocessors) what += fmt::format(", {} multiprocessors", *info.multiprocessors);
   if (info.memory_bytes) what += ", " + bytes_text(*info.memory_bytes);
   if (info.memory_free_bytes) what += fmt::format(" ({} free)", bytes_text(*info.memory_free_bytes));
-  return {.target = fmt::format("cuda:{}", info.index),
+  return {.device = Device::cuda(info.index),
           .what = std::move(what),
-          .compiles = false,
           .threads = 0,
           .fastest = info.capability.value_or(0) >= 80 ? ir::Dtype::bf16 : ir::Dtype::f32,
           .gpu = std::move(info)};
@@ -33,9 +32,8 @@ std::vector<DeviceDescription> devices() {
   std::vector<DeviceDescription> out;
   for (const run::NamedTarget& t : run::targets()) {
     const std::string processor = t.name == "cpu" ? target::cpu::cpu_name() + "; " : "";
-    out.push_back({.target = std::string(t.name),
+    out.push_back({.device = Device::named(t.name),
                    .what = processor + std::string(t.doc),
-                   .compiles = true,
                    .threads = pool_threads(),
                    .fastest = t.get().spec().fast_dtype(),
                    .gpu = std::nullopt});

@@ -6,13 +6,13 @@
 
 #include "ir/dtype.h"
 #include "target/device_info.h"
+#include "tensor/device.h"
 
 namespace espalier {
 
 struct DeviceDescription {
-  std::string target;                     ///< "cpu", "reference", "null", or "cuda:0" and so on
+  Device device;                          ///< what CompileOptions take
   std::string what;                       ///< one line for people
-  bool compiles = false;                  ///< may it be CompileOptions::target? Not yet for a GPU
   int threads = 0;                        ///< of the host that a compiled function runs on; 0 for a GPU
   ir::Dtype fastest{};                    ///< the fastest precision of matrix work: f32 or bf16
   std::optional<target::DeviceInfo> gpu;  ///< what is known of a GPU, asked at this call

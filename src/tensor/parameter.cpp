@@ -16,7 +16,7 @@ thread_local Tracing* active = nullptr;
 Parameter::Parameter(Array initial, bool trainable, std::string name) : cell_(std::make_shared<Cell>()) {
   cell_->name = std::move(name);
   cell_->trainable = trainable;
-  cell_->storage = initial.copied();
+  cell_->elements = std::make_shared<run::Elements>(initial);
 }
 
 namespace {
@@ -31,10 +31,11 @@ Tensor Parameter::tensor() const {
   if (active) return active->read(*this);
   // Programs write into the storage: only a comparison tells whether its elements are those of the last read.
   const std::lock_guard lock(c.mutex);
+  const Array& now = c.elements->read();
   if (std::shared_ptr<TensorAccess::Impl> last = c.read.lock();
-      last && std::memcmp(last->data->data(), c.storage.data(), static_cast<size_t>(c.storage.bytes())) == 0)
+      last && std::memcmp(last->data->data(), now.data(), static_cast<size_t>(now.bytes())) == 0)
     return TensorAccess::wrap(std::move(last));
-  Tensor t(c.storage.copied());
+  Tensor t(now.copied());
   TensorAccess::set_parameter(t, cell_);
   c.read = TensorAccess::impl(t);
   return t;
@@ -42,7 +43,7 @@ Tensor Parameter::tensor() const {
 
 void Parameter::assign(const Tensor& value) const {
   Cell& c = checked(cell());
-  const ir::Type wanted = c.storage.type(), got{value.dtype(), value.dims()};
+  const ir::Type wanted = type(), got{value.dtype(), value.dims()};
   if (got != wanted)
     throw UserError({"parameter " + c.name, "assigned a value of another type", got.text(), wanted.text()});
   if (active) {
@@ -50,17 +51,17 @@ void Parameter::assign(const Tensor& value) const {
     return;
   }
   const Array& a = value.array();
-  std::memcpy(c.storage.write(), a.data(), static_cast<size_t>(a.bytes()));
+  std::memcpy(write(), a.data(), static_cast<size_t>(a.bytes()));
 }
 
 const std::string& Parameter::name() const { return checked(cell()).name; }
 void Parameter::set_name(std::string name) const { checked(cell()).name = std::move(name); }
 bool Parameter::trainable() const { return checked(cell()).trainable; }
 void Parameter::set_trainable(bool trainable) const { checked(cell()).trainable = trainable; }
-ir::Type Parameter::type() const { return checked(cell()).storage.type(); }
-const std::vector<int64_t>& Parameter::dims() const { return checked(cell()).storage.dims(); }
-const Array& Parameter::storage() const { return checked(cell()).storage; }
-void* Parameter::data() const { return checked(cell()).storage.write(); }
+ir::Type Parameter::type() const { return checked(cell()).elements->host().type(); }
+const std::vector<int64_t>& Parameter::dims() const { return checked(cell()).elements->host().dims(); }
+const Array& Parameter::storage() const { return checked(cell()).elements->read(); }
+void* Parameter::write() const { return checked(cell()).elements->write(); }
 
 std::string join_path(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;

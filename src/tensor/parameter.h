@@ -28,9 +28,11 @@ class ESPALIER_API Parameter {
   void set_trainable(bool trainable) const;
   ir::Type type() const;
   const std::vector<int64_t>& dims() const;
-  /// The storage itself: valid as long as any copy of this Parameter lives. Not to be written while a program runs.
+  /// The elements, fetched first where a device has newer ones; valid as long as any copy of this Parameter lives, and present until
+  /// the next run of a program that writes them. DeviceError: from the device.
   const Array& storage() const;
-  void* data() const;
+  /// The same elements, to be written to now, while no program runs; programs on devices see what was written when they run next.
+  void* write() const;
   /// Same cell?
   bool operator==(const Parameter& o) const { return cell_ == o.cell_; }
 

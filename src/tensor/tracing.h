@@ -2,6 +2,7 @@
 // The trace that is being recorded on this thread, for the files of tensor/ alone.
 #include <vector>
 
+#include "run/elements.h"
 #include "tensor/impl.h"
 #include "tensor/parameter.h"
 
@@ -10,7 +11,7 @@ namespace espalier {
 struct Parameter::Cell {
   std::string name;
   bool trainable = true;
-  Array storage;
+  std::shared_ptr<run::Elements> elements;
   std::mutex mutex;  ///< of `read`
   std::weak_ptr<TensorAccess::Impl>
       read;  ///< the tensor of the last read outside a trace, as long as one holds it

@@ -18,7 +18,7 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string model, precision, target, stop_after;
+  std::string model, precision, device = "cpu", stop_after;
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   bool graph = false, passes = false, time = false, plan = false, list_passes = false, json = false;
@@ -27,6 +27,7 @@ struct Options {
   bool runs_passes() const {
     return passes || time || plan || !stop_after.empty() || !disabled.empty() || no_verify;
   }
+  run::Location where{};  ///< of the device
 };
 
 nlohmann::json summary(const ModelFile& file) {
@@ -65,10 +66,6 @@ struct Passes {
   std::map<std::string, std::string, std::less<>> texts;
 };
 
-const target::Target& target_of(const Options& o) {
-  return o.target.empty() ? run::default_target() : run::find_target(o.target);
-}
-
 Passes run_passes(const Options& o, const Model& model) {
   ir::Graph graph = model.frozen();
   std::map<std::string, int64_t> symbols;
@@ -80,7 +77,7 @@ Passes run_passes(const Options& o, const Model& model) {
                                     .print_changed = [&](std::string_view pass, const std::string& text) {
                                       out.texts.emplace(pass, text);
                                     }};
-  const pass::PassContext context{.spec = target_of(o).spec(),
+  const pass::PassContext context{.spec = o.where.target->spec(),
                                   .evaluate = target::reference::evaluate_node,
                                   .precision = pass::precision_of_name(o.precision),
                                   .exact = o.exact};
@@ -90,7 +87,7 @@ Passes run_passes(const Options& o, const Model& model) {
 
 std::string plan_text(const Options& o, const ir::Graph& graph) {
   run::CompileOptions c;
-  c.target = &target_of(o);
+  c.target = o.where.target;
   c.exact = o.exact;
   c.verify = !o.no_verify;
   return run::Program::compile_fused(graph, c)->text();
@@ -198,7 +195,7 @@ void add_inspect(CLI::App& app, int&) {
                        "of the passes and the plan (default: what the file was optimised for, else f32)");
   add_batch_option(*c, o->batch, o->batch_given, "the number that symbolic dims get for passes and plan");
   add_dims_option(*c, o->dims);
-  add_target_option(*c, o->target);
+  add_device_option(*c, o->device);
   add_exact_option(*c, o->exact);
   c->add_flag("--json", o->json, "all of it as one JSON object");
   c->footer(
@@ -206,7 +203,10 @@ void add_inspect(CLI::App& app, int&) {
       "--batch 16\n  espalier inspect model.onnx --passes --disable fold_batch_norm\n"
       "  espalier inspect model.onnx --stop-after expand_composites\n  espalier inspect model.onnx --time\n"
       "  espalier inspect --list-passes");
-  c->callback([o] { run_inspect(*o); });
+  c->callback([o] {
+    o->where = run::find_location(o->device);
+    run_inspect(*o);
+  });
 }
 
 }  // namespace espalier::tool

@@ -21,7 +21,7 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string model, output, precision = "f32", target;
+  std::string model, output, precision = "f32", device = "cpu";
   std::vector<std::string> dims, disabled;
   int64_t batch = 1;
   bool batch_given = false, json = false;
@@ -42,7 +42,8 @@ ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec,
 }
 
 void run_optimise(const Options& o) {
-  const target::Target& target = o.target.empty() ? run::default_target() : run::find_target(o.target);
+  const run::Location where = run::find_location(o.device);
+  const target::Target& target = *where.target;
   ModelFile file = load_model(o.model, dims_of(o.dims));
   const int64_t batch = batch_of(file.model, o.batch, o.batch_given);
   const ir::Graph graph = folded(file.model.frozen(), target.spec(), o.disabled);
@@ -86,7 +87,7 @@ void add_optimise(CLI::App& app, int&) {
   add_precision_option(*c, o->precision, "kept in the file");
   add_batch_option(*c, o->batch, o->batch_given, "the batch whose plan is reported");
   add_dims_option(*c, o->dims);
-  add_target_option(*c, o->target);
+  add_device_option(*c, o->device);
   add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "one JSON object");
   c->footer(

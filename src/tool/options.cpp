@@ -20,10 +20,18 @@ std::vector<std::string> pass_names() {
   return names;
 }
 
-std::vector<std::string> target_names() {
-  std::vector<std::string> names;
-  for (const run::NamedTarget& t : run::targets()) names.emplace_back(t.name);
-  return names;
+/// A name that Device::named() takes.
+CLI::Validator device_name() {
+  return {[](std::string& text) {
+            if (run::gpu_number(text) >= 0) return std::string();
+            std::string names;
+            for (const run::NamedTarget& t : run::targets()) {
+              if (t.name == text) return std::string();
+              names += std::string(t.name) + ", ";
+            }
+            return text + " not in {" + names + "cuda, cuda:N}";
+          },
+          "NAME"};
 }
 
 CLI::Validator number_in(bool zero, const char* allowed) {
@@ -57,9 +65,12 @@ void add_threads_option(CLI::App& command, int& threads) {
       ->check(CLI::Range(1, 1024));
 }
 
-void add_target_option(CLI::App& command, std::string& target) {
-  command.add_option("--target", target, "what runs it (default: the best)")
-      ->check(CLI::IsMember(target_names()));
+void add_device_option(CLI::App& command, std::string& device) {
+  command
+      .add_option("--device,--target", device,
+                  "what runs it: cpu, a GPU as cuda or cuda:N, reference or null")
+      ->capture_default_str()
+      ->check(device_name());
 }
 
 void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help) {

@@ -23,8 +23,8 @@ NamedText named_text(std::string_view option, const std::string& value, const st
 void add_precision_option(CLI::App& command, std::string& precision, const std::string& help);
 /// --threads N; 0 stands for all available.
 void add_threads_option(CLI::App& command, int& threads);
-/// --target NAME; empty stands for the best.
-void add_target_option(CLI::App& command, std::string& target);
+/// --device NAME (or --target): of a target of the host, or cuda, cuda:N.
+void add_device_option(CLI::App& command, std::string& device);
 /// --batch N.
 void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help);
 /// The same, and whether it was given.

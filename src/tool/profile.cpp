@@ -4,13 +4,26 @@
 #include <CLI/CLI.hpp>
 
 #include "base/file.h"
-#include "run/executor.h"
-#include "run/profiler.h"
+#include "run/device_profiler.h"
+#include "run/runner.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"
 
 namespace espalier::tool {
+
+namespace {
+
+run::Profile profile_of(Subject& subject, int runs) {
+  run::DeviceExecutor* const device = subject.step().runner().on_device();
+  if (!device) return run::profile(subject.step().executor(), runs, run::ceilings());
+  return run::profile(*device, runs, [&](run::DeviceExecutor&) {
+    subject.feed();
+    subject.step().runner().bring_cells();
+  });
+}
+
+}  // namespace
 
 void add_profile(CLI::App& app, int&) {
   struct Options {
@@ -35,7 +48,7 @@ void add_profile(CLI::App& app, int&) {
       "--trace step.json");
   c->callback([o] {
     Subject subject(o->subject);
-    const run::Profile p = run::profile(subject.step().executor(), o->runs, run::ceilings());
+    const run::Profile p = profile_of(subject, o->runs);
     if (o->json) {
       nlohmann::json out = nlohmann::json::parse(run::json_text(p));
       out["batch"] = subject.batch();

@@ -23,7 +23,7 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string model, output, precision, target;
+  std::string model, output, precision, device = "cpu";
   std::vector<std::string> inputs, disabled;
   int threads = 0;
   bool exact = false, json = false;
@@ -108,15 +108,16 @@ std::vector<Tensor> compute(const Model& model, const CompileOptions& options,
 }
 
 void run_model(const Options& o) {
-  if (o.target == "null")
-    throw UserError({"--target", "computes nothing that could be written", o.target, "cpu or reference"});
+  if (o.device == "null")
+    throw UserError(
+        {"--device", "computes nothing that could be written", o.device, "cpu, cuda or reference"});
   if (o.threads != 0) set_threads(o.threads);
   const Arrays arrays = read_arrays(o.inputs, format::onnx_input_names(o.model));
   const ModelFile file = load_for(o.model, arrays);
   const std::vector<Tensor> inputs = in_order(file.model, arrays);
   CompileOptions c;
   c.precision = precision_of(o.precision, file.metadata);
-  c.target = o.target;
+  c.device = Device::named(o.device);
   c.exact = o.exact;
   c.freeze = true;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
@@ -150,7 +151,7 @@ void add_run(CLI::App& app, int&) {
   add_precision_option(*c, o->precision,
                        "f32, bf16 or f16 (default: what the file was optimised for, else f32)");
   add_threads_option(*c, o->threads);
-  add_target_option(*c, o->target);
+  add_device_option(*c, o->device);
   add_exact_option(*c, o->exact);
   add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "the files written, as one JSON object");

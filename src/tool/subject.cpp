@@ -21,7 +21,7 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
   add_precision_option(command, o.precision,
                        "of matrix work and activations (default: what the file was optimised for, else f32)");
   add_threads_option(command, o.threads);
-  add_target_option(command, o.target);
+  add_device_option(command, o.device);
   add_exact_option(command, o.exact);
   add_disable_option(command, o.disabled);
 }
@@ -32,7 +32,7 @@ Subject::Subject(const SubjectOptions& o) {
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
   CompileOptions c;
-  c.target = o.target;
+  c.device = Device::named(o.device);
   c.exact = o.exact;
   c.freeze = !o.train;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
@@ -78,9 +78,12 @@ Subject::Subject(const SubjectOptions& o) {
   copies_batch_ = o.train;
 }
 
+void Subject::feed() {
+  for (size_t i = 0; i < batch_.size(); ++i) step_->set_input(i, batch_[i]);
+}
+
 void Subject::run() {
-  if (copies_batch_)
-    for (size_t i = 0; i < batch_.size(); ++i) step_->set_input(i, batch_[i]);
+  if (copies_batch_) feed();
   step_->run();
 }
 

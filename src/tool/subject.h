@@ -12,7 +12,8 @@ class App;
 namespace espalier::tool {
 
 struct SubjectOptions {
-  std::string model, net, precision, target;  ///< precision "": what a file was optimised for, else f32
+  std::string model, net, precision,
+      device = "cpu";  ///< precision "": what a file was optimised for, else f32
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
@@ -28,6 +29,8 @@ class Subject {
   /// or batch or dims do not fit it.
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
+  /// Copy the batch in.
+  void feed();
   /// One run; a training step copies its batch in first. Results lie in the step's outputs.
   void run();
   const std::string& name() const { return name_; }

@@ -20,7 +20,8 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string net = "lenet", data = "fashion-mnist", folder, output, checkpoint, log, precision = "f32";
+  std::string net = "lenet", data = "fashion-mnist", folder, output, checkpoint, log, precision = "f32",
+              device = "cpu";
   int64_t epochs = 1, batch = 64, fake_size = 256;
   double rate = 1e-3, clip = 0, loss_scale = 0;
   uint64_t seed = 0;
@@ -61,11 +62,16 @@ Data make_data(const Options& o, const Network& net) {
           as_net(std::make_shared<data::FashionMnist>(data::Part::test, folder))};
 }
 
-double test_accuracy(const Network& net, const std::shared_ptr<const data::Dataset>& test, int64_t batch) {
+double test_accuracy(const Network& net, const std::shared_ptr<const data::Dataset>& test, int64_t batch,
+                     const Device& device) {
   data::DataLoader loader(test, {.batch_size = batch, .workers = 1});
-  Compiled score = compile([&](const std::vector<Tensor>& in) {
-    return std::vector<Tensor>{nn::accuracy(net.forward(in[0], nn::Mode::eval), in[1])};
-  });
+  CompileOptions options;
+  options.device = device;
+  Compiled score = compile(
+      [&](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{nn::accuracy(net.forward(in[0], nn::Mode::eval), in[1])};
+      },
+      options);
   double right = 0;
   int64_t seen = 0;
   for (int64_t b = 0; b < loader.batches_per_epoch(); ++b) {
@@ -136,6 +142,7 @@ void run_train(const Options& o, int& exit_code) {
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
+  t.device = Device::named(o.device);
   t.clip_norm = o.clip;
   t.loss_scale = o.loss_scale;
   t.checkpoint = o.checkpoint;
@@ -161,7 +168,7 @@ void run_train(const Options& o, int& exit_code) {
   }
   nlohmann::json out{{"net", net.name}, {"steps", trainer.steps_done()}};
   if (o.precision == "f16") out["steps_skipped"] = trainer.steps_skipped();
-  if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch);
+  if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch, t.device);
   if (!o.output.empty()) {
     save_model(o, net);
     out["model"] = o.output;
@@ -202,6 +209,7 @@ void add_train(CLI::App& app, int& exit_code) {
       ->capture_default_str()
       ->check(whole_number());
   add_threads_option(*c, o->threads);
+  add_device_option(*c, o->device);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");

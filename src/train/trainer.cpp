@@ -55,7 +55,7 @@ void give_signals_a_stack() { static thread_local SignalStack stack; }
 CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Field>& fields) {
   CompileOptions c;
   c.precision = o.precision;
-  c.target = o.target;
+  c.device = o.device;
   c.name = "training_step";
   c.argument_ranges = o.argument_ranges;
   if (o.loss_scale > 0) c.loss_scale = o.loss_scale;

@@ -50,7 +50,7 @@ Training training_of(Net& net, const ir::Type& x, const ir::Type& y, int64_t cla
   Training out{t.graph, {}, {}};
   for (const Parameter& p : parameters_of(net))
     for (size_t i = 0; i < t.parameters.size(); ++i)
-      if (t.parameters[i].data() == p.data()) out.parameters.insert(t.inputs[i]);
+      if (t.parameters[i] == p) out.parameters.insert(t.inputs[i]);
   for (size_t i = 0; i < t.graph.inputs.size(); ++i) {
     const auto p = std::find(t.inputs.begin(), t.inputs.end(), t.graph.input_name(i));
     out.inputs.push_back(p == t.inputs.end()

@@ -41,7 +41,7 @@ Result train(Net net, const Loss& loss, const std::vector<Tensor>& batch, const 
   for (int i = 0; i < 3; ++i) r.losses.push_back(step(batch)[0].item());
   for (const Parameter& p : cells) {
     Array copy(p.type().dtype, p.dims());
-    std::memcpy(copy.write(), p.data(), static_cast<size_t>(copy.bytes()));
+    std::memcpy(copy.write(), p.write(), static_cast<size_t>(copy.bytes()));
     r.cells.push_back(std::move(copy));
     r.names.push_back(p.name());
   }
@@ -83,11 +83,13 @@ void expect_close(const Result& got, const Result& want, double loss, double cel
 }
 
 TEST(Training, ResNetOnTheCpuIsTheReference) {
-  expect_close(train_resnet({.target = "cpu"}), train_resnet({.target = "reference"}), 1e-4, 1e-3);
+  expect_close(train_resnet({.device = Device::cpu()}), train_resnet({.device = Device::named("reference")}),
+               1e-4, 1e-3);
 }
 
 TEST(Training, UNetOnTheCpuIsTheReference) {
-  expect_close(train_unet({.target = "cpu"}), train_unet({.target = "reference"}), 1e-4, 1e-3);
+  expect_close(train_unet({.device = Device::cpu()}), train_unet({.device = Device::named("reference")}),
+               1e-4, 1e-3);
 }
 
 TEST(Training, Bf16IsCloseToF32) {

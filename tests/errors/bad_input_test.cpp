@@ -312,7 +312,7 @@ TEST(BadInput, CompiledFunctions) {
   const Model model = Model::traced(same, std::vector{ir::Type{Dtype::f32, {2, 3}}}, {.name = "copy"});
   expect_errors({
       {"precision", [&] { compile(same, {.precision = "f8"})({x}); }, {"f8", "bf16"}},
-      {"target", [&] { compile(same, {.target = "tpu"})({x}); }, {"tpu", "cpu"}},
+      {"target", [&] { compile(same, {.device = Device::named("tpu")})({x}); }, {"tpu", "cpu"}},
       {"pass", [&] { compile(same, {.disabled_passes = {"magic"}})({x}); }, {"magic", "simplify"}},
       {"model arguments",
        [&] {
@@ -357,7 +357,9 @@ TEST(BadInput, LabelsOutOfRange) {
         [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
           return {nn::cross_entropy(in[0], in[1])};
         },
-        {.target = target, .argument_ranges = {{1, {0, 3}}}, .argument_names = {"logits", "label"}});
+        {.device = Device::named(target),
+         .argument_ranges = {{1, {0, 3}}},
+         .argument_names = {"logits", "label"}});
     const auto call = [&](double label) {
       return [&loss, label] { loss({ones({2, 3}), Tensor::of({0, label}, Dtype::i32)}); };
     };

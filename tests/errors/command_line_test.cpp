@@ -392,8 +392,8 @@ TEST_F(CommandLine, RunTakesItsInputsByTheModelsNames) {
   EXPECT_EQ(call_tool("run " + in_quotes(none) + to).code, 0);
   EXPECT_EQ(format::load_npy(folder_ / "results/a_b.npy").at(1), 1);
   expect_error("run " + in_quotes(odd) + to + " --input 'a=b='", usage, {"names no file"});
-  expect_error(run_arguments("--target null --input x=" + in_quotes(x_)), usage,
-               {"--target", "computes nothing"});
+  expect_error(run_arguments("--device null --input x=" + in_quotes(x_)), usage,
+               {"--device", "computes nothing"});
 }
 
 TEST_F(CommandLine, ACacheOfKernelsThatIsNotUsedIsSaidOnce) {

@@ -50,7 +50,7 @@ class SmallTraining {
   std::string bits() {
     std::string all;
     const auto add = [&](const std::string&, Parameter& p) {
-      all.append(static_cast<const char*>(p.data()), static_cast<size_t>(p.storage().bytes()));
+      all.append(static_cast<const char*>(p.storage().data()), static_cast<size_t>(p.storage().bytes()));
     };
     for (Parameter& p : cells_) add("", p);
     adam_.each_state(add);

@@ -110,7 +110,7 @@ TEST(Model, AFileKeepsWhatIsAParameterAndWhatIsTrainable) {
   std::vector<Parameter> all = parameters_of(named, "layer");
   for (const Parameter& p : parameters_of(norm, "norm")) all.push_back(p);
   for (size_t i = 0; i < all.size(); ++i)
-    std::memcpy(all[i].data(), Tensor::randn(all[i].dims(), i + 1).square().array().data(),
+    std::memcpy(all[i].write(), Tensor::randn(all[i].dims(), i + 1).square().array().data(),
                 static_cast<size_t>(all[i].storage().bytes()));
   const Model model = Model::traced(
       [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{layer(norm(in[0], Mode::eval))}; },

@@ -1,0 +1,127 @@
+#include "run/runner.h"
+
+#include <cstring>
+
+namespace espalier::run {
+
+namespace {
+
+class HostRunner final : public Runner {
+ public:
+  HostRunner(std::shared_ptr<const Program> program, std::vector<BoundCell> cells)
+      : executor_(std::move(program)), cells_(std::move(cells)) {
+    for (const BoundCell& c : cells_) executor_.bind_input(c.input, c.elements->host().data());
+  }
+
+  const Program& program() const override { return executor_.program(); }
+  void* input(size_t i) override { return executor_.input(i); }
+  void bind_input(size_t i, const void* data) override { executor_.bind_input(i, data); }
+  const void* output(size_t o) const override { return executor_.output(o); }
+  Ticket submit() override { return run(), runs_++; }
+  void wait(Ticket ticket) override { ESPALIER_CHECK(ticket < runs_, "no run has this ticket"); }
+  void run() override {
+    if (Elements::any_on_devices()) [[unlikely]]
+      for (const BoundCell& c : cells_) c.elements->read();
+    executor_.run();
+    if (Elements::any_on_devices()) [[unlikely]]
+      for (const BoundCell& c : cells_)
+        if (program().is_state_input(c.input)) c.elements->written_on_host();
+  }
+  Executor* on_host() override { return &executor_; }
+
+ private:
+  Executor executor_;
+  std::vector<BoundCell> cells_;
+  Ticket runs_ = 0;
+};
+
+/// Cells that a program only reads go with the inputs of each run where they are this small: the host may write them while runs are
+/// under way, as it does with a learning rate.
+constexpr int64_t most_travelling_bytes = 16;
+
+class DeviceRunner final : public Runner {
+ public:
+  DeviceRunner(std::shared_ptr<const Program> program, std::shared_ptr<OpenDevice> device,
+               const std::vector<BoundCell>& cells, const RunnerOptions& options)
+      : device_(std::move(device)), foreign_(stream_of(options)) {
+    for (const BoundCell& c : cells) {
+      const bool state = program->is_state_input(c.input);
+      const bool travels = !state && c.elements->host().bytes() <= most_travelling_bytes;
+      (travels ? travelling_ : resident_).push_back(c);
+    }
+    DeviceExecutorOptions o{
+        .slots = options.slots, .own_state = false, .sync = options.sync, .graphs = options.graphs};
+    o.stream = foreign_ ? foreign_.get() : device_->stream();
+    BesideExecutor beside{.constants = program->memory().constants};
+    for (const BoundCell& c : resident_) {
+      if (!program->is_state_input(c.input)) o.external.push_back(c.input);
+      beside.cells += c.elements->missing_on(*device_);
+    }
+    check_room(*program, device_layout(*program, o), device_->device(), beside);
+    executor_ = std::make_unique<DeviceExecutor>(
+        std::make_shared<DeviceProgram>(std::move(program), device_->shared()), std::move(o));
+    for (const BoundCell& c : resident_) {
+      const target::Address at = c.elements->on(device_);
+      if (this->program().is_state_input(c.input))
+        executor_->bind_state(this->program().inputs()[c.input].name, at);
+      else executor_->bind_input(c.input, at);
+    }
+  }
+
+  const Program& program() const override { return executor_->program(); }
+  void* input(size_t i) override { return executor_->input(i); }
+  void bind_input(size_t i, const void* data) override { executor_->bind_input(i, as_address(data)); }
+  const void* output(size_t o) const override {
+    if (last_ < 0)
+      throw UserError({"program " + program().name(), "has no output yet", "", "a run that is waited for"});
+    return executor_->output(last_, o);
+  }
+
+  void bring_cells() override {
+    for (const BoundCell& c : resident_) c.elements->bring_to(*device_);
+    for (const BoundCell& c : travelling_) {
+      const ir::Array& now = c.elements->read();
+      std::memcpy(executor_->input(c.input), now.data(), static_cast<size_t>(now.bytes()));
+    }
+  }
+  Ticket submit() override {
+    bring_cells();
+    Ticket ticket = 0;
+    {
+      const OpenDevice::Turn turn = device_->turn(foreign_ ? foreign_.get() : device_->stream());
+      ticket = executor_->submit();
+    }
+    for (const BoundCell& c : resident_)
+      if (program().is_state_input(c.input)) c.elements->written_on(*device_);
+    return ticket;
+  }
+  void wait(Ticket ticket) override {
+    executor_->wait(ticket);
+    last_ = ticket;
+  }
+  void run() override { wait(submit()); }
+  std::string place() const override { return device_->name(); }
+  DeviceExecutor* on_device() override { return executor_.get(); }
+
+ private:
+  OwnedStream stream_of(const RunnerOptions& options) const {
+    if (!options.stream) return {};
+    return {device_->device(), device_->device().adopt_stream(options.stream)};
+  }
+
+  std::shared_ptr<OpenDevice> device_;
+  OwnedStream foreign_;  ///< a caller's; none: the device's own
+  std::vector<BoundCell> resident_, travelling_;
+  std::unique_ptr<DeviceExecutor> executor_;
+  Ticket last_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> make_runner(std::shared_ptr<const Program> program, const Location& place,
+                                    std::vector<BoundCell> cells, const RunnerOptions& options) {
+  if (place.device) return std::make_unique<DeviceRunner>(std::move(program), place.device, cells, options);
+  return std::make_unique<HostRunner>(std::move(program), std::move(cells));
+}
+
+}  // namespace espalier::run

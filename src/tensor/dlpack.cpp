@@ -1,0 +1,139 @@
+#include "tensor/dlpack.h"
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "run/runner.h"
+#include "tensor/tracing.h"
+
+namespace espalier::dlpack {
+
+namespace {
+
+static_assert(sizeof(PlainTensor) == 48 && sizeof(ManagedTensor) == 64, "the published ABI");
+
+struct Row {
+  Dtype dtype;
+  uint8_t code, bits;
+};
+constexpr Row table[] = {{Dtype::f64, 2, 64}, {Dtype::f32, 2, 32}, {Dtype::bf16, 4, 16},
+                         {Dtype::f16, 2, 16}, {Dtype::i64, 0, 64}, {Dtype::i32, 0, 32},
+                         {Dtype::i8, 0, 8},   {Dtype::u8, 1, 8},   {Dtype::boolean, 6, 8}};
+
+Dtype dtype_of(const DataType& type) {
+  if (type.lanes == 1)
+    for (const Row& r : table)
+      if (r.code == type.code && r.bits == type.bits) return r.dtype;
+  throw UserError({"DLPack tensor", "has a dtype that is not ours",
+                   fmt::format("code {}, {} bits, {} lanes", type.code, type.bits, type.lanes),
+                   "f64, f32, bf16, f16, i64, i32, i8, u8 or bool, one lane"});
+}
+
+std::vector<int64_t> dims_of(const PlainTensor& t) {
+  if (t.rank < 0 || (t.rank > 0 && !t.shape))
+    throw UserError({"DLPack tensor", "has no shape", "rank " + std::to_string(t.rank), "a shape"});
+  std::vector<int64_t> dims(t.shape, t.shape + t.rank);
+  for (const int64_t d : dims)
+    if (d < 0) throw UserError({"DLPack tensor", "has a negative dim", join(dims), "0 or more"});
+  if (!t.strides) return dims;
+  int64_t wanted = 1;
+  bool row_major = true, empty = false;
+  for (size_t i = dims.size(); i-- > 0;) {
+    row_major = row_major && (dims[i] == 1 || t.strides[i] == wanted);
+    empty = empty || dims[i] == 0;
+    wanted *= dims[i];
+  }
+  if (!row_major && !empty)
+    throw UserError({"DLPack tensor", "is not row-major",
+                     fmt::format("dims {}, strides {}", join(dims), join({t.strides, dims.size()})),
+                     "contiguous elements: make a copy of it"});
+  return dims;
+}
+
+const void* data_of(const PlainTensor& t) { return static_cast<const char*>(t.data) + t.byte_offset; }
+
+std::string name_of(const DeviceId& id) {
+  if (id.kind == DeviceKind::cuda) return "cuda:" + std::to_string(id.number);
+  if (id.kind == DeviceKind::cpu || id.kind == DeviceKind::cuda_host) return "cpu";
+  return fmt::format("device kind {}", static_cast<int32_t>(id.kind));
+}
+
+const ManagedTensor& checked(const ManagedTensor* t) {
+  if (!t) throw UserError({"DLPack tensor", "is null", "", "a tensor"});
+  return *t;
+}
+
+std::shared_ptr<const void> owner_of(ManagedTensor* t) {
+  return {t, [t](const void*) {
+            if (t->deleter) t->deleter(t);
+          }};
+}
+
+/// A tensor of ours with what keeps its elements.
+struct Shared {
+  ManagedTensor managed;
+  std::vector<int64_t> dims;
+  std::shared_ptr<const void> keep;
+};
+
+ManagedTensor* make(const ir::Array& like, const void* data, DeviceId device,
+                    std::shared_ptr<const void> keep) {
+  auto shared = std::make_unique<Shared>(Shared{{}, like.dims(), std::move(keep)});
+  PlainTensor& t = shared->managed.tensor;
+  t.data = const_cast<void*>(data);
+  t.device = device;
+  t.rank = like.rank();
+  for (const Row& r : table)
+    if (r.dtype == like.dtype()) t.dtype = {r.code, r.bits, 1};
+  t.shape = shared->dims.data();
+  shared->managed.context = shared.get();
+  shared->managed.deleter = [](ManagedTensor* self) { delete static_cast<Shared*>(self->context); };
+  return &shared.release()->managed;
+}
+
+}  // namespace
+
+Array array_of(ManagedTensor* taken) {
+  const PlainTensor& t = checked(taken).tensor;
+  if (name_of(t.device) != "cpu")
+    throw UserError({"DLPack tensor", "does not lie on the host", name_of(t.device),
+                     "cpu; dlpack::bind_input() takes one where a step runs"});
+  const Dtype dtype = dtype_of(t.dtype);
+  std::vector<int64_t> dims = dims_of(t);
+  return Array::borrow(dtype, std::move(dims), data_of(t), owner_of(taken));
+}
+
+ManagedTensor* share(const Array& array) {
+  return make(array, array.data(), {DeviceKind::cpu, 0}, std::make_shared<const Array>(array));
+}
+
+ManagedTensor* share(const Parameter& parameter, const Device& gpu) {
+  const int number = run::gpu_number(gpu.name());
+  if (number < 0)
+    throw UserError({"DLPack tensor of a parameter", "needs a GPU", gpu.name(), "share(storage())"});
+  if (!parameter)
+    throw UserError({"DLPack tensor of a parameter", "the parameter is empty", "", "one with a value"});
+  const std::shared_ptr<run::Elements> elements = parameter.cell()->elements;
+  const std::shared_ptr<run::OpenDevice> device = run::find_location(gpu.name()).device;
+  const void* const at = run::as_pointer(elements->on(device));
+  elements->bring_to(*device);
+  return make(elements->host(), at, {DeviceKind::cuda, number}, elements);
+}
+
+std::shared_ptr<const void> bind_input(Step& step, size_t i, ManagedTensor* taken) {
+  const PlainTensor& t = checked(taken).tensor;
+  const run::Runner& runner = step.runner();
+  const std::string wanted = runner.place();
+  if (name_of(t.device) != wanted)
+    throw UserError(
+        {"argument " + std::to_string(i), "lies elsewhere than the step runs", name_of(t.device), wanted});
+  const Dtype dtype = dtype_of(t.dtype);
+  const ir::Type type{dtype, ir::to_dims(dims_of(t))};
+  if (type != step.argument_type(i))
+    throw UserError(
+        {"argument " + std::to_string(i), "is of another type", type.text(), step.argument_type(i).text()});
+  step.bind_input(i, data_of(t));
+  return owner_of(taken);
+}
+
+}  // namespace espalier::dlpack

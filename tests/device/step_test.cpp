@@ -1,0 +1,209 @@
+// Compiled functions on a GPU as users call them: results, parameters that live in several places, runs under way, a caller's memory and
+// stream.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "op/elementwise.h"
+#include "run/runner.h"
+#include "support/arrays.h"
+#include "support/environment.h"
+#include "support/errors.h"
+#include "support/sim_plugin.h"
+#include "target/cuda/cuda_target.h"
+#include "target/cuda/sim/sim_driver.h"
+#include "tensor/compile.h"
+
+namespace espalier {
+namespace {
+
+using target::cuda::sim::make_sim_device;
+using target::cuda::sim::SimDriver;
+using testing::HasSubstr;
+
+const CompileOptions on_gpu{.device = Device::cuda()};
+
+class StepOnGpu : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(test::use_sim_gpu()); }
+};
+
+Tensor filled(double value, int64_t n = 64) { return Tensor(Array::full(Dtype::f32, {n}, value)); }
+double first(const Parameter& p) { return p.storage().at(0); }
+
+TEST_F(StepOnGpu, GivesWhatTheHostGives) {
+  const TensorFn fn = [](const std::vector<Tensor>& in) {
+    return std::vector{matmul(in[0], in[1]), in[0].exp() + 1.0};
+  };
+  const std::vector<Tensor> arguments{Tensor::randn({5, 7}, 1), Tensor::randn({7, 3}, 2)};
+  Compiled gpu = compile(fn, on_gpu), host = compile(fn);
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<Tensor> got = gpu(arguments), want = host(arguments);
+    for (size_t r = 0; r < want.size(); ++r)
+      test::expect_close(got[r].array(), want[r].array(), test::tolerance_of(Dtype::f32) * 10);
+  }
+}
+
+TEST_F(StepOnGpu, ParametersAreWhereTheyAreWanted) {
+  const Parameter p(Array::full(Dtype::f32, {64}, 1), true, "p");
+  const TensorFn add = [&](const std::vector<Tensor>& in) {
+    p.assign(p.tensor() + in[0]);
+    return std::vector{p.tensor() * 1.0};
+  };
+  const TensorFn look = [&](const std::vector<Tensor>&) { return std::vector{p.tensor() * 2.0}; };
+  Compiled gpu_add = compile(add, on_gpu), gpu_look = compile(look, on_gpu), host_add = compile(add);
+  const auto value = [](const std::vector<Tensor>& results) { return results[0].array().at(63); };
+  EXPECT_EQ(value(gpu_add({filled(1)})), 2);
+  EXPECT_EQ(value(gpu_look({})), 4) << "another program reads what the first wrote";
+  EXPECT_EQ(first(p), 2) << "fetched when it is looked at";
+  EXPECT_EQ(value(host_add({filled(10)})), 12);
+  EXPECT_EQ(value(gpu_look({})), 24) << "written by a program of the host";
+  p.assign(filled(100));
+  EXPECT_EQ(value(gpu_add({filled(1)})), 101);
+  EXPECT_EQ(value(host_add({filled(1)})), 102);
+  static_cast<float*>(p.write())[63] = 7;
+  EXPECT_EQ(value(gpu_look({})), 14);
+  EXPECT_EQ(p.tensor().array().at(0), 102);
+}
+
+TEST_F(StepOnGpu, ParametersGoFromDeviceToDevice) {
+  const test::Variable two("ESPALIER_FAKE_GPU", "gpus=2");
+  const Parameter p(Array::full(Dtype::f32, {64}, 1), true, "p");
+  const TensorFn add = [&](const std::vector<Tensor>& in) {
+    p.assign(p.tensor() + in[0]);
+    return std::vector{in[0] * 1.0};
+  };
+  Compiled first_gpu = compile(add, {.device = Device::cuda(0)}),
+           second_gpu = compile(add, {.device = Device::cuda(1)});
+  for (int i = 0; i < 3; ++i) {
+    first_gpu({filled(1)});
+    second_gpu({filled(10)});
+  }
+  EXPECT_EQ(first(p), 34);
+}
+
+/// Two runs under way, each with the rate that the host had when it was begun.
+TEST_F(StepOnGpu, RunsUnderWayKeepTheirSmallParameters) {
+  const Parameter sum(Array(Dtype::f32, {64}), true, "sum"),
+      rate(Array::scalar(Dtype::f32, 1), false, "rate");
+  Compiled fn = compile(
+      [&](const std::vector<Tensor>& in) {
+        sum.assign(sum.tensor() + in[0] * rate.tensor());
+        return std::vector{in[0] * rate.tensor()};
+      },
+      on_gpu);
+  const std::vector<ir::Type> types{{Dtype::f32, {ir::Dim(64)}}};
+  Step& step = fn.step(types);
+  EXPECT_THAT(test::error_of([&] { step.output(0); }), HasSubstr("has no output yet"));
+  const auto begin = [&](double x, float r) {
+    step.set_input(0, Array::full(Dtype::f32, {64}, x));
+    *static_cast<float*>(rate.write()) = r;
+    return step.submit();
+  };
+  for (int round = 0; round < 3; ++round) {
+    const int64_t a = begin(1, 10), b = begin(2, 100);
+    step.wait(a);
+    EXPECT_EQ(step.result(0).at(5), 10);
+    step.wait(b);
+    EXPECT_EQ(step.result(0).at(5), 200);
+  }
+  EXPECT_EQ(sum.storage().at(5), 3 * 210);
+}
+
+TEST_F(StepOnGpu, InputsStayWhereTheyAreWhenEveryRunIsWaitedFor) {
+  Compiled fn = compile([](const std::vector<Tensor>& in) { return std::vector{in[0] + 1.0}; }, on_gpu);
+  const std::vector<ir::Type> types{{Dtype::f32, {ir::Dim(4)}}};
+  Step& step = fn.step(types);
+  auto* const x = static_cast<float*>(step.input(0));
+  for (int i = 0; i < 5; ++i) {
+    x[0] = static_cast<float>(i);
+    step.run();
+    EXPECT_EQ(static_cast<const float*>(step.output(0))[0], static_cast<float>(i + 1));
+    EXPECT_EQ(step.input(0), x);
+  }
+}
+
+TEST_F(StepOnGpu, ReadsTheCallersMemory) {
+  const auto gpu = run::find_location("cuda").device;
+  const run::DeviceMemory x = run::device_memory(gpu->device(), 256);
+  const std::vector<float> values(64, 3);
+  gpu->upload(x.get(), values.data(), 256);
+  Compiled fn = compile([](const std::vector<Tensor>& in) { return std::vector{in[0] + in[1]}; }, on_gpu);
+  const std::vector<ir::Type> types(2, {Dtype::f32, {ir::Dim(64)}});
+  Step& step = fn.step(types);
+  step.bind_input(0, run::as_pointer(x.get()));
+  step.set_input(1, Array::full(Dtype::f32, {64}, 4));
+  step.run();
+  EXPECT_EQ(step.result(0).at(63), 7);
+  EXPECT_THAT(test::error_of([&] { step.set_input(0, Array(Dtype::f32, {64})); }),
+              HasSubstr("is bound to memory"));
+  EXPECT_THAT(test::error_of([&] { step.bind_input(0, run::as_pointer(x.get() + 4)); }),
+              HasSubstr("4 bytes past a boundary"));
+  EXPECT_THAT(test::error_of([&] { step.executor(); }), HasSubstr("is of a GPU"));
+}
+
+TEST_F(StepOnGpu, MemoryIsCountedAndLimited) {
+  const Device gpu = Device::cuda();
+  const test::Variable fresh("ESPALIER_FAKE_GPU", "gpus=1;capability=90");
+  EXPECT_EQ(gpu.memory().in_use, 0);
+  gpu.set_memory_limit(100'000);
+  const Parameter p(Array(Dtype::f32, {4096}), true, "p");
+  const TensorFn add = [&](const std::vector<Tensor>& in) {
+    p.assign(p.tensor() + in[0]);
+    return std::vector{in[0] * 2.0};
+  };
+  {
+    Compiled fits = compile(add, on_gpu);
+    fits({filled(1, 4096)});
+    const target::MemoryStatistics m = gpu.memory();
+    EXPECT_EQ(m.allocations, 2) << "the program's, and the parameter";
+    EXPECT_GE(m.in_use, 5 * 16384) << "two slots with an input and a result, and the parameter";
+    EXPECT_LE(m.in_use, 100'000);
+    EXPECT_EQ(m.most, m.in_use);
+    Compiled too_much =
+        compile([](const std::vector<Tensor>& in) { return std::vector{in[0] + 1.0}; }, on_gpu);
+    EXPECT_THAT(test::error_of([&] { too_much({filled(1, 4096)}); }),
+                testing::AllOf(HasSubstr("needs more memory than is free"), HasSubstr("2 slots of 32.0 KiB"),
+                               HasSubstr("within the limit of 97.7 KiB")));
+    EXPECT_EQ(gpu.memory().in_use, m.in_use);
+  }
+  gpu.set_memory_limit(0);
+  EXPECT_LE(gpu.memory().in_use, 16384) << "only the parameter is left";
+  EXPECT_THAT(test::error_of([&] { gpu.set_memory_limit(-1); }), HasSubstr("is negative"));
+  EXPECT_THAT(test::error_of([] { Device::cpu().memory(); }), HasSubstr("has no memory of its own"));
+}
+
+/// Programs in the caller's stream and in the device's own see each other's parameters.
+TEST(StepStreams, OfTheCallersAreInOrder) {
+  const auto driver = std::make_shared<SimDriver>();
+  target::cuda::driver::CuContext context = nullptr;
+  target::cuda::driver::CuStream foreign = nullptr;
+  ASSERT_EQ(driver->api().Init(0), 0);
+  ASSERT_EQ(driver->api().DevicePrimaryCtxRetain(&context, 0), 0);
+  ASSERT_EQ(driver->api().CtxSetCurrent(context), 0);
+  ASSERT_EQ(driver->api().StreamCreate(&foreign, 1), 0);
+  {
+    const auto open = std::make_shared<run::OpenDevice>("cuda:0", make_sim_device(driver));
+    const run::Location where{&open->target(), open};
+    ir::Graph g{.name = "twice"};
+    const ir::Value x = ir::new_input("x", {Dtype::f32, {ir::Dim(64)}});
+    g.inputs = {x};
+    g.outputs = {{"next", op::add(x, x)}};
+    g.state = {{"x", "next"}};
+    const auto program = run::Program::compile(g, {.target = where.target});
+    const auto cell = std::make_shared<run::Elements>(Array::full(Dtype::f32, {64}, 1));
+    const auto own = run::make_runner(program, where, {{0, cell}}),
+               theirs = run::make_runner(program, where, {{0, cell}}, {.stream = foreign});
+    for (int i = 0; i < 4; ++i) {
+      own->submit();
+      theirs->submit();
+    }
+    EXPECT_EQ(cell->read().at(63), 256);
+    EXPECT_EQ(driver->live().allocations, 3) << "two arenas, one copy of the cell";
+  }
+  EXPECT_EQ(driver->api().StreamDestroy(foreign), 0);
+  EXPECT_EQ(driver->api().DevicePrimaryCtxRelease(0), 0);
+  EXPECT_EQ(driver->leaked(), "");
+}
+
+}  // namespace
+}  // namespace espalier
