@@ -42,6 +42,10 @@ foreach(kind examples bench)
   endforeach()
 endforeach()
 
+if(TARGET bench_gpu_compile) # compiles as the plugin does
+  target_sources(bench_gpu_compile PRIVATE $<TARGET_OBJECTS:espalier_target_cuda_driver>)
+endif()
+
 if(TARGET espalier_op AND NOT ESPALIER_SANITIZE)
   add_executable(op_reference ${CMAKE_SOURCE_DIR}/tools/op_reference.cpp)
   target_link_libraries(op_reference PRIVATE espalier_all)
