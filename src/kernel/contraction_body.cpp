@@ -1,11 +1,14 @@
 #include "kernel/contraction_body.h"
 
+#include <algorithm>
+
 #include "kernel/fused.h"
 #include "op/activation.h"
 #include "op/axes.h"
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "op/reduction.h"
 #include "rewrite/uses.h"
 
 namespace espalier::kernel {
@@ -35,8 +38,8 @@ class Reader {
  public:
   explicit Reader(const ir::Graph& body) : body_(body), uses_(body) {}
 
-  ContractionBody run() {
-    if (body_.outputs.size() != 1) decline("more than one result");
+  ContractionBody run(bool several) {
+    if (body_.outputs.size() != 1 && !several) decline("more than one result");
     out_.root = &contraction_root(body_);
     out_.a = operand(out_.root->input(0));
     out_.b = operand(out_.root->input(1));
@@ -46,10 +49,32 @@ class Reader {
       at = s.value;
       out_.steps.push_back(std::move(s));
     }
+    for (size_t o = 1; o < body_.outputs.size(); ++o) out_.extras.push_back(extra(body_.outputs[o].value));
     return std::move(out_);
   }
 
  private:
+  ExtraResult extra(const Value& v) const {
+    Value at = out_.root->value();
+    for (size_t i = 0; i < out_.steps.size(); at = out_.steps[i++].value)
+      if (at == v) return {.kind = ExtraResult::Kind::before_step, .step = i};
+    if (&v->op() != &op::reduce_sum_op || &out_.root->op() != &op::dot_op)
+      decline("a result that " + std::string(v->op().name) + " gives");
+    Value of = v->input(0);
+    if (&of->op() == &op::cast_op && !(of == out_.root->input(0)) && !(of == out_.root->input(1)))
+      of = of->input(0);
+    const auto& dot = out_.root->attrs<op::DotAttrs>();
+    const auto is_sum_of = [&](int operand, std::vector<int64_t> contracted) {
+      std::vector<int64_t> axes = v->attrs<op::AxesAttrs>().axes;
+      std::sort(axes.begin(), axes.end());
+      std::sort(contracted.begin(), contracted.end());
+      return of == out_.root->input(operand) && axes == contracted && dot.batch_a.empty();
+    };
+    if (is_sum_of(0, dot.contract_a)) return {.kind = ExtraResult::Kind::sum_of_a};
+    if (is_sum_of(1, dot.contract_b)) return {.kind = ExtraResult::Kind::sum_of_b};
+    decline("a sum that is none of an operand's over the contracted axes");
+  }
+
   int input_number(const Value& v) const {
     for (size_t i = 0; i < body_.inputs.size(); ++i)
       if (body_.inputs[i] == v) return static_cast<int>(i);
@@ -212,9 +237,9 @@ DotShape shape_of(const Node& root) {
 
 }  // namespace
 
-std::variant<ContractionBody, std::string> read_contraction(const ir::Graph& body) {
+std::variant<ContractionBody, std::string> read_contraction(const ir::Graph& body, bool several) {
   try {
-    return Reader(body).run();
+    return Reader(body).run(several);
   } catch (Declined& d) {
     return std::move(d.reason);
   }

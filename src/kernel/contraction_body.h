@@ -38,14 +38,27 @@ struct EpilogueStep {
   ir::Value value;         ///< what comes out
 };
 
+/// A result beside the first, which is what comes out of the last step.
+struct ExtraResult {
+  enum class Kind : uint8_t {
+    before_step,  ///< what goes into step number `step`
+    sum_of_a,     ///< of a dot: operand a summed over the contracted axes
+    sum_of_b,
+  };
+  Kind kind = Kind::before_step;
+  size_t step = 0;
+};
+
 struct ContractionBody {
   const ir::Node* root = nullptr;  ///< dot, conv, conv_data_grad or conv_weight_grad
   RootOperand a, b;
   std::vector<EpilogueStep> steps;
+  std::vector<ExtraResult> extras;  ///< the results but the first, in order
 };
 
-/// How `body` is put together, or what in it no target has a call for. The body must outlive the answer.
-std::variant<ContractionBody, std::string> read_contraction(const ir::Graph& body);
+/// How `body` is put together, or what in it no target has a call for; more than one result only where `several`. The body must outlive the
+/// answer.
+std::variant<ContractionBody, std::string> read_contraction(const ir::Graph& body, bool several = false);
 
 /// A dot as a batch of matrix products. Strides are in elements, of operands that lie row-major.
 struct DotShape {

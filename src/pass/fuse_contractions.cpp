@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <memory>
 #include <set>
+#include <unordered_map>
 
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "op/reduction.h"
 #include "pass/extract.h"
 #include "pass/passes.h"
 #include "rewrite/pattern.h"
@@ -15,6 +18,7 @@ namespace {
 using ir::Node;
 using ir::Value;
 
+constexpr size_t largest_region = 24;  // gelu and its gradient's share
 constexpr int lookahead = 3;  // an epilogue may be accepted only as a whole: bias, then activation, then cast
 
 bool is_root(const Node& n) {
@@ -38,10 +42,12 @@ void add_with_broadcasts(const Value& v, std::vector<const Node*>& members) {
 class ContractionFuser {
  public:
   ContractionFuser(const ir::Graph& graph, const PassContext& context)
-      : graph_(graph), context_(context), uses_(graph) {}
+      : graph_(graph), context_(context), uses_(graph), nodes_(graph.nodes()) {
+    for (const Node* n : nodes_) order_.emplace(n, static_cast<int>(order_.size()));
+  }
 
   ir::Graph run() {
-    for (const Node* n : graph_.nodes())
+    for (const Node* n : nodes_)
       if (is_root(*n) && !taken_.contains(n)) grow(*n);
     if (groups_.empty()) return graph_;
     ir::ValueMap done;
@@ -49,9 +55,7 @@ class ContractionFuser {
         ir::transform(graph_, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
           std::vector<Value> results;
           if (const auto it = groups_.find(&n); it != groups_.end()) {
-            Extracted e = extract(it->second, {n.value()}, std::string(kernel_name(it->second)));
-            for (Value& v : e.operands) v = done.of(v);
-            results = kernel::fusion(kernel::FusionKind::contraction, e.body, std::move(e.operands));
+            results = {result_of(*it->second, n.value(), done)};
           } else if (&n.op() != &ir::input_op && operands != n.inputs()) {
             results = ir::make_all(n.op(), operands, n.attrs());
           }
@@ -63,6 +67,23 @@ class ContractionFuser {
   }
 
  private:
+  /// What becomes one fusion: members, operands first, and the values it gives.
+  struct Group {
+    std::vector<const Node*> members;
+    std::vector<Value> results;
+    std::vector<Value> made{};
+  };
+
+  /// What the fusion has for `value`; it is made when the first of its results is asked for.
+  static Value result_of(Group& g, const Value& value, const ir::ValueMap& done) {
+    if (g.made.empty()) {
+      Extracted e = extract(g.members, g.results, std::string(kernel_name(g.members)));
+      for (Value& v : e.operands) v = done.of(v);
+      g.made = kernel::fusion(kernel::FusionKind::contraction, e.body, std::move(e.operands));
+    }
+    return g.made[static_cast<size_t>(std::ranges::find(g.results, value) - g.results.begin())];
+  }
+
   static std::string_view kernel_name(const std::vector<const Node*>& members) {
     for (const Node* n : members)
       if (is_root(*n))
@@ -70,9 +91,18 @@ class ContractionFuser {
     return "contraction";
   }
 
-  bool accepts(const std::vector<const Node*>& members, const Node& tail) const {
-    const Extracted e = extract(members, {tail.value()}, "body");
-    return !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant(), context_.exact);
+  bool accepts(const std::vector<const Node*>& members, const std::vector<Value>& results) const {
+    const Extracted e = extract(members, results, "body");
+    return operands_come_first(e, results) &&
+           !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant(), context_.exact);
+  }
+
+  /// Of several results the first is made where the others' operands must be there; so none of those depends on a result either.
+  bool operands_come_first(const Extracted& e, const std::vector<Value>& results) const {
+    if (results.size() == 1) return true;
+    int first = order_.at(&results[0].node());
+    for (const Value& v : results) first = std::min(first, order_.at(&v.node()));
+    return std::ranges::all_of(e.operands, [&](const Value& v) { return order_.at(&v.node()) < first; });
   }
 
   /// Casts of the root's operands (weights to the low dtype) as members before it, where the target takes them.
@@ -83,7 +113,7 @@ class ContractionFuser {
       if (&n.op() != &op::cast_op || std::find(members.begin(), members.end(), &n) != members.end()) continue;
       std::vector<const Node*> longer = members;
       longer.insert(longer.begin(), &n);
-      if (accepts(longer, root)) members = std::move(longer);
+      if (accepts(longer, {root.value()})) members = std::move(longer);
     }
     return members;
   }
@@ -100,35 +130,117 @@ class ContractionFuser {
   }
 
   void grow(const Node& root) {
-    std::vector<const Node*> members = with_operand_casts(root), best = members;
-    const Node *tail = &root, *best_tail = &root;
-    for (int refused = 0; refused < lookahead;) {
+    std::vector<const Node*> members = with_operand_casts(root);
+    Group best{members, {root.value()}};
+    const Node* tail = &root;
+    for (int refused = 0; refused < lookahead && best.results.size() == 1;) {
       const Node* next = uses_.only(tail->value());
       if (!next || next->op().kind != ir::Kind::elementwise || taken_.contains(next) ||
-          next->results() != 1 || waits_for_loop(*next, *tail))
-        break;
+          next->results() != 1 || waits_for_loop(*next, *tail)) {
+        if (!context_.spec.wide_epilogues() || !grow_beyond(*tail, members, best)) break;
+        tail = &best.results[0].node();
+        members = best.members;
+        continue;
+      }
       for (const Value& v : next->inputs()) add_with_broadcasts(v, members);
       members.push_back(next);
       tail = next;
-      if (accepts(members, *tail)) {
-        best = members;
-        best_tail = tail;
+      if (accepts(members, {tail->value()})) {
+        best = {members, {tail->value()}};
         refused = 0;
       } else {
         ++refused;
       }
     }
-    if (best.size() == 1) return;
-    for (const Node* n : best)
+    if (context_.spec.wide_epilogues()) add_sums(root, best);
+    if (best.members.size() == 1) return;
+    for (const Node* n : best.members)
       if (!comes_along(*n) && &n->op() != &op::cast_op) taken_.insert(n);
-    groups_.emplace(best_tail, std::move(best));
+    const auto group = std::make_shared<Group>(std::move(best));
+    for (const Value& v : group->results) groups_.emplace(&v.node(), group);
+  }
+
+  /// Go on behind `tail`, which is used more than once, to a value that depends on nothing else that varies: the first one that the target
+  /// takes. What else is made of the nodes between is made once more, of the last value before them, which is then a second result.
+  bool grow_beyond(const Node& tail, const std::vector<const Node*>& members, Group& best) const {
+    const Value before = best.results[0];
+    std::vector<const Node*> region{&tail};
+    const auto is_inside = [&](const Value& v) {
+      return std::ranges::find(region, &v.node()) != region.end() || comes_along(v.node()) ||
+             ir::constant_value(v);
+    };
+    for (auto i = static_cast<size_t>(order_.at(&tail)) + 1;
+         i < nodes_.size() && region.size() <= largest_region; ++i) {
+      const Node* n = nodes_[i];
+      if (n->op().kind != ir::Kind::elementwise || n->results() != 1 || taken_.contains(n)) continue;
+      const bool reads = std::ranges::any_of(
+          n->inputs(), [&](const Value& v) { return std::ranges::find(region, &v.node()) != region.end(); });
+      if (!reads || !std::ranges::all_of(n->inputs(), is_inside)) continue;
+      region.push_back(n);
+      Group longer{members, {n->value()}};
+      for (const Node* m : between(region, *n)) {
+        for (const Value& v : m->inputs()) add_with_broadcasts(v, longer.members);
+        longer.members.push_back(m);
+      }
+      if (is_read_outside(before, longer)) longer.results.push_back(before);
+      if (!accepts(longer.members, longer.results)) continue;
+      best = std::move(longer);
+      return true;
+    }
+    return false;
+  }
+
+  /// The nodes of `region` behind its first that `end` depends on, and `end`.
+  static std::vector<const Node*> between(const std::vector<const Node*>& region, const Node& end) {
+    std::set<const Node*> needed{&end};
+    std::vector<const Node*> out;
+    for (size_t i = region.size(); i-- > 1;) {
+      if (!needed.contains(region[i])) continue;
+      out.insert(out.begin(), region[i]);
+      for (const Value& v : region[i]->inputs()) needed.insert(&v.node());
+    }
+    return out;
+  }
+
+  /// Is `before`, or what members make of it on the way to the result, read by others?
+  bool is_read_outside(const Value& before, const Group& g) const {
+    const auto is_member = [&](const Node* n) { return std::ranges::find(g.members, n) != g.members.end(); };
+    std::set<const Node*> inner{&before.node()};
+    for (const Node* n : g.members)
+      if (std::ranges::any_of(n->inputs(), [&](const Value& v) { return inner.contains(&v.node()); }))
+        inner.insert(n);
+    inner.erase(&g.results[0].node());
+    return std::ranges::any_of(inner, [&](const Node* n) {
+      return uses_.outputs(n->value()) > 0 || !std::ranges::all_of(uses_.of(n->value()), is_member);
+    });
+  }
+
+  /// Sums of the root's operands over what it contracts, as second results where the target gives them.
+  void add_sums(const Node& root, Group& best) {
+    if (kernel::fusion_body(root)) return;
+    const auto add = [&](const Node* cast, const Node* sum) {
+      if (&sum->op() != &op::reduce_sum_op || taken_.contains(sum)) return;
+      Group longer = best;
+      if (cast) longer.members.push_back(cast);
+      longer.members.push_back(sum);
+      longer.results.push_back(sum->value());
+      if (accepts(longer.members, longer.results)) best = std::move(longer);
+    };
+    for (const Value& v : root.inputs())
+      for (const Node* user : uses_.of(v)) {
+        add(nullptr, user);
+        if (&user->op() == &op::cast_op)
+          for (const Node* of_cast : uses_.of(user->value())) add(user, of_cast);
+      }
   }
 
   const ir::Graph& graph_;
   const PassContext& context_;
   const rewrite::Uses uses_;
   std::set<const Node*> taken_;
-  std::map<const Node*, std::vector<const Node*>> groups_;  // by the node whose value the fusion gives
+  const std::vector<const Node*> nodes_;
+  std::unordered_map<const Node*, int> order_;
+  std::map<const Node*, std::shared_ptr<Group>> groups_;  // by the nodes whose values the fusion gives
 };
 
 }  // namespace

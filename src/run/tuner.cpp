@@ -45,6 +45,11 @@ std::vector<Part> parts_of(const GemmCall& c) {
   if (c.beta != 0) out.push_back(d);
   if (has_bias(c.epilogue)) out.push_back({c.m * ir::dtype_size(c.d.dtype), c.d.dtype});
   out.push_back({d.bytes, d.dtype, true});
+  if (keeps_gelu_operand(c.epilogue)) out.push_back(d);
+  if (sums_operand(c.epilogue)) {
+    const int64_t sums = c.epilogue == target::GemmEpilogue::sum_a ? c.m : c.n;
+    out.push_back({sums * ir::dtype_size(c.d.dtype), c.d.dtype});
+  }
   return out;
 }
 

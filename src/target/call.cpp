@@ -51,6 +51,10 @@ std::string_view epilogue_name(GemmEpilogue epilogue) {
     case GemmEpilogue::relu_bias: return "relu_bias";
     case GemmEpilogue::gelu: return "gelu";
     case GemmEpilogue::gelu_bias: return "gelu_bias";
+    case GemmEpilogue::gelu_aux: return "gelu_aux";
+    case GemmEpilogue::gelu_aux_bias: return "gelu_aux_bias";
+    case GemmEpilogue::sum_a: return "sum_a";
+    case GemmEpilogue::sum_b: return "sum_b";
   }
   throw InternalError("no such epilogue");
 }

@@ -64,16 +64,34 @@ struct GemmMatrix {
   bool operator==(const GemmMatrix&) const = default;
 };
 
-enum class GemmEpilogue : uint8_t { none, bias, relu, relu_bias, gelu, gelu_bias };
+enum class GemmEpilogue : uint8_t {
+  none,
+  bias,
+  relu,
+  relu_bias,
+  gelu,
+  gelu_bias,
+  gelu_aux,       ///< and what goes into gelu is a second result, which lies as D does
+  gelu_aux_bias,  ///< the same
+  sum_a,          ///< and the sums of A's rows, m of them, are a second result of D's dtype
+  sum_b,          ///< and those of B's columns, n of them
+};
 std::string_view epilogue_name(GemmEpilogue epilogue);
 constexpr bool has_bias(GemmEpilogue e) {
-  return e == GemmEpilogue::bias || e == GemmEpilogue::relu_bias || e == GemmEpilogue::gelu_bias;
+  return e == GemmEpilogue::bias || e == GemmEpilogue::relu_bias || e == GemmEpilogue::gelu_bias ||
+         e == GemmEpilogue::gelu_aux_bias;
 }
+constexpr bool keeps_gelu_operand(GemmEpilogue e) {
+  return e == GemmEpilogue::gelu_aux || e == GemmEpilogue::gelu_aux_bias;
+}
+constexpr bool sums_operand(GemmEpilogue e) { return e == GemmEpilogue::sum_a || e == GemmEpilogue::sum_b; }
+constexpr bool has_second_result(GemmEpilogue e) { return keeps_gelu_operand(e) || sums_operand(e); }
 
 /// D [m, n] = epilogue(alpha A [m, k] B [k, n] + beta C + bias), for each of the batch, as cuBLASLt means it: column-major, the bias one
 /// number for each row of D. C lies as D does, and may be D; bias has D's dtype. gelu is the tanh form.
-/// Operands: A, B, C where beta is not 0, bias where the epilogue has one, D, then `workspace` bytes where that is not 0. All at
-/// multiples of gemm_alignment.
+/// Operands: A, B, C where beta is not 0, bias where the epilogue has one, D, the second result where the epilogue has one, then
+/// `workspace` bytes where that is not 0. All at multiples of gemm_alignment. A second result is of one product, not of a batch, and gelu's operand
+/// wants a leading dimension of D in multiples of 8.
 struct GemmCall {
   int64_t m = 0, n = 0, k = 0, batch = 1;
   GemmMatrix a, b, d;

@@ -152,11 +152,14 @@ TEST(DeviceLt, EveryDtypeAndEpilogueHasDescriptors) {
   for (const auto& [ours, theirs] :
        {std::pair(GemmEpilogue::none, 1), std::pair(GemmEpilogue::bias, 4), std::pair(GemmEpilogue::relu, 2),
         std::pair(GemmEpilogue::relu_bias, 6), std::pair(GemmEpilogue::gelu, 32),
-        std::pair(GemmEpilogue::gelu_bias, 36)}) {
+        std::pair(GemmEpilogue::gelu_bias, 36), std::pair(GemmEpilogue::gelu_aux, 160),
+        std::pair(GemmEpilogue::gelu_aux_bias, 164), std::pair(GemmEpilogue::sum_a, 256),
+        std::pair(GemmEpilogue::sum_b, 512)}) {
     GemmCall call = batched_call();
     call.epilogue = ours;
     const LtDescriptors x(*lt.api, call);
     EXPECT_EQ(reader.of<int>(x.desc, 7), theirs);
+    EXPECT_EQ(reader.of<int64_t>(x.desc, 12), target::keeps_gelu_operand(ours) ? 24 : 0);
   }
 }
 

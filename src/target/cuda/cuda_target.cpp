@@ -97,6 +97,7 @@ class CudaSpec final : public kernel::TargetSpec {
     return fmt::format("cuda sm_{}{}", arch_.capability, libraries_.text());
   }
   bool claims(const ir::Node&) const override { return false; }
+  bool wide_epilogues() const override { return libraries_.missing(true).empty(); }
 
   kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
                           bool exact) const override {

@@ -43,6 +43,10 @@ LtEpilogue epilogue_of(GemmEpilogue epilogue) {
     case GemmEpilogue::relu_bias: return LtEpilogue::relu_bias;
     case GemmEpilogue::gelu: return LtEpilogue::gelu;
     case GemmEpilogue::gelu_bias: return LtEpilogue::gelu_bias;
+    case GemmEpilogue::gelu_aux: return LtEpilogue::gelu_aux;
+    case GemmEpilogue::gelu_aux_bias: return LtEpilogue::gelu_aux_bias;
+    case GemmEpilogue::sum_a: return LtEpilogue::sum_a;
+    case GemmEpilogue::sum_b: return LtEpilogue::sum_b;
   }
   throw InternalError("no such epilogue");
 }
@@ -117,8 +121,13 @@ LtDescriptors::LtDescriptors(const LtApi& api, const GemmCall& call) : api_(api)
     of_desc(LtDescAttribute::transpose_a, call.a.transposed ? LtOperation::transpose : LtOperation::none);
     of_desc(LtDescAttribute::transpose_b, call.b.transposed ? LtOperation::transpose : LtOperation::none);
     of_desc(LtDescAttribute::epilogue, epilogue_of(call.epilogue));
-    // The heuristic reads from this address only how it is aligned.
-    if (has_bias(call.epilogue)) of_desc(LtDescAttribute::bias_pointer, Address{gemm_alignment});
+    // The heuristic reads from these addresses only how they are aligned.
+    if (has_bias(call.epilogue) || sums_operand(call.epilogue))
+      of_desc(LtDescAttribute::bias_pointer, Address{gemm_alignment});
+    if (keeps_gelu_operand(call.epilogue)) {
+      of_desc(LtDescAttribute::aux_pointer, Address{gemm_alignment});
+      of_desc(LtDescAttribute::aux_ld, call.d.ld);
+    }
 
     a = call.a.transposed ? layout(call.a, call.k, call.m, call.batch)
                           : layout(call.a, call.m, call.k, call.batch);
@@ -257,14 +266,18 @@ void LtPlan::enqueue(std::span<const Address> operands, CuStream stream) const {
   size_t next = 2;
   const auto take = [&](bool there) { return there ? operands[next++] : Address{0}; };
   const Address c = take(call_.beta != 0), bias = take(has_bias(call_.epilogue)), d = take(true),
-                workspace = take(call_.workspace != 0);
+                second = take(has_second_result(call_.epilogue)), workspace = take(call_.workspace != 0);
   ESPALIER_CHECK(next == operands.size(), "a matrix product with a wrong number of operands");
   const Scalar alpha(call_.compute, call_.alpha), beta(call_.compute, call_.beta);
   library_->context().enter("cublasLtMatmul");
-  const std::lock_guard lock(bias_);
-  if (bias)
-    set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", x.desc,
-        LtDescAttribute::bias_pointer, bias);
+  const std::lock_guard lock(addresses_);
+  const auto place = [&](LtDescAttribute attribute, Address at) {
+    set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", x.desc, attribute, at);
+  };
+  if (bias) place(LtDescAttribute::bias_pointer, bias);
+  if (second)
+    place(sums_operand(call_.epilogue) ? LtDescAttribute::bias_pointer : LtDescAttribute::aux_pointer,
+          second);
   const LtStatus status =
       api.Matmul(library_->handle(), x.desc, alpha.data(), pointer(operands[0]), x.a, pointer(operands[1]),
                  x.b, beta.data(), pointer(c ? c : d), x.d, pointer(d), x.d, &chosen_.algo,

@@ -51,10 +51,13 @@ Dtype compute_dtype(Dtype operands, Dtype result) {
 class Matcher {
  public:
   Matcher(const ir::Graph& body, const GemmOptions& options)
-      : body_(body), options_(options), read_(taken(kernel::read_contraction(body))), root_(*read_.root) {
+      : body_(body),
+        options_(options),
+        read_(taken(kernel::read_contraction(body, true))),
+        root_(*read_.root) {
     const auto inputs = static_cast<int>(body.inputs.size());
     result_ = {inputs, 0};
-    scratch_ = inputs + 1;
+    scratch_ = inputs + static_cast<int>(body.outputs.size());
   }
 
   CallList run() {
@@ -67,6 +70,8 @@ class Matcher {
     call_.tf32 = options_.tf32 && !options_.exact && operands_dtype_ == Dtype::f32;
     matrices();
     for (const EpilogueStep& step : read_.steps) epilogue(step);
+    call_.epilogue = call_epilogue();
+    if (!read_.extras.empty()) second_result();
     finish();
     return std::move(out_);
   }
@@ -244,6 +249,24 @@ class Matcher {
     activation_ = activation;
   }
 
+  /// cuBLASLt gives the operand of gelu, or the sums of an operand of the product, along with a single product.
+  void second_result() {
+    const kernel::ExtraResult& extra = read_.extras[0];
+    if (read_.extras.size() > 1) decline("more than two results");
+    if (call_.batch != 1 || call_.compute != Dtype::f32) decline("a second result of a batch, or not in f32");
+    if (body_.outputs[1].value.dtype() != result_dtype()) decline("a second result of another dtype");
+    using Kind = kernel::ExtraResult::Kind;
+    if (extra.kind == Kind::before_step) {
+      if (read_.steps[extra.step].op != &op::gelu_op) decline("a second result that is not gelu's operand");
+      if (call_.d.ld % 8 != 0) decline("gelu's operand in rows that are no multiple of 8");
+      call_.epilogue = bias_ >= 0 ? GemmEpilogue::gelu_aux_bias : GemmEpilogue::gelu_aux;
+      return;
+    }
+    if (call_.epilogue != GemmEpilogue::none || call_.alpha != 1)
+      decline("sums of an operand beside an epilogue");
+    call_.epilogue = extra.kind == Kind::sum_of_a ? GemmEpilogue::sum_b : GemmEpilogue::sum_a;
+  }
+
   Operand bias_place() {
     const Dtype dtype = input_dtype(bias_);
     if (dtype == result_dtype()) return aligned(bias_);
@@ -262,26 +285,32 @@ class Matcher {
     decline("an unknown activation");
   }
 
+  /// Where a result is written: its place, or scratch that is copied there afterwards.
+  Operand result_place(size_t result, std::vector<CallRecord>& after) {
+    const Operand place{result_.buffer + static_cast<int>(result), 0};
+    if (is_aligned(place.buffer)) return place;
+    const int64_t bytes = body_.outputs[result].value.type().bytes();
+    const Operand there = scratch(bytes);
+    after.push_back({.work = CopyCall{bytes}, .operands = {there, place}, .cost = {.bytes = 2 * bytes}});
+    return there;
+  }
+
   void finish() {
-    call_.epilogue = call_epilogue();
-    const int64_t result_bytes = body_.outputs[0].value.type().bytes();
-    const bool direct = is_aligned(result_.buffer);
-    const Operand d = direct ? result_ : scratch(result_bytes);
+    std::vector<CallRecord> after;
+    const Operand d = result_place(0, after);
     CallRecord record{.work = {}, .operands = {b_, a_}, .cost = {}};
     if (residual_ >= 0) {
       call_.beta = 1;
       record.operands.push_back(aligned(residual_));
-      if (direct && is_aligned(residual_) && residual_ != read_.a.input && residual_ != read_.b.input)
+      if (d == result_ && is_aligned(residual_) && residual_ != read_.a.input && residual_ != read_.b.input)
         out_.in_place.push_back({0, residual_});
     }
     if (bias_ >= 0) record.operands.push_back(bias_place());
     record.operands.push_back(d);
-    call_.workspace = gemm_workspace;
-    LibraryAnswer answer = options_.ask(call_);
-    if (!answer.refusal.empty()) decline(std::move(answer.refusal));
-    call_.workspace = answer.workspace;
-    if (call_.workspace > 0) record.operands.push_back(scratch(call_.workspace));
-    int64_t bytes = result_bytes;
+    if (has_second_result(call_.epilogue)) record.operands.push_back(result_place(1, after));
+    add_workspace(record);
+    int64_t bytes = 0;
+    for (const ir::Output& o : body_.outputs) bytes += o.value.type().bytes();
     for (const Value& v : body_.inputs) bytes += v.type().bytes();
     record.cost = {.bytes = bytes,
                    .flops = 2.0 * static_cast<double>(call_.m * call_.batch) * static_cast<double>(call_.n) *
@@ -290,8 +319,16 @@ class Matcher {
                    .dtype = operands_dtype_};
     record.work = call_;
     out_.calls.push_back(std::move(record));
-    if (!direct) copy(d, result_, result_bytes);
+    std::move(after.begin(), after.end(), std::back_inserter(out_.calls));
     out_.name = "cublaslt";
+  }
+
+  void add_workspace(CallRecord& record) {
+    call_.workspace = gemm_workspace;
+    LibraryAnswer answer = options_.ask(call_);
+    if (!answer.refusal.empty()) decline(std::move(answer.refusal));
+    call_.workspace = answer.workspace;
+    if (call_.workspace > 0) record.operands.push_back(scratch(call_.workspace));
   }
 
   const ir::Graph& body_;

@@ -20,6 +20,8 @@ inline constexpr int64_t gemm_workspace = int64_t{32} << 20;
 /// i8 (with results of i32), any layout of any contraction: operands whose axes no strides can walk are transposed into scratch
 /// first; what is not aligned is copied. What may follow, in this order: a number for all (alpha), a bias along the last axis and a residual of the result's dtype
 /// (beta), in either order, relu or gelu in its tanh form, a cast from f32 to the operands' dtype, wherever it stands. A f32 bias of
+/// A second result may be gelu's operand, or an operand of the product summed over what is contracted (the gradient of a bias beside that of
+/// its weights). A f32 bias of
 /// a narrower result is rounded to its dtype, but not where `exact`. cuBLASLt's relu loses NaN, so it is for frozen weights, and never
 /// exact; its gelu is not exact either.
 std::variant<CallList, kernel::Refusal> gemm_calls(const ir::Graph& body, const GemmOptions& options);

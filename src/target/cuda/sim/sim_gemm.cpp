@@ -91,6 +91,7 @@ class Product {
     if (c_.beta != 0) residual_ = take();
     if (has_bias(c_.epilogue)) bias_ = take();
     d_ = take();
+    if (has_second_result(c_.epilogue)) second_ = take();
   }
 
   void run() {
@@ -109,6 +110,7 @@ class Product {
         for (int64_t i = 0; i < c_.m; ++i) finish(s, i, j, sum[static_cast<size_t>(i)]);
       }
     }
+    if (sums_operand(c_.epilogue)) sum_operand();
   }
 
  private:
@@ -139,8 +141,18 @@ class Product {
     T value = static_cast<T>(c_.alpha) * sum;
     if (c_.beta != 0) value += static_cast<T>(c_.beta) * load<T>(residual_, c_.d.dtype, to);
     if (has_bias(c_.epilogue)) value += load<T>(bias_, c_.d.dtype, i);
+    if (keeps_gelu_operand(c_.epilogue)) store(second_, c_.d.dtype, to, value);
     if constexpr (std::is_floating_point_v<T>) value = activated(value);
     store(d_, c_.d.dtype, to, value);
+  }
+
+  void sum_operand() const {
+    const bool of_a = c_.epilogue == GemmEpilogue::sum_a;
+    for (int64_t i = 0; i < (of_a ? c_.m : c_.n); ++i) {
+      T sum = 0;
+      for (int64_t l = 0; l < c_.k; ++l) sum += of_a ? at(c_.a, a_, 0, i, l) : at(c_.b, b_, 0, l, i);
+      store(second_, c_.d.dtype, i, sum);
+    }
   }
 
   T activated(T x) const {
@@ -148,7 +160,9 @@ class Product {
       case GemmEpilogue::relu:
       case GemmEpilogue::relu_bias: return std::fmax(x, T(0));
       case GemmEpilogue::gelu:
-      case GemmEpilogue::gelu_bias: {
+      case GemmEpilogue::gelu_bias:
+      case GemmEpilogue::gelu_aux:
+      case GemmEpilogue::gelu_aux_bias: {
         const T inner = T(std::numbers::sqrt2 * std::numbers::inv_sqrtpi) * (x + T(0.044715) * x * x * x);
         return T(0.5) * x * (T(1) + std::tanh(inner));
       }
@@ -157,7 +171,7 @@ class Product {
   }
 
   const GemmCall& c_;
-  Address a_, b_, residual_ = 0, bias_ = 0, d_ = 0;
+  Address a_, b_, residual_ = 0, bias_ = 0, d_ = 0, second_ = 0;
   std::span<const Address> next_;
 };
 
@@ -175,6 +189,10 @@ void check_operands(const GemmCall& c, std::span<const Address> operands, const 
   if (c.beta != 0) wanted.push_back(matrix("C", c.d, c.m, c.n));
   if (has_bias(c.epilogue)) wanted.push_back({"the bias", c.m * ir::dtype_size(c.d.dtype)});
   wanted.push_back(matrix("D", c.d, c.m, c.n));
+  if (keeps_gelu_operand(c.epilogue)) wanted.push_back(matrix("gelu's operand", c.d, c.m, c.n));
+  if (sums_operand(c.epilogue))
+    wanted.push_back(
+        {"the sums", (c.epilogue == GemmEpilogue::sum_a ? c.m : c.n) * ir::dtype_size(c.d.dtype)});
   if (c.workspace != 0) wanted.push_back({"the workspace", c.workspace});
   ESPALIER_CHECK(operands.size() == wanted.size(),
                  fmt::format("{} operands, not {}", operands.size(), wanted.size()));
@@ -191,6 +209,9 @@ void check_operands(const GemmCall& c, std::span<const Address> operands, const 
 std::string refuse_gemm(const GemmCall& c) {
   if (c.m < 1 || c.n < 1 || c.k < 1 || c.batch < 1) return "an extent below 1";
   if (c.d.transposed) return "a transposed result";
+  if (has_second_result(c.epilogue) && c.batch != 1) return "a second result in a batch";
+  if (keeps_gelu_operand(c.epilogue) && c.d.ld % 8 != 0)
+    return fmt::format("gelu's operand with a leading dimension of {}, which is no multiple of 8", c.d.ld);
   if (std::string wrong = refuse_dtypes(c); !wrong.empty()) return wrong;
   std::string wrong = refuse_matrix("A", c.a, stored(c.a, c.m, c.k), c.batch, false);
   if (wrong.empty()) wrong = refuse_matrix("B", c.b, stored(c.b, c.k, c.n), c.batch, false);

@@ -71,6 +71,10 @@ std::optional<GemmEpilogue> epilogue_of(LtEpilogue epilogue) {
     case LtEpilogue::relu_bias: return GemmEpilogue::relu_bias;
     case LtEpilogue::gelu: return GemmEpilogue::gelu;
     case LtEpilogue::gelu_bias: return GemmEpilogue::gelu_bias;
+    case LtEpilogue::gelu_aux: return GemmEpilogue::gelu_aux;
+    case LtEpilogue::gelu_aux_bias: return GemmEpilogue::gelu_aux_bias;
+    case LtEpilogue::sum_a: return GemmEpilogue::sum_a;
+    case LtEpilogue::sum_b: return GemmEpilogue::sum_b;
   }
   return {};
 }
@@ -141,6 +145,8 @@ LtStatus SimLt::desc_set(Desc desc, LtDescAttribute attribute, const void* value
     case LtDescAttribute::transpose_b: return take(d->b, value, bytes);
     case LtDescAttribute::epilogue: return take(d->epilogue, value, bytes);
     case LtDescAttribute::bias_pointer: return take(d->bias, value, bytes);
+    case LtDescAttribute::aux_pointer: return take(d->aux, value, bytes);
+    case LtDescAttribute::aux_ld: return take(d->aux_ld, value, bytes);
   }
   return lt_invalid_value;
 }
@@ -195,7 +201,8 @@ std::unique_ptr<GemmCall> SimLt::record(Desc desc, Layout a, Layout b, Layout c,
   const auto da = dtype_of(la->type), db = dtype_of(lb->type), dd = dtype_of(ld->type);
   const auto epilogue = epilogue_of(x->epilogue);
   if (!compute || scale != compute || !da || !db || !dd || !epilogue) return nullptr;
-  if (has_bias(*epilogue) && x->bias == 0) return nullptr;
+  if ((has_bias(*epilogue) || sums_operand(*epilogue)) && x->bias == 0) return nullptr;
+  if (keeps_gelu_operand(*epilogue) && (x->aux == 0 || x->aux_ld != ld->ld)) return nullptr;
   return std::make_unique<GemmCall>(GemmCall{
       .m = static_cast<int64_t>(ld->rows),
       .n = static_cast<int64_t>(ld->columns),
@@ -264,6 +271,8 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   if (call->beta != 0) operands.push_back(address_of(c));
   if (has_bias(call->epilogue)) operands.push_back(find(descs, desc)->bias);
   operands.push_back(address_of(d));
+  if (sums_operand(call->epilogue)) operands.push_back(find(descs, desc)->bias);
+  if (keeps_gelu_operand(call->epilogue)) operands.push_back(find(descs, desc)->aux);
   if (workspace_bytes != 0) operands.push_back(address_of(workspace));
   const bool wrong = way == state.options.ways.wrong;
   s->add([this, call = *call, operands, wrong, result = d,

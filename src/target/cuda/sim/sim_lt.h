@@ -50,7 +50,8 @@ struct SimLt {
     driver::LtType scale;
     driver::LtOperation a = driver::LtOperation::none, b = driver::LtOperation::none;
     driver::LtEpilogue epilogue = driver::LtEpilogue::none;
-    Address bias = 0;
+    Address bias = 0, aux = 0;
+    int64_t aux_ld = 0;
   };
   struct LayoutData {
     driver::LtType type;

@@ -23,7 +23,14 @@ enum class LtCompute : int { f32 = 68, f64 = 70, i32 = 72, f32_fast_tf32 = 77 };
 /// cublasOperation_t.
 enum class LtOperation : int { none = 0, transpose = 1 };
 /// cublasLtMatmulDescAttributes_t.
-enum class LtDescAttribute : int { transpose_a = 3, transpose_b = 4, epilogue = 7, bias_pointer = 8 };
+enum class LtDescAttribute : int {
+  transpose_a = 3,
+  transpose_b = 4,
+  epilogue = 7,
+  bias_pointer = 8,
+  aux_pointer = 11,
+  aux_ld = 12,
+};
 /// cublasLtMatrixLayoutAttribute_t.
 enum class LtLayoutAttribute : int { batch_count = 5, strided_batch_offset = 6 };
 /// cublasLtMatmulPreferenceAttributes_t.
@@ -36,7 +43,18 @@ enum class LtPreferenceAttribute : int {
   min_alignment_d = 8,
 };
 /// cublasLtEpilogue_t.
-enum class LtEpilogue : int { none = 1, relu = 2, bias = 4, relu_bias = 6, gelu = 32, gelu_bias = 36 };
+enum class LtEpilogue : int {
+  none = 1,
+  relu = 2,
+  bias = 4,
+  relu_bias = 6,
+  gelu = 32,
+  gelu_bias = 36,
+  gelu_aux = 160,
+  gelu_aux_bias = 164,
+  sum_a = 256,  ///< BGRADA: of op(A)'s rows, where the bias pointer says
+  sum_b = 512,  ///< BGRADB: of op(B)'s columns
+};
 /// cublasLtReductionScheme_t: the parts of a long sum may be added in the type of the computation, not in the result's.
 inline constexpr uint32_t lt_reduction_in_compute_type = 2;
 

@@ -210,7 +210,9 @@ static_assert(same_number(LtOperation::none, CUBLAS_OP_N) &&
 static_assert(same_number(LtDescAttribute::transpose_a, CUBLASLT_MATMUL_DESC_TRANSA) &&
               same_number(LtDescAttribute::transpose_b, CUBLASLT_MATMUL_DESC_TRANSB) &&
               same_number(LtDescAttribute::epilogue, CUBLASLT_MATMUL_DESC_EPILOGUE) &&
-              same_number(LtDescAttribute::bias_pointer, CUBLASLT_MATMUL_DESC_BIAS_POINTER));
+              same_number(LtDescAttribute::bias_pointer, CUBLASLT_MATMUL_DESC_BIAS_POINTER) &&
+              same_number(LtDescAttribute::aux_pointer, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER) &&
+              same_number(LtDescAttribute::aux_ld, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD));
 static_assert(same_number(LtLayoutAttribute::batch_count, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) &&
               same_number(LtLayoutAttribute::strided_batch_offset,
                           CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET));
@@ -226,7 +228,11 @@ static_assert(same_number(LtEpilogue::none, CUBLASLT_EPILOGUE_DEFAULT) &&
               same_number(LtEpilogue::bias, CUBLASLT_EPILOGUE_BIAS) &&
               same_number(LtEpilogue::relu_bias, CUBLASLT_EPILOGUE_RELU_BIAS) &&
               same_number(LtEpilogue::gelu, CUBLASLT_EPILOGUE_GELU) &&
-              same_number(LtEpilogue::gelu_bias, CUBLASLT_EPILOGUE_GELU_BIAS));
+              same_number(LtEpilogue::gelu_bias, CUBLASLT_EPILOGUE_GELU_BIAS) &&
+              same_number(LtEpilogue::gelu_aux, CUBLASLT_EPILOGUE_GELU_AUX) &&
+              same_number(LtEpilogue::gelu_aux_bias, CUBLASLT_EPILOGUE_GELU_AUX_BIAS) &&
+              same_number(LtEpilogue::sum_a, CUBLASLT_EPILOGUE_BGRADA) &&
+              same_number(LtEpilogue::sum_b, CUBLASLT_EPILOGUE_BGRADB));
 static_assert(lt_reduction_in_compute_type == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
 static_assert(sizeof(LtAlgo) == sizeof(cublasLtMatmulAlgo_t) &&
               sizeof(LtHeuristic) == sizeof(cublasLtMatmulHeuristicResult_t) &&
