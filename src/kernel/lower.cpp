@@ -115,6 +115,12 @@ class Lowerer {
     c.axis = m.axis;
     c.step = (fold.extents[m.axis] + m.parts - 1) / m.parts;
     c.parts = (fold.extents[m.axis] + c.step - 1) / c.step;
+    if (m.leading) {
+      c.factors.assign(fold.extents.begin(), fold.extents.begin() + static_cast<std::ptrdiff_t>(m.axis));
+      c.factors.push_back(c.parts);
+      c.parts = ir::count(std::span<const int64_t>(c.factors));
+      decisions_.factors[{key_of(m.value), folded_axis - 1}] = c.factors;
+    }
     c.buffer = new_scratch(fold.accumulator, c.parts * m.value.type().elements());
     decisions_.cuts[key_of(m.value)] = c;
     cut_.push_back(m.value);

@@ -24,6 +24,8 @@ struct LowerOptions {
   int64_t enough_units = 16, results_together = 64;
   /// Then there should be so many units, as long as each is left at least so many elements to fold.
   int64_t wanted_units = 64, part_elements = 8192;
+  /// It is cut along one axis; or, where the first has too few elements, along that and the next together.
+  bool cuts_axes_together = false;
   /// What is computed from a reduction is computed with it, as long as one outer point has at most `max_inner` points of its own and,
   /// where there are fewer than `few_units` outer points, all of them have at most `few_inner`.
   int64_t max_inner = 16384, few_units = 32, few_inner = 32768;

@@ -53,17 +53,18 @@ void NestBuilder::add_target(const Target& t) {
   const std::vector<int64_t> dims = ir::static_dims(t.value.dims());
   storing_ = key_of(t.value);
   targets_.push_back(t.value);
-  const int64_t parts = t.in_parts ? decisions_.cuts.at(*storing_).parts : 1;
-  const bool shares = !target_drafts_.empty() && dims == first_dims_ && parts == first_parts_;
+  const Cut cut = t.in_parts ? decisions_.cuts.at(*storing_) : Cut{};
+  const bool shares = !target_drafts_.empty() && dims == first_dims_ && cut.parts == first_cut_.parts &&
+                      cut.factors == first_cut_.factors;
   Index index = first_index_;
   Affine part = first_part_;
   if (!shares) {
     StageDraft fresh;
     std::vector<int>& loops = fresh.stage.loops;
-    if (t.in_parts) part = new_axis({*storing_, folded_axis - 1}, parts, loops);
+    if (t.in_parts) part = new_axis({*storing_, folded_axis - 1}, cut.parts, loops);
     index = target_index(t, loops);
     if (target_drafts_.empty())
-      first_index_ = index, first_part_ = part, first_dims_ = dims, first_parts_ = parts;
+      first_index_ = index, first_part_ = part, first_dims_ = dims, first_cut_ = cut;
     else alias_candidates_ = std::set<int>(loops.begin(), loops.end());
     target_drafts_.push_back(std::move(fresh));
   }
@@ -174,14 +175,43 @@ void NestBuilder::maybe_cut(const Request& r) const {
   const int64_t wanted = std::min((options_.wanted_units + units - 1) / std::max<int64_t>(1, units),
                                   together * folded / options_.part_elements);
   if (wanted < 2) return;
+  if (options_.cuts_axes_together) return cut_axes(r, wanted);
   size_t axis = 0;
-  while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16))
-    ++axis;
+  while (axis < r.fold.extents.size() && r.fold.extents[axis] < std::min<int64_t>(wanted, 16)) ++axis;
   if (axis == r.fold.extents.size())
     axis = static_cast<size_t>(std::max_element(r.fold.extents.begin(), r.fold.extents.end()) -
                                r.fold.extents.begin());
   const int64_t parts = std::min(wanted, r.fold.extents[axis]);
   if (parts >= 2) throw MustCut{r.value, axis, parts};
+}
+
+/// Cut the first axis, and where it has too few elements the next ones with it; in equal parts if that takes no less than half as many.
+void NestBuilder::cut_axes(const Request& r, int64_t wanted) const {
+  const std::vector<int64_t>& extents = r.fold.extents;
+  size_t axis = 0;
+  int64_t before = 1;
+  while (axis + 1 < extents.size() && before * extents[axis] < wanted) before *= extents[axis++];
+  const int64_t needed = std::min((wanted + before - 1) / before, extents[axis]);
+  int64_t parts = needed;
+  while (2 * parts > needed && extents[axis] % parts != 0) --parts;
+  if (extents[axis] % parts != 0) parts = needed;
+  if (before * parts >= 2) throw MustCut{r.value, axis, parts, axis > 0};
+}
+
+/// Where part `part` of a fold begins along its axis `i`.
+Affine NestBuilder::part_begin(const Cut& cut, const Affine& part, size_t i) {
+  if (cut.factors.empty()) {
+    Affine begin;
+    if (i == cut.axis) begin.add(part, cut.step);
+    return begin;
+  }
+  int64_t stride = cut.parts;
+  for (size_t k = 0; k <= i; ++k) stride /= cut.factors[k];
+  Affine
+      begin;  // the loop of this factor, of which there is none for one element, is the term with its stride
+  for (const Affine::Term& t : part.terms)
+    if (cut.factors[i] > 1 && t.coef == stride) begin.add(Affine::var(t.var, i == cut.axis ? cut.step : 1));
+  return begin;
 }
 
 /// Positions along the folded axes, with their loops; `inside` is what a part must observe at its end.
@@ -192,9 +222,9 @@ std::vector<Affine> NestBuilder::folded_index(const Request& r, std::vector<int>
     Affine offset;
     if (r.part) {
       const Cut& cut = decisions_.cuts.at(key_of(r.value));
-      if (cut.axis == i) {
-        extent = cut.step;
-        offset.add(*r.part, cut.step);
+      if (i <= cut.axis && (i == cut.axis || !cut.factors.empty())) {
+        extent = i == cut.axis ? cut.step : 1;
+        offset = part_begin(cut, *r.part, i);
       }
     }
     Affine a = new_axis({key_of(r.value), folded_axis + static_cast<int64_t>(i)}, extent, loops);

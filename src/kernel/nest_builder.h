@@ -46,20 +46,25 @@ struct MustSplitAxis {  ///< factor `position` of the axis is two: the inner of 
 struct MustStore {  ///< `value` is to be computed by a nest of its own
   ir::Value value;
 };
-struct MustCut {  ///< the fold `value` is long: its folded axis `axis` is cut in `parts`
+struct MustCut {  ///< the fold `value` is long: its folded axis `axis` is cut in `parts`,
   ir::Value value;
   size_t axis;
   int64_t parts;
+  bool leading = false;  ///< and each element of the axes before it is a part of its own
 };
 struct CannotLower {
   std::string reason;
 };
 
-/// A long fold in parts: part p covers p*step .. (p+1)*step of the folded axis.
+/// A long fold in parts: part p covers p*step .. (p+1)*step of the folded axis. Where axes before it are cut as well, p is a
+/// row-major number: their elements, then the part of the axis.
 struct Cut {
   size_t axis = 0;
   int64_t parts = 1, step = 1;
   int buffer = -1;
+  std::vector<int64_t>
+      factors;  ///< of `parts`: the axes before, and the axis; empty where that is the only one
+  bool operator==(const Cut&) const = default;
 };
 
 /// What has been decided about a body so far.
@@ -139,6 +144,8 @@ class NestBuilder {
   void draft_fold(int id);
   std::vector<Affine> folded_index(const Request& r, std::vector<int>& loops, Guards& inside);
   void maybe_cut(const Request& r) const;
+  void cut_axes(const Request& r, int64_t wanted) const;
+  static Affine part_begin(const Cut& cut, const Affine& part, size_t i);
   bool alias(const Request& r, const std::vector<Affine>& index);
   std::vector<int> outer_of_requests() const;
   void check_sizes() const;
@@ -220,7 +227,7 @@ class NestBuilder {
   Index first_index_;  // the first target's loops, and what it stores
   Affine first_part_;
   std::vector<int64_t> first_dims_;
-  int64_t first_parts_ = 1;
+  Cut first_cut_;                    // of the first target, where it is in parts
   std::map<int, Affine> aliases_;    // a later target's variable -> the first target's
   std::set<int> alias_candidates_;   // variables of the target being added
   std::optional<ValueKey> storing_;  // the target itself is computed, not loaded

@@ -20,6 +20,11 @@ using kernel::Store;
 
 namespace {
 
+/// Nothing to compute: a number, or a fold's result.
+bool is_at_hand(const Instr& in) {
+  return in.kind == Instr::Kind::constant || in.kind == Instr::Kind::reduced;
+}
+
 bool has_position(const Reduction& r) { return r.op == ReduceOp::argmax || r.op == ReduceOp::argmin; }
 bool is_largest(const Reduction& r) { return r.op == ReduceOp::max || r.op == ReduceOp::argmax; }
 
@@ -81,8 +86,10 @@ void StagePrinter::wait_before(size_t index) {
 void StagePrinter::stage(size_t index) {
   stage_ = index;
   find_lane_dependence();
+  find_fixed();
   if (m_.scheme != Scheme::pointwise) wait_before(index);
   start_reductions();
+  compute_fixed();
   loops(0);
   const bool combines = map().split >= 0 && !current().reductions.empty();
   waited_ = combines;
@@ -138,6 +145,70 @@ void StagePrinter::find_lane_dependence() {
   }
 }
 
+bool StagePrinter::is_fixed(const Instr& in) const {
+  const auto outside = [&](const Affine& a) {
+    return std::ranges::none_of(map().loops, [&](int v) { return a.coef(v) != 0; });
+  };
+  const auto fixed = [&](int t) { return t < 0 || fixed_[static_cast<size_t>(t)]; };
+  if (in.kind == Instr::Kind::reduced || in.kind == Instr::Kind::constant) return true;
+  return outside(in.address) && std::ranges::all_of(in.operand, fixed) &&
+         std::ranges::all_of(in.guards, [&](const Guard& g) { return outside(g.index); }) &&
+         std::ranges::all_of(in.indirect, [&](const kernel::Indirect& i) { return fixed(i.value); });
+}
+
+/// Where threads share a point, what a stage's loops compute at every turn alike is computed once before them.
+void StagePrinter::find_fixed() {
+  const Stage& st = current();
+  fixed_.clear();
+  kept_.assign(st.body.size(), 0);
+  const bool none = m_.scheme == Scheme::pointwise || m_.scheme == Scheme::transpose || map().loops.empty();
+  for (const Instr& in : st.body) fixed_.push_back(!none && is_fixed(in));
+  const auto keep = [&](int t) {
+    const auto i = static_cast<size_t>(t);
+    if (t >= 0 && fixed_[i] && !is_at_hand(st.body[i])) kept_[i] = 1;
+  };
+  for (size_t t = 0; t < st.body.size(); ++t) {
+    if (fixed_[t]) continue;
+    for (const int o : st.body[t].operand)
+      if (st.body[t].kind != Instr::Kind::reduced) keep(o);
+    for (const auto& i : st.body[t].indirect) keep(i.value);
+  }
+  for (const Reduction& r : st.reductions) keep(r.value), keep(r.position);
+  for (const Store& s : st.stores) keep(s.value);
+}
+
+void StagePrinter::compute_fixed() {
+  const Stage& st = current();
+  if (std::ranges::count(kept_, 1) == 0) return;
+  values_.assign(st.body.size(), Val{});
+  kept_values_ = values_;
+  const auto each = [&](bool on_lane, auto&& f) {
+    for (size_t t = 0; t < st.body.size(); ++t)
+      if (fixed_[t] && (on_lane_[t] != 0) == on_lane) f(t);
+  };
+  const auto keep = [&](size_t t) {
+    if (!kept_[t]) return;
+    Val& name = kept_values_[t] = values_[t];
+    name.text = fmt::format("h{}_{}{}", stage_, t, on_lane_[t] ? "[l]" : "");
+    out_.line(fmt::format("{} = {};", name.text, values_[t].text));
+  };
+  for (size_t t = 0; t < st.body.size(); ++t)
+    if (kept_[t])
+      out_.line(fmt::format("{} h{}_{}{};", register_type(st.body[t].dtype), stage_, t,
+                            on_lane_[t] ? fmt::format("[{}]", lanes()) : ""));
+  out_.open("if (live)");
+  each(true, [&](size_t t) {
+    if (st.body[t].kind == Instr::Kind::load && loads_as_vector(st.body[t])) vector_load(t);
+  });
+  each(false, [&](size_t t) { instruction(t), keep(t); });
+  bool lanes_differ = false;
+  each(true, [&](size_t) { lanes_differ = true; });
+  if (lanes_differ) open_lanes();
+  each(true, [&](size_t t) { instruction(t), keep(t); });
+  if (lanes_differ) close_lanes();
+  out_.close();
+}
+
 /// An index shifted right until all lanes have the same: they lie in one block of a power of two (four elements of a draw share one
 /// block of random words).
 bool StagePrinter::is_block_of_lanes(const Instr& in) const {
@@ -179,7 +250,9 @@ void StagePrinter::body() {
   const Stage& st = current();
   values_.assign(st.body.size(), Val{});
   for (size_t t = 0; t < st.body.size(); ++t) {
-    if (!on_lane_[t]) instruction(t);
+    if (fixed_[t] && !is_at_hand(st.body[t])) {
+      if (kept_[t]) values_[t] = kept_values_[t];
+    } else if (!on_lane_[t]) instruction(t);
     else if (st.body[t].kind == Instr::Kind::load && loads_as_vector(st.body[t])) vector_load(t);
   }
   for (size_t i = 0; i < st.stores.size(); ++i)
@@ -189,7 +262,7 @@ void StagePrinter::body() {
                             lanes(), i));
   open_lanes();
   for (size_t t = 0; t < st.body.size(); ++t)
-    if (on_lane_[t]) instruction(t);
+    if (on_lane_[t] && (!fixed_[t] || is_at_hand(st.body[t]))) instruction(t);
   for (size_t r = 0; r < st.reductions.size(); ++r) accumulate(r);
   // A result may lie where an operand does: all is read before anything is written.
   for (size_t i = 0; i < st.stores.size(); ++i) {
@@ -319,7 +392,9 @@ std::string StagePrinter::stored(const Store& st) const {
   const Instr& in = current().body[static_cast<size_t>(st.value)];
   Val v = values_[static_cast<size_t>(st.value)];
   if (in.kind == Instr::Kind::cast && in.dtype == dtype && (dtype == Dtype::bf16 || dtype == Dtype::f16))
-    if (const Val& from = values_[static_cast<size_t>(in.operand[0])]; from.dtype == Dtype::f32) v = from;
+    if (const Val& from = values_[static_cast<size_t>(in.operand[0])];
+        from.dtype == Dtype::f32 && !from.text.empty())
+      v = from;
   const bool rounds_itself = v.dtype == Dtype::f32 && (dtype == Dtype::bf16 || dtype == Dtype::f16);
   return to_memory(rounds_itself ? v.text : cast(v, dtype), dtype);
 }

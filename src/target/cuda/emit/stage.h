@@ -29,6 +29,9 @@ class StagePrinter {
   void split_loop(size_t k);
   void body();
   void find_lane_dependence();
+  void find_fixed();
+  bool is_fixed(const kernel::Instr& in) const;
+  void compute_fixed();
   bool is_block_of_lanes(const kernel::Instr& in) const;
   void instruction(size_t t);
   void vector_load(size_t t);
@@ -79,6 +82,10 @@ class StagePrinter {
   size_t stage_ = 0;
   bool waited_ = true;         // since a thread of the group has read
   std::vector<char> on_lane_;  // of the stage's instructions
+  std::vector<char>
+      fixed_;  // of the stage's instructions: the same at every turn of its loops, and computed before them
+  std::vector<char> kept_;        // those of them that the loops read,
+  std::vector<Val> kept_values_;  // as "h0_7"
   std::vector<Val> values_;
 };
 

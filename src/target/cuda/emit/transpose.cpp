@@ -43,6 +43,7 @@ void StagePrinter::tile_load(size_t t) {
 void StagePrinter::transposed() {
   stage_ = 0;
   find_lane_dependence();
+  find_fixed();
   const int edge = m_.tile.edge;
   for (size_t t = 0; t < current().body.size(); ++t)
     if (is_crossed(t))

@@ -170,7 +170,7 @@ void choose_slices(Mapping& m) {
     (s.reductions.empty() ? shared : repeated) += s.loops.empty() ? 0 : kernel::points(m.nest, s.loops);
   }
   const int64_t blocks = std::max<int64_t>(1, m.units / m.side_by_side), turns = shared / m.group,
-                least = std::max<int64_t>(points_of_slice, 2 * repeated / m.group);
+                least = std::max<int64_t>(points_of_slice, 4 * repeated / m.group);
   m.slices = std::clamp<int64_t>(std::min(enough_blocks * 2 / blocks, turns / least), 1, most_slices);
   if (m.slices == 1) return;
   for (size_t i = 0; i < m.stages.size(); ++i)
