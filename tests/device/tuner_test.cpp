@@ -38,10 +38,9 @@ ir::Graph two_kinds() {
 }
 
 std::shared_ptr<const run::Program> planned(std::shared_ptr<target::Device> device) {
-  static std::vector<std::shared_ptr<const target::Target>> kept;
-  kept.push_back(target::cuda::cuda_target(std::move(device)));
+  const auto target = target::cuda::cuda_target(std::move(device));
   run::CompileOptions options;
-  options.target = kept.back().get();
+  options.target = target.get();
   return run::Program::compile(two_kinds(), options);
 }
 
