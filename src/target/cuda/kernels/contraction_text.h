@@ -9,12 +9,16 @@
 
 namespace espalier::target::cuda {
 
+/// Folded elements that a block takes at once, at most: those of tensor cores. Where the whole sum is a multiple, tiles do not look for a
+/// part's end.
+inline constexpr int largest_fold_step = 32;
+
 /// One launch of a contraction: what its threads sum, and where that goes.
 struct ContractionPart {
   const Contraction& loops;
   std::vector<int64_t> alignment;  ///< of a, b and the result, in bytes
   bool wide_index = false;
-  int64_t parts = 1, part_length = 0;  ///< of the folded loops
+  int64_t parts = 1, part_length = 0;  ///< of the folded loops; a multiple of largest_fold_step
   int part_var = -1;                   ///< says which part this is, where there are several
 };
 

@@ -41,7 +41,7 @@ class Tiled {
         folded_(c_.points(c_.folded)),
         wide_(ir::dtype_size(c_.sum) == 8 ? 2 : 4),
         matrix_((c_.operand == Dtype::bf16 || c_.operand == Dtype::f16) && rows_ >= 16 && columns_ >= 8),
-        fold_step_(matrix_ ? 32 : 16) {
+        fold_step_(matrix_ ? largest_fold_step : 16) {
     choose_tile();
     a_ = std::make_unique<Load>(load_of("a", c_.a, c_.rows, rows_, 16 * mine_rows_, part.alignment[0]));
     b_ = std::make_unique<Load>(
