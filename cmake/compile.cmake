@@ -29,9 +29,9 @@ if(NOT ESPALIER_OPENMP)
 endif()
 if(ESPALIER_WERROR)
   # The optimiser's guesses depend on inlining: they warn, they do not stop a build.
-  add_compile_options(-Werror -Wno-error=maybe-uninitialized -Wno-error=deprecated-declarations)
+  add_compile_options(-Werror -Wno-error=deprecated-declarations)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    add_compile_options(-Wno-error=restrict -Wno-error=stringop-overflow -Wno-error=stringop-overread
+    add_compile_options(-Wno-error=maybe-uninitialized -Wno-error=restrict -Wno-error=stringop-overflow -Wno-error=stringop-overread
                         -Wno-error=array-bounds -Wno-error=free-nonheap-object -Wno-error=dangling-pointer)
   endif()
 endif()
