@@ -231,6 +231,8 @@ TRAINING = {
     "unet-r18": Training(ResnetUnet, normal(3, 128, 128), lambda b: whole(2, 1, 128, 128)(b).float(), bce, 16, adam(1e-3)),
     "resnet18-cifar": Training(cifar_resnet18, normal(3, 32, 32), whole(10), cross_entropy, 128, momentum(1e-2)),
     "resnet18": Training(torchvision_model("resnet18"), PICTURE, whole(1000), cross_entropy, 16, momentum(1e-2)),
+    "resnet50": Training(torchvision_model("resnet50"), PICTURE, whole(1000), cross_entropy, 16, momentum(1e-2)),
+    "mlp-fraud": Training(lambda: mlp(30, 128, 64, 1), normal(30), lambda b: whole(2, 1)(b).float(), bce, 256, adam(1e-3)),
     "lstm": Training(LastOfLstm, normal(128, 64), whole(10), cross_entropy, 32, adam(1e-3)),
     "bert-base": Training(bert, WORDS, whole(2), cross_entropy, 8, adam(1e-4)),
     "gpt-small": Training(lambda: gpt(384, 6, 6, 128), whole(50257, 128), whole(50257, 128), cross_entropy, 8, adam(1e-4)),

@@ -19,6 +19,7 @@ if(tool_sources)
   add_executable(espalier_tool ${tool_sources})
   set_target_properties(espalier_tool PROPERTIES OUTPUT_NAME espalier)
   target_link_libraries(espalier_tool PRIVATE espalier_all CLI11::CLI11 $<TARGET_NAME_IF_EXISTS:espalier_apps>)
+  target_precompile_headers(espalier_tool PRIVATE <CLI/CLI.hpp> <nlohmann/json.hpp> <fmt/format.h>) # half of each file's time
   add_dependencies(espalier_tool espalier_cuda) # opened at run time
 endif()
 
@@ -49,4 +50,16 @@ endif()
 if(TARGET espalier_op AND NOT ESPALIER_SANITIZE)
   add_executable(op_reference ${CMAKE_SOURCE_DIR}/tools/op_reference.cpp)
   target_link_libraries(op_reference PRIVATE espalier_all)
+endif()
+
+# What is run on a machine with a GPU. It shares the tests' comparisons and the tool's networks.
+file(GLOB gpu_check_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/gpu_check/*.cpp)
+if(TARGET espalier_tool AND gpu_check_sources)
+  add_executable(gpu_check ${gpu_check_sources} ${CMAKE_SOURCE_DIR}/src/tool/networks.cpp ${CMAKE_SOURCE_DIR}/src/tool/cuda_report.cpp)
+  target_include_directories(gpu_check PRIVATE ${CMAKE_SOURCE_DIR}/tools ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(gpu_check PRIVATE espalier_all CLI11::CLI11)
+  add_dependencies(gpu_check espalier_cuda)
+  if(ESPALIER_SANITIZE OR ESPALIER_FUZZ)
+    set_target_properties(gpu_check PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
 endif()

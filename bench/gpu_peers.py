@@ -1,0 +1,116 @@
+"""Compare a GPU's speed.json (gpu_check --part 3) with PyTorch on the same machine, eager and compiled.
+
+    python bench/gpu_peers.py results/speed.json --out results/gpu_peers.json [--device cuda] [--seconds 5]
+
+Each of PyTorch's steps takes its batch from pinned memory, as ours does. f32 is full f32 on both sides (no TF32); bf16 is autocast in
+training, and the whole network in inference. A ratio above 1: ours is faster than the better of the two. What PyTorch refuses is
+reported with its reason.
+"""
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from peers_cases import INFERENCE, TRAINING  # noqa: E402
+
+
+def wait(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def step_of(row, device, compiled):
+    """A function that runs one step of the row's case."""
+    torch.manual_seed(0)
+    trains, bf16 = row["what"] == "train", row["precision"] == "bf16"
+    case = (TRAINING if trains else INFERENCE)[row["case"]]
+    host = [case.inputs(row["batch"])] + ([case.targets(row["batch"])] if trains else [])
+    if device.type == "cuda":
+        host = [h.pin_memory() for h in host]
+    net = case.make().to(device)
+    pictures = host[0].dim() == 4
+    if pictures:
+        net = net.to(memory_format=torch.channels_last)
+    net = net.train() if trains else (net.eval().bfloat16() if bf16 else net.eval())
+    run = torch.compile(net, mode="max-autotune") if compiled else net
+    optimiser = case.optimiser(net.parameters()) if trains else None
+
+    def batch():
+        moved = [h.to(device, non_blocking=True) for h in host]
+        if pictures:
+            moved[0] = moved[0].contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def train():
+        x, target = batch()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            y = run(x)
+        case.loss(y, target).backward()
+        optimiser.step()
+
+    def infer():
+        x = batch()[0]
+        with torch.inference_mode() if not compiled else torch.no_grad():
+            run(x.bfloat16() if bf16 else x)
+
+    return train if trains else infer
+
+
+def median_ms(step, device, seconds):
+    """Of one of ten steps behind each other, after ten that are not counted."""
+    for _ in range(10):
+        step()
+    wait(device)
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(10):
+            step()
+        wait(device)
+        times.append((time.perf_counter() - start) * 1e2)
+    return statistics.median(times)
+
+
+def measure(row, device, seconds):
+    result = dict(row)
+    for name, compiled in (("eager", False), ("compiled", True)):
+        try:
+            result[name + "_ms"] = median_ms(step_of(row, device, compiled), device, seconds)
+        except Exception as error:  # whatever a peer throws is a result: it could not do the case
+            result[name + "_refused"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    peers = [result[k] for k in ("eager_ms", "compiled_ms") if k in result]
+    result["ratio"] = min(peers) / row["ms"] if peers else None
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("speed", help="speed.json")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=5, help="for each engine of each case")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("gpu_peers: PyTorch sees no GPU here")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    with open(options.speed) as f:
+        ours = json.load(f)
+    rows = []
+    for row in ours["steps"]:
+        rows.append(measure(row, device, options.seconds))
+        print(json.dumps(rows[-1]), flush=True)
+        with open(options.out + ".new", "w") as f:
+            json.dump({"device": ours["device"], "torch": torch.__version__, "steps": rows}, f, indent=1)
+        os.replace(options.out + ".new", options.out)
+
+
+if __name__ == "__main__":
+    main()

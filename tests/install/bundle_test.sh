@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The bundle unpacks to programs that start from any folder; without a GPU the check is skipped, which is no pass.
+#   usage: bundle_test.sh ROOT BUILD
+set -euo pipefail
+root=$1 build=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+"$root/tools/bundle" "$work/b.tar.gz" "$build"
+tar xzf b.tar.gz
+espalier-gpu/run espalier devices --json >devices.json
+grep -q '"cuda"' devices.json || { echo "devices say nothing of CUDA"; exit 1; }
+rc=0
+CUDA_VISIBLE_DEVICES=-1 espalier-gpu/run gpu_check --part 1 --out results >said || rc=$?
+[ $rc = 77 ] || { echo "gpu_check without a GPU ended with $rc, not 77:"; cat said; exit 1; }
+grep -q '^\[SKIP\] part 1: ' said || { echo "it does not say that it was skipped:"; cat said; exit 1; }
+rc=0
+"$root/tools/bundle" "$work/none.tar.gz" "$work" 2>said || rc=$?
+[ $rc = 1 ] && [ ! -e none.tar.gz ] && grep -q 'is not built' said || { echo "a build that is none is packed"; exit 1; }

@@ -1,0 +1,136 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "gpu_check/check.h"
+#include "tensor/compile.h"
+#include "tool/json.h"
+#include "tool/networks.h"
+
+namespace espalier::gpu_check {
+
+namespace {
+
+using nlohmann::json;
+
+struct Case {
+  const char* network;
+  int64_t batch;
+  bool trains;
+  pass::Precision precision;
+};
+
+const char* name_of(pass::Precision p) {
+  return p == pass::Precision::f32 ? "f32" : p == pass::Precision::bf16 ? "bf16" : "f16";
+}
+
+/// The step of a case as a graph; the states begin as the network's parameters.
+struct Step {
+  ir::Graph graph;
+  std::vector<Parameter> parameters;
+  std::vector<std::string> inputs;  ///< of the parameters
+  std::vector<ir::Array> data;
+};
+
+Step step_of(const Case& c) {
+  tool::Network net = tool::make_network(c.network, c.batch);
+  Step step;
+  if (c.trains) {
+    const std::vector<ir::Type> types{net.input, net.target};
+    Trace t = trace(
+        [&](const std::vector<Tensor>& in) {
+          const Tensor loss = net.loss(net.forward(in[0], nn::Mode::train), in[1]);
+          net.optimiser->minimise(loss);
+          return std::vector<Tensor>{loss};
+        },
+        types);
+    step = {std::move(t.graph), std::move(t.parameters), std::move(t.inputs), {}};
+    step.data.push_back(tool::random_data(net.input, 0, false, 1));
+    step.data.push_back(tool::random_data(net.target, net.classes, net.binary, 2));
+  } else {
+    const std::vector<ir::Type> types{net.input};
+    step.graph = Model::traced(
+                     [&](const std::vector<Tensor>& in) {
+                       return std::vector<Tensor>{net.forward(in[0], nn::Mode::eval)};
+                     },
+                     types)
+                     .frozen();
+    step.data.push_back(tool::random_data(net.input, 0, false, 1));
+  }
+  return step;
+}
+
+/// The elements of a program's input: those of the parameter that it is, else the next of the data.
+const ir::Array& elements(const Step& step, const std::string& input, size_t& next) {
+  const auto p = std::find(step.inputs.begin(), step.inputs.end(), input);
+  return p == step.inputs.end() ? step.data.at(next++)
+                                : step.parameters[static_cast<size_t>(p - step.inputs.begin())].storage();
+}
+
+/// What the device is given stays the same; it is uploaded with every step, as a loader's batches would be. States only when `first`.
+void feed(run::DeviceExecutor& e, const Step& step, bool first) {
+  size_t next = 0;
+  for (size_t i = 0; i < e.program().inputs().size(); ++i) {
+    const std::string& name = e.program().inputs()[i].name;
+    const ir::Array& a = elements(step, name, next);
+    if (!e.program().is_state_input(i)) std::memcpy(e.input(i), a.data(), static_cast<size_t>(a.bytes()));
+    else if (first) e.write_state(name, a.data());
+  }
+}
+
+/// Steps behind each other, as a training has them: milliseconds of one.
+std::string speed_of(const Place& place, const Case& c, json& rows) {
+  const Step step = step_of(c);
+  const auto program = loaded(place, step.graph, false, c.precision);
+  run::DeviceExecutor e(program);
+  for (int slot = 0; slot < e.options().slots; ++slot) {
+    feed(e, step, slot == 0);
+    e.submit();
+  }
+  const int group = place.small ? 1 : 10;
+  const double ms = median_ms(place.small ? 3 : 10,
+                              [&] {
+                                run::Ticket last = 0;
+                                for (int i = 0; i < group; ++i) {
+                                  (void)e.input(0);  // what the slot holds is sent again
+                                  last = e.submit();
+                                }
+                                e.wait(last);
+                              }) /
+                    group;
+  const double tflops = 1e-9 * e.program().flops() / ms;
+  rows.push_back({{"what", c.trains ? "train" : "infer"},
+                  {"case", c.network},
+                  {"batch", c.batch},
+                  {"precision", name_of(c.precision)},
+                  {"ms", ms},
+                  {"tflops", tflops},
+                  {"launches", program->calls().size()},
+                  {"planned_bytes", e.program().planned_bytes()},
+                  {"load", target::text(program->executable().report())}});
+  write_file(place.folder / "speed.json",
+             tool::json_line({{"device", place.device->info().name.value_or("")}, {"steps", rows}}) + "\n");
+  return fmt::format("{:.3f} ms a step, {:.1f} TFLOP/s, {} launches; {}", ms, tflops, program->calls().size(),
+                     target::text(program->executable().report()));
+}
+
+}  // namespace
+
+void check_speed(const Place& place, Log& log) {
+  using enum pass::Precision;
+  static constexpr Case full[] = {
+      {"resnet50", 64, true, bf16},  {"unet-r18", 64, true, bf16},  {"resnet50", 64, false, bf16},
+      {"unet-r18", 64, false, bf16}, {"resnet50", 64, true, f32},   {"unet-r18", 64, true, f32},
+      {"resnet50", 1, false, bf16},  {"unet-r18", 1, false, bf16},  {"resnet50", 64, false, f32},
+      {"unet-r18", 64, false, f32},  {"mlp-fraud", 256, true, f32}, {"mlp-fraud", 1, false, f32}};
+  static constexpr Case small[] = {{"mlp-fraud", 4, true, f32}, {"mlp-fraud", 1, false, bf16}};
+  json rows = json::array();
+  for (const Case& c : place.small ? std::span<const Case>(small) : std::span<const Case>(full))
+    log.check(fmt::format("{} {} batch {} {}", c.network, c.trains ? "training" : "inference", c.batch,
+                          name_of(c.precision)),
+              [&] { return speed_of(place, c, rows); });
+}
+
+}  // namespace espalier::gpu_check
