@@ -457,9 +457,9 @@ class LoopFuser {
   const rewrite::Uses uses_;
   const std::vector<const Node*> order_;
   std::unordered_map<const Node*, int> index_;
-  std::vector<char> loops_;                          // can this node be a loop?
+  std::vector<char> loops_;  // can this node be a loop?
   std::unordered_set<Value, ir::ValueHash> new_states_;
-  std::vector<char> late_;  // is it small work that only states wait for?
+  std::vector<char> late_;                           // is it small work that only states wait for?
   std::vector<int> unit_;                            // node -> unit
   std::vector<std::vector<int>> members_;            // unit -> nodes, rising
   std::vector<std::set<int>> again_;                 // unit -> nodes of others that it computes for itself

@@ -14,7 +14,8 @@ using kernel::Refusal;
 
 namespace {
 
-constexpr int64_t fold_step = largest_fold_step;  // parts are multiples of it: only the last may end inside a tile
+constexpr int64_t fold_step =
+    largest_fold_step;                     // parts are multiples of it: only the last may end inside a tile
 constexpr int64_t shortest_part = 256;     // folded elements
 constexpr int64_t narrow_limit = 1 << 30;  // with that many elements no sum of an address overflows 32 bits
 
