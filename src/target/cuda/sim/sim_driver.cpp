@@ -273,13 +273,14 @@ std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int i
     return driver.dnn();
   };
   ObjectCache* const plans = driver->options().plans;
+  const auto* const tool = driver->options().nvtx;
   return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
                                                         .nvml = nullptr,
                                                         .lt = lt,
                                                         .dnn = dnn,
                                                         .compiler = std::make_shared<SimCompiler>(),
                                                         .plans = plans,
-                                                        .nvtx = driver->options().nvtx,
+                                                        .nvtx = tool,
                                                         .keeps = std::move(driver)},
                                       index);
 }
