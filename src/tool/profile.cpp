@@ -37,6 +37,7 @@ void add_profile(CLI::App& app, int&) {
   CLI::App* c = app.add_subcommand(
       "profile", "Time, bytes and fraction of the machine's ceiling of every step of a run");
   add_subject_options(*c, o->subject);
+  add_choices_option(*c, o->subject);
   c->add_option("--runs", o->runs, "runs to take the median of")
       ->capture_default_str()
       ->check(CLI::Range(1, 10000));

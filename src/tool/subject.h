@@ -2,6 +2,7 @@
 // What bench and profile measure: a saved model or a network by name, as one compiled step filled with random data.
 #include <memory>
 
+#include "run/targets.h"
 #include "tensor/compile.h"
 #include "tool/networks.h"
 
@@ -13,7 +14,8 @@ namespace espalier::tool {
 
 struct SubjectOptions {
   std::string model, net, precision,
-      device = "cpu";  ///< precision "": what a file was optimised for, else f32
+      device = "cpu",  ///< precision "": what a file was optimised for, else f32
+      choices;         ///< a file of `espalier tune`
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
@@ -22,11 +24,14 @@ struct SubjectOptions {
 
 /// The options that name a subject.
 void add_subject_options(CLI::App& command, SubjectOptions& options);
+/// And the one that has it planned with what `espalier tune` found.
+void add_choices_option(CLI::App& command, SubjectOptions& options);
 
 class Subject {
  public:
   /// Build, compile and fill with random data. UserError where neither or both of model and net are named, a model is to be trained,
   /// or batch or dims do not fit it.
+  /// Choices that are for another device or another version of a library are not used, with a note on the standard error.
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
   /// Copy the batch in.
@@ -41,6 +46,7 @@ class Subject {
   double compile_seconds() const { return compile_seconds_; }
 
  private:
+  run::Location place_;  ///< kept open, with its choices
   std::string name_, precision_;
   int64_t batch_size_ = 1;
   Network network_;
