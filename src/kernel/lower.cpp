@@ -91,6 +91,9 @@ class Lowerer {
     const Value& v = values_.at(axis.first);
     if (axis.second == folded_axis - 1) return decisions_.cuts.at(axis.first).parts;
     if (axis.second < folded_axis) return ir::static_dims(v.dims())[static_cast<size_t>(axis.second)];
+    const auto cut = decisions_.cuts.find(axis.first);  // its loop walks one part
+    if (cut != decisions_.cuts.end() && static_cast<int64_t>(cut->second.axis) == axis.second - folded_axis)
+      return cut->second.step;
     return fold_of(v)->extents[static_cast<size_t>(axis.second - folded_axis)];
   }
 

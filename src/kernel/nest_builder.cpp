@@ -208,9 +208,10 @@ Affine NestBuilder::part_begin(const Cut& cut, const Affine& part, size_t i) {
   int64_t stride = cut.parts;
   for (size_t k = 0; k <= i; ++k) stride /= cut.factors[k];
   Affine
-      begin;  // the loop of this factor, of which there is none for one element, is the term with its stride
+      begin;  // the loops of this factor, several where it is split, are the terms from its stride to the next one's
   for (const Affine::Term& t : part.terms)
-    if (cut.factors[i] > 1 && t.coef == stride) begin.add(Affine::var(t.var, i == cut.axis ? cut.step : 1));
+    if (t.coef >= stride && t.coef < stride * cut.factors[i])
+      begin.add(Affine::var(t.var, t.coef / stride * (i == cut.axis ? cut.step : 1)));
   return begin;
 }
 

@@ -52,6 +52,14 @@ bool is_cheap(const Node& n) {
   return ops.contains(&n.op());
 }
 
+/// Is it of 16 bits and not exact? Computed again it would not be rounded as what lies in memory, and eq() would see that.
+bool rounds(const Node& n) {
+  const ir::Dtype d = n.value().dtype();
+  if (d != ir::Dtype::bf16 && d != ir::Dtype::f16) return false;
+  return &n.op() == &op::add_op || &n.op() == &op::sub_op || &n.op() == &op::mul_op ||
+         &n.op() == &op::cast_op;
+}
+
 /// The dims a node's loops walk.
 const ir::Dims& space(const Node& n) {
   return n.op().kind == ir::Kind::reduction ? n.input(0).dims() : n.value().dims();
@@ -327,7 +335,7 @@ class LoopFuser {
       if (!w.type().is_static()) return false;
       if (w.type().elements() * piece <= v.type().elements()) return true;
       const bool loop = loops_[static_cast<size_t>(i)] != 0;
-      if (loop && (is_cheap(w.node()) || &w.node().op() == &op::broadcast_to_op)) {
+      if (loop && !rounds(w.node()) && (is_cheap(w.node()) || &w.node().op() == &op::broadcast_to_op)) {
         nodes.insert(i);
         return nodes.size() <= most_again &&
                std::ranges::all_of(w->inputs(), [&](const Value& x) { return self(self, x); });

@@ -204,6 +204,7 @@ void* DeviceExecutor::input(size_t i) {
   if (inputs_[i] != 0 || layout_.input_at[i] < 0) return nullptr;
   Slot& slot = next_slot();
   if (slot.ticket >= 0) program_->device().sync(slot.uploaded.get());
+  asked_ = true;
   return slot.host.get() + layout_.input_at[i];
 }
 
@@ -271,6 +272,7 @@ Ticket DeviceExecutor::submit() {
     throw;
   }
   slot.ticket = next_;
+  asked_ = false;
   slot_ = (slot.number + 1) % slots_.size();
   return next_++;
 }
@@ -279,7 +281,7 @@ void DeviceExecutor::wait(Ticket ticket) {
   const Slot* const slot = slot_of(ticket);
   if (!slot) return;  // whoever took it has waited
   program_->device().sync(slot->downloaded.get());
-  if (ticket == next_ - 1) slot_ = slot->number;
+  if (ticket == next_ - 1 && !asked_) slot_ = slot->number;
 }
 
 const void* DeviceExecutor::output(Ticket ticket, size_t o) const {

@@ -129,6 +129,7 @@ class DeviceExecutor {
   std::unique_ptr<Frame> frame_;
   std::vector<target::Address> operands_;  ///< of a launch
   std::vector<RangeCheck> checks_;
+  bool asked_ = false;  ///< input() has given out places of the next run's slot
   Ticket next_ = 0;
   size_t slot_ = 0;  ///< of the next run
   bool captures_ = false;

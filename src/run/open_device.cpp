@@ -29,6 +29,11 @@ OpenDevice::Turn::~Turn() {
   }
 }
 
+void OpenDevice::finish() {
+  const Turn now = turn(stream_.get());
+  device_->sync(stream_.get());
+}
+
 void OpenDevice::upload(target::Address to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
   const Turn now = turn(stream_.get());

@@ -37,6 +37,8 @@ class OpenDevice {
   /// What is put into `stream`, this device's or a caller's, comes after all that had a turn before.
   Turn turn(target::Stream stream) { return Turn(*this, stream); }
 
+  /// Until all that had a turn is done.
+  void finish();
   /// Copy to or from the device, after all that had a turn before, and wait.
   void upload(target::Address to, const void* from, int64_t bytes);
   void download(void* to, target::Address from, int64_t bytes);

@@ -1,6 +1,7 @@
 #include "run/runner.h"
 
 #include <cstring>
+#include <set>
 
 namespace espalier::run {
 
@@ -14,8 +15,11 @@ class HostRunner final : public Runner {
   }
 
   const Program& program() const override { return executor_.program(); }
-  void* input(size_t i) override { return executor_.input(i); }
-  void bind_input(size_t i, const void* data) override { executor_.bind_input(i, data); }
+  void* input(size_t i) override { return bound_.contains(i) ? nullptr : executor_.input(i); }
+  void bind_input(size_t i, const void* data) override {
+    executor_.bind_input(i, data);
+    bound_.insert(i);
+  }
   const void* output(size_t o) const override { return executor_.output(o); }
   Ticket submit() override { return run(), runs_++; }
   void wait(Ticket ticket) override { ESPALIER_CHECK(ticket < runs_, "no run has this ticket"); }
@@ -32,6 +36,7 @@ class HostRunner final : public Runner {
  private:
   Executor executor_;
   std::vector<BoundCell> cells_;
+  std::set<size_t> bound_;  ///< inputs in memory of the caller's, which is only read
   Ticket runs_ = 0;
 };
 
@@ -68,6 +73,17 @@ class DeviceRunner final : public Runner {
     }
   }
 
+  /// No one else captures what is put into the device's stream while the executor waits for it.
+  ~DeviceRunner() override {
+    try {
+      const OpenDevice::Turn turn = device_->turn(device_->stream());
+      executor_.reset();
+    } catch (const target::DeviceError&) {  // lost: nothing is under way, and the executor goes with the rest
+    }
+  }
+  DeviceRunner(const DeviceRunner&) = delete;
+  DeviceRunner& operator=(const DeviceRunner&) = delete;
+
   const Program& program() const override { return executor_->program(); }
   void* input(size_t i) override { return executor_->input(i); }
   void bind_input(size_t i, const void* data) override { executor_->bind_input(i, as_address(data)); }
@@ -87,12 +103,14 @@ class DeviceRunner final : public Runner {
   Ticket submit() override {
     bring_cells();
     Ticket ticket = 0;
-    {
+    try {
       const OpenDevice::Turn turn = device_->turn(foreign_ ? foreign_.get() : device_->stream());
       ticket = executor_->submit();
+    } catch (const target::DeviceError& e) {
+      if (!e.lost()) note_written();  // part of it has run
+      throw;
     }
-    for (const BoundCell& c : resident_)
-      if (program().is_state_input(c.input)) c.elements->written_on(*device_);
+    note_written();
     return ticket;
   }
   void wait(Ticket ticket) override {
@@ -104,6 +122,10 @@ class DeviceRunner final : public Runner {
   DeviceExecutor* on_device() override { return executor_.get(); }
 
  private:
+  void note_written() {
+    for (const BoundCell& c : resident_)
+      if (program().is_state_input(c.input)) c.elements->written_on(*device_);
+  }
   OwnedStream stream_of(const RunnerOptions& options) const {
     if (!options.stream) return {};
     return {device_->device(), device_->device().adopt_stream(options.stream)};

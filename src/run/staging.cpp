@@ -19,6 +19,7 @@ template <class Piece>
 void Staging::pieces(int64_t bytes, const Piece& piece) {
   if (const int64_t needed = std::min(bytes, most_staged); needed > size_) {
     pinned_ = PinnedMemory();
+    size_ = 0;
     pinned_ = pinned_memory(*device_, needed);
     size_ = needed;
   }

@@ -125,7 +125,7 @@ bool agree(const std::vector<double>& a, const std::vector<double>& b, double to
   for (const double v : a) sum += v * v;
   const double size = std::sqrt(sum / static_cast<double>(std::max<size_t>(a.size(), 1)));
   for (size_t i = 0; i < a.size(); ++i)
-    if (!(std::abs(a[i] - b[i]) <= tolerance * (std::abs(a[i]) + size))) return false;
+    if (a[i] != b[i] && !(std::abs(a[i] - b[i]) <= tolerance * (std::abs(a[i]) + size))) return false;
   return true;
 }
 

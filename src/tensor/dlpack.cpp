@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "run/runner.h"
 #include "tensor/tracing.h"
@@ -29,12 +31,23 @@ Dtype dtype_of(const DataType& type) {
                    "f64, f32, bf16, f16, i64, i32, i8, u8 or bool, one lane"});
 }
 
+/// No machine's memory holds more; their bytes can still be counted.
+constexpr int64_t most_elements = int64_t{1} << 46;
+
 std::vector<int64_t> dims_of(const PlainTensor& t) {
   if (t.rank < 0 || (t.rank > 0 && !t.shape))
     throw UserError({"DLPack tensor", "has no shape", "rank " + std::to_string(t.rank), "a shape"});
   std::vector<int64_t> dims(t.shape, t.shape + t.rank);
   for (const int64_t d : dims)
     if (d < 0) throw UserError({"DLPack tensor", "has a negative dim", join(dims), "0 or more"});
+  int64_t elements = 1;
+  bool fits = true;
+  for (const int64_t d : dims)
+    fits = fits && !__builtin_mul_overflow(elements, std::max<int64_t>(d, 1), &elements);
+  fits = fits && elements <= most_elements;
+  if (!fits || (!t.data && std::ranges::find(dims, 0) == dims.end()))
+    throw UserError({"DLPack tensor", fits ? "has no memory" : "has too many elements", join(dims),
+                     fits ? "a data pointer" : "less than 2^46 elements"});
   if (!t.strides) return dims;
   int64_t wanted = 1;
   bool row_major = true, empty = false;
@@ -117,6 +130,7 @@ ManagedTensor* share(const Parameter& parameter, const Device& gpu) {
   const std::shared_ptr<run::OpenDevice> device = run::find_location(gpu.name()).device;
   const void* const at = run::as_pointer(elements->on(device));
   elements->bring_to(*device);
+  device->finish();  // the one who takes it knows nothing of our streams
   return make(elements->host(), at, {DeviceKind::cuda, number}, elements);
 }
 

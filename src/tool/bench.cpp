@@ -10,6 +10,7 @@
 #include "run/ceilings.h"
 #include "run/profiler.h"
 #include "run/program.h"
+#include "run/runner.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"
@@ -60,10 +61,12 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   const Timing t = measure(subject, seconds);
   const int64_t peak = peak_resident();  // before the ceilings are measured, on large buffers of their own
   const run::Program& program = subject.step().program();
-  const run::Ceilings& ceilings = run::ceilings();
+  run::DeviceExecutor* const gpu = subject.step().runner().on_device();
+  const run::Ceilings ceilings =
+      gpu ? run::device_ceilings(gpu->device_program().device().info()) : run::ceilings();
   const double median = percentile(t.ms, 0.5);
   // of kernels that compute nothing there is no fraction
-  const bool computes = program.target() != "null";
+  const bool computes = program.target() != "null" && ceilings.f32_flops > 0;
   const double fraction = run::matrix_limit_ns(program, ceilings) * 1e-6 / median;
   if (!json) {
     fmt::print(

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "run/program.h"
+#include "target/device.h"
 
 namespace espalier::train {
 
@@ -324,6 +325,8 @@ Progress Trainer::one_step() {
   } catch (const UserError& e) {  // of the batch: a label out of range
     ErrorFields f = e.fields();
     f.where = place(done_ + 1, batch.epoch, batch.index) + ", " + f.where;
+    if (const auto* of_device = dynamic_cast<const target::DeviceError*>(&e))
+      throw target::DeviceError(std::move(f), of_device->lost());
     throw UserError(f);
   }
   ++done_;

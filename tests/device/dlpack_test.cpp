@@ -85,6 +85,8 @@ TEST(DlPack, WhatIsNotOursIsRefusedAndNotTaken) {
                 f.managed.tensor.strides = f.strides.data();
               }),
               HasSubstr("dims 2,3, strides 1,2"));
+  EXPECT_THAT(refused([](Foreign& f) { f.dims[0] = int64_t{1} << 62; }), HasSubstr("too many elements"));
+  EXPECT_THAT(refused([](Foreign& f) { f.managed.tensor.data = nullptr; }), HasSubstr("has no memory"));
   EXPECT_THAT(error_of([] { array_of(nullptr); }), HasSubstr("is null"));
 }
 
@@ -109,6 +111,20 @@ TEST(DlPack, OfAGpu) {
     const std::shared_ptr<const void> kept = bind_input(step, 0, shared);
     step.run();
     EXPECT_EQ(step.result(0).at(31), 6);
+  }
+  {  // what a run that is under way will have written
+    Compiled more = compile(
+        [&](const std::vector<Tensor>&) {
+          theirs.assign(theirs.tensor() + 1.0);
+          return std::vector{theirs.tensor() * 1.0};
+        },
+        {.device = gpu});
+    Step& under_way = more.step({});
+    under_way.submit();
+    ManagedTensor* now = share(theirs, gpu);
+    EXPECT_EQ(static_cast<const float*>(now->tensor.data)[31], 4)
+        << "memory of a simulated GPU is the host's";
+    now->deleter(now);
   }
   Foreign at(run::as_pointer(4100), {4, 8});
   at.managed.tensor.device = {DeviceKind::cuda, 0};

@@ -144,6 +144,20 @@ Graph graph_of(const Values& inputs, const Values& outputs) {
   return g;
 }
 
+/// Gradients of strided slices, summed: the fold is cut in parts, and its axes are split besides.
+TEST(DevicePrograms, SumsOverSpreadElementsAreCutAndSplit) {
+  for (const int64_t batch : {2, 8, 64}) {
+    const Value x = ir::new_input("x", {Dtype::f32, {batch, 28, 28, 8}});
+    const Value spread =
+        op::pad(op::mul(x, 2.0), ir::constant(Dtype::f32, 0.0), {0, 0, 0, 0}, {0, 1, 1, 0}, {0, 1, 1, 0});
+    const Graph g = graph_of({x}, {op::reduce_sum(spread, {0, 1, 2})});
+    Array a(Dtype::f32, ir::static_dims(x.dims()));
+    for (int64_t i = 0; i < a.size(); ++i) a.set(i, static_cast<double>(i % 17) - 3);
+    const std::vector<Array> inputs{a};
+    expect_agrees(g, inputs, 100);
+  }
+}
+
 /// A run as one graph does what its launches did: the same bits, and at the addresses of now.
 TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplaceThreads) {
   ir::SampleRng rng(4);

@@ -43,6 +43,42 @@ TEST_F(StepOnGpu, GivesWhatTheHostGives) {
   }
 }
 
+/// The next run's input is written while a run is under way, which is waited for after that.
+TEST(Step, InputsGivenAheadAreTheNextRuns) {
+  ASSERT_TRUE(test::use_sim_gpu());
+  for (const Device& device : {Device::cpu(), Device::cuda()}) {
+    Compiled fn =
+        compile([](const std::vector<Tensor>& in) { return std::vector{in[0] * 2.0}; }, {.device = device});
+    const std::vector<ir::Type> types{{Dtype::f32, {ir::Dim(64)}}};
+    Step& step = fn.step(types);
+    step.set_input(0, Array::full(Dtype::f32, {64}, 0));
+    int64_t run = step.submit();
+    for (int i = 1; i < 6; ++i) {
+      if (device.is_gpu()) step.set_input(0, Array::full(Dtype::f32, {64}, i));
+      step.wait(run);
+      EXPECT_EQ(step.result(0).at(63), 2.0 * (i - 1)) << device.name();
+      if (!device.is_gpu()) step.set_input(0, Array::full(Dtype::f32, {64}, i));
+      run = step.submit();
+    }
+    step.wait(run);
+    EXPECT_EQ(step.result(0).at(63), 10) << device.name();
+  }
+}
+
+/// On the host, too, an input that is bound is only read.
+TEST(Step, ABoundInputIsNotWrittenTo) {
+  Compiled fn = compile([](const std::vector<Tensor>& in) { return std::vector{in[0] * 2.0}; });
+  const std::vector<ir::Type> types{{Dtype::f32, {ir::Dim(64)}}};
+  Step& step = fn.step(types);
+  const Array theirs = Array::full(Dtype::f32, {64}, 3);
+  step.bind_input(0, theirs.data());
+  EXPECT_THAT(test::error_of([&] { step.set_input(0, Array::full(Dtype::f32, {64}, 1)); }),
+              HasSubstr("is bound to memory of the caller's"));
+  step.run();
+  EXPECT_EQ(step.result(0).at(0), 6);
+  EXPECT_EQ(theirs.at(0), 3);
+}
+
 TEST_F(StepOnGpu, ParametersAreWhereTheyAreWanted) {
   const Parameter p(Array::full(Dtype::f32, {64}, 1), true, "p");
   const TensorFn add = [&](const std::vector<Tensor>& in) {

@@ -46,7 +46,7 @@ TEST(TuneCommand, ChoicesOfAnotherDeviceAreNotUsedAndBadOnesAreErrors) {
   EXPECT_EQ(bad.code, 3) << bad.err;
   EXPECT_THAT(bad.err, HasSubstr("line "));
   const ToolCall host = call_tool("tune --net mlp-fraud --device cpu", on_sim_gpu());
-  EXPECT_EQ(host.code, 3) << host.err;
+  EXPECT_EQ(host.code, 2) << host.err;
   EXPECT_THAT(host.err, HasSubstr("a GPU: cuda, cuda:1"));
 }
 

@@ -31,9 +31,18 @@ class Records {
                      static_cast<target::Address>(o.offset));
     }
   }
-  /// Milliseconds of one run of them all, by events, of `turns` behind each other.
+  /// Numbers of any size up to 1 in buffer `b`: what multiplies zeros draws less power, and runs faster.
+  void fill(size_t b, Dtype dtype, int64_t elements) {
+    Array some(dtype, {std::min<int64_t>(elements, 1 << 20)});
+    for (int64_t i = 0; i < some.size(); ++i) some.set(i, static_cast<double>(i * 7919 % 2003) / 1001 - 1);
+    for (int64_t at = 0; at < elements; at += some.size())
+      run::upload_and_wait(device_,
+                           memory_[b].get() + static_cast<target::Address>(at * ir::dtype_size(dtype)),
+                           some.data(), std::min(some.size(), elements - at) * ir::dtype_size(dtype));
+  }
+  /// Milliseconds of one run of them all, by events, of `turns` behind each other, after as many.
   double milliseconds(int turns) {
-    launch();
+    for (int i = 0; i < turns; ++i) launch();
     const run::OwnedEvent begin = run::owned_event(device_, true), end = run::owned_event(device_, true);
     device_.record(begin.get(), stream_.get());
     for (int i = 0; i < turns; ++i) launch();
@@ -108,10 +117,11 @@ std::string product_ceiling(const Place& place, Dtype dtype, bool tf32) {
   std::vector<target::Operand> operands{{0, 0}, {1, 0}, {2, 0}};
   if (g.workspace > 0) operands.push_back({3, 0});
   Records product(place, {{g, operands, {}}}, {bytes, bytes, bytes, std::max<int64_t>(g.workspace, 256)});
-  const double ms = product.milliseconds(place.small ? 1 : 10);
+  for (const size_t operand : {0, 1}) product.fill(operand, dtype, n * n);
+  const double ms = product.milliseconds(place.small ? 1 : 100);
   const auto size = static_cast<double>(n);
-  return fmt::format("{:.0f} TFLOP/s ({} x {} x {}, zeros)", 2e-9 * size * size * size / std::max(ms, 1e-9),
-                     n, n, n);
+  return fmt::format("{:.0f} TFLOP/s ({} x {} x {})", 2e-9 * size * size * size / std::max(ms, 1e-9), n, n,
+                     n);
 }
 
 /// Every library product that plans assume without a device, and what the library says of it here.
@@ -120,19 +130,28 @@ std::string product_table(const Place& place) {
   int asked = 0, refused = 0;
   using target::GemmEpilogue;
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::f64})
-    for (const GemmEpilogue e : {GemmEpilogue::none, GemmEpilogue::bias, GemmEpilogue::relu,
-                                 GemmEpilogue::relu_bias, GemmEpilogue::gelu, GemmEpilogue::gelu_bias})
+    for (const GemmEpilogue e :
+         {GemmEpilogue::none, GemmEpilogue::bias, GemmEpilogue::relu, GemmEpilogue::relu_bias,
+          GemmEpilogue::gelu, GemmEpilogue::gelu_bias, GemmEpilogue::gelu_aux, GemmEpilogue::gelu_aux_bias,
+          GemmEpilogue::sum_a, GemmEpilogue::sum_b})
       for (const int transposed : {0, 1, 2, 3})
         for (const int64_t n : {64, 1024}) {
           target::GemmCall g = square_product(dtype, false, n);
           g.a.transposed = transposed & 1;
           g.b.transposed = transposed & 2;
           g.epilogue = e;
-          const target::LibraryAnswer a = place.device->ask(g);
+          std::string answer;
+          try {
+            const target::LibraryAnswer a = place.device->ask(g);
+            answer = a.refusal.empty() ? fmt::format("workspace {}", a.workspace) : a.refusal;
+            refused += !a.refusal.empty();
+          } catch (const target::DeviceError& e) {
+            if (e.lost()) throw;
+            answer = e.what();
+            ++refused;
+          }
           ++asked;
-          refused += !a.refusal.empty();
-          rows += target::text({g, {}, {}}) + " -> " +
-                  (a.refusal.empty() ? fmt::format("workspace {}", a.workspace) : a.refusal) + "\n";
+          rows += target::text({g, {}, {}}) + " -> " + answer + "\n";
         }
   write_file(place.folder / "products.txt", rows);
   return fmt::format("{} asked, {} refused", asked, refused);
@@ -176,7 +195,7 @@ std::string op_agrees(const Place& place, const ir::OpDef& op) {
       for (const ir::Value& v : make_all(op, operands, s.attrs))
         all.outputs.push_back({fmt::format("y{}", all.outputs.size()), v});
     }
-  run::DeviceExecutor e(loaded(place, all));
+  run::DeviceExecutor e(loaded(place, all, true));  // not exact, gradients of weights in bf16 round twice
   const std::vector<Array> got = run_once(e, inputs);
   for (size_t i = 0; i < want.size(); ++i) {
     const std::string off = test::difference(got[i], want[i], test::tolerance_of(want[i].dtype()) * 8);
@@ -215,7 +234,8 @@ std::string function_error(const Place& place, const ir::OpDef& op) {
   for (int64_t i = 0; i < x.size(); ++i) {
     const auto w = static_cast<double>(static_cast<float>(want.at(i)));
     if (std::isnan(w) && std::isnan(got.at(i))) continue;
-    demand(std::isnan(w) == std::isnan(got.at(i)) && std::isinf(w) == std::isinf(got.at(i)),
+    demand(std::isnan(w) == std::isnan(got.at(i)) && std::isinf(w) == std::isinf(got.at(i)) &&
+               (!std::isinf(w) || got.at(i) == w),
            fmt::format("{} of {} is {}, not {}", op.name, x.at(i), got.at(i), w));
     if (std::isinf(w)) continue;
     if (const int64_t d = test::ulp_distance(Dtype::f32, got.at(i), w); d > worst) worst = d, where = i;
@@ -224,11 +244,10 @@ std::string function_error(const Place& place, const ir::OpDef& op) {
   return fmt::format("{} ulp{}", worst, worst > 0 ? fmt::format(", at {}", x.at(where)) : "");
 }
 
-/// Functions of one number that are computed, not moved.
+/// Functions of one number that are computed by themselves; of those that are made of others (sigmoid, gelu) the tails are not within ulps.
 bool is_function(const ir::OpDef& op) {
-  for (const std::string_view name :
-       {"exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "atan", "tanh",
-        "erf", "sigmoid", "softplus", "gelu", "silu"})
+  for (const std::string_view name : {"exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "sin",
+                                      "cos", "tan", "atan", "tanh", "erf", "softplus"})
     if (op.name == name) return op.dtypes.has(Dtype::f32);
   return false;
 }
@@ -237,6 +256,7 @@ bool is_function(const ir::OpDef& op) {
 
 void check_kernels(const Place& place, Log& log) {
   log.check("facts", [&] { return facts(place); });
+  log.check("table of products", [&] { return product_table(place); });
   log.check("copies on the device", [&] { return copy_ceiling(place); });
   log.check("copies over the bus", [&] { return bus_ceiling(place); });
   for (const auto& [name, dtype, tf32] : {std::tuple{"bf16", Dtype::bf16, false},
@@ -250,7 +270,6 @@ void check_kernels(const Place& place, Log& log) {
   for (const ir::OpDef* op : op::all_ops())
     if (is_function(*op))
       log.check(fmt::format("error of {}", op->name), [&] { return function_error(place, *op); });
-  log.check("table of products", [&] { return product_table(place); });
 }
 
 }  // namespace espalier::gpu_check

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "gpu_check/check.h"
 #include "support/training_steps.h"
 
@@ -12,14 +14,27 @@ using test::Training;
 
 int steps_of(const Place& place) { return place.small ? 3 : 20; }
 
-/// The tolerance widens with the steps: roundings feed back into the network.
+/// Do the losses go the CPU's way? Roundings feed back into the network: single steps may differ more and more.
+void demand_same_way(const Trained& got, const Trained& want) {
+  const auto end = [](const Trained& t) {
+    const size_t n = std::min<size_t>(5, t.losses.size());
+    return std::accumulate(t.losses.end() - static_cast<std::ptrdiff_t>(n), t.losses.end(), 0.0) /
+           static_cast<double>(n);
+  };
+  demand(std::fabs(end(got) - end(want)) <= 0.1 * std::max(1.0, std::fabs(end(want))),
+         fmt::format("the last losses are {} in the mean, the CPU's {}", end(got), end(want)));
+}
+
+/// Three steps within roundings, then the same way.
 std::string training_agrees(const Place& place, const Training& t) {
   const int steps = steps_of(place);
-  run::DeviceExecutor e(loaded(place, t.graph, true));
-  const Trained got = test::train_on_device(t, e, steps), want = test::train_on_cpu(t, steps);
-  const double more = steps / 3.0;
-  const std::string off = test::difference(t, got, want, 1e-5 * more * more, 1e-4 * more * more);
+  const auto program = loaded(place, t.graph, true);
+  run::DeviceExecutor first(program), e(program);
+  const std::string off =
+      test::difference(t, test::train_on_device(t, first, 3), test::train_on_cpu(t, 3), 1e-5, 1e-4);
   demand(off.empty(), off);
+  const Trained got = test::train_on_device(t, e, steps), want = test::train_on_cpu(t, steps);
+  demand_same_way(got, want);
   return fmt::format("{} steps, loss {:.6g} -> {:.6g} (CPU {:.6g})", steps, got.losses.front(),
                      got.losses.back(), want.losses.back());
 }
@@ -39,9 +54,9 @@ std::string precision_follows(const Place& place, const Training& t, pass::Preci
   const int steps = steps_of(place);
   run::DeviceExecutor e(loaded(place, t.graph, false, precision));
   const Trained got = test::train_on_device(t, e, steps), want = test::train_on_cpu(t, steps);
-  for (size_t s = 0; s < want.losses.size(); ++s)
-    demand(std::fabs(got.losses[s] - want.losses[s]) <= 0.05 * std::max(1.0, std::fabs(want.losses[s])),
-           fmt::format("the loss of step {} is {}, in f32 {}", s, got.losses[s], want.losses[s]));
+  demand(std::fabs(got.losses[0] - want.losses[0]) <= 0.05 * std::max(1.0, std::fabs(want.losses[0])),
+         fmt::format("the loss of the first step is {}, in f32 {}", got.losses[0], want.losses[0]));
+  demand_same_way(got, want);
   return fmt::format("loss {:.4g} -> {:.4g}, in f32 {:.4g}", got.losses.front(), got.losses.back(),
                      want.losses.back());
 }
@@ -49,7 +64,10 @@ std::string precision_follows(const Place& place, const Training& t, pass::Preci
 /// What the driver says is gone, beside what the plan said would be.
 std::string memory_is_planned(const Place& place, const Training& t) {
   const auto program = loaded(place, t.graph);
-  { run::DeviceExecutor warm(program); }
+  {
+    run::DeviceExecutor warm(program);  // what libraries and drivers load when it is first used stays
+    test::train_on_device(t, warm, 3);
+  }
   const int64_t before = place.device->free_bytes();
   run::DeviceExecutor e(program);
   test::train_on_device(t, e, 3);

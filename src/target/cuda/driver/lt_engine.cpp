@@ -188,7 +188,7 @@ std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptor
   library.context().enter(function);
   const LtStatus status = library.api().MatmulAlgoGetHeuristic(library.handle(), x.desc, x.a, x.b, x.d, x.d,
                                                                x.preference, most, found.data(), &count);
-  if (status == lt_not_supported) return {};
+  if (status == lt_not_supported || status == lt_invalid_value) return {};
   check(library.api(), function, status);
   found.resize(static_cast<size_t>(count));
   std::erase_if(found, [](const LtHeuristic& h) { return h.state != lt_success; });

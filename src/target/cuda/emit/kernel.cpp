@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "kernel/nest_transform.h"
+#include "target/cuda/arch.h"
 #include "target/cuda/emit/stage.h"
 
 namespace espalier::target::cuda {
@@ -153,6 +154,7 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   decode(text, m, printer);
   if (m.scheme == Scheme::transpose) printer.transposed();
   else printer.stages();
+  out.shared_bytes = printer.shared_bytes();
   const std::string entry = "(" + parameters(m, out.operands) + ") {\n" + text.text() + "}\n";
   const auto threads = static_cast<uint32_t>(m.threads());
   out.source.name = fmt::format("{}_{:016x}", scheme_name(m.scheme), hash_text(entry));
@@ -183,7 +185,11 @@ std::variant<std::vector<Emitted>, kernel::Refusal> emit(const kernel::Lowered& 
     if (std::any_of(nest.buffers.begin(), nest.buffers.end(),
                     [](const kernel::Buffer& b) { return b.role == Role::local; }))
       return kernel::Refusal{"cuda", "buffers that belong to one point of the loops"};
-    if (kernel::points(nest, nest.outer) > 0) out.push_back(emit_nest(nest, options));
+    if (kernel::points(nest, nest.outer) == 0) continue;
+    out.push_back(emit_nest(nest, options));
+    if (out.back().shared_bytes > shared_without_opt_in)
+      return kernel::Refusal{"cuda", fmt::format("{} bytes of shared memory; a block has {}",
+                                                 out.back().shared_bytes, shared_without_opt_in)};
   }
   return out;
 }

@@ -14,9 +14,10 @@ struct Emitted {
   KernelCall call;
   std::vector<int> operands;  ///< buffers of the lowered body, in the order of the entry's parameters
   std::vector<std::pair<int, int>>
-      apart;               ///< (output, input) whose memory may not be the same, though the nest allows it
-  int64_t bytes = 0;       ///< of memory that must move: each element that is touched, once
-  int64_t operations = 0;  ///< scalar operations of all points
+      apart;                 ///< (output, input) whose memory may not be the same, though the nest allows it
+  int64_t shared_bytes = 0;  ///< of a block
+  int64_t bytes = 0;         ///< of memory that must move: each element that is touched, once
+  int64_t operations = 0;    ///< scalar operations of all points
 };
 
 /// What lower() should aim for: thousands of warps, the same on every GPU, so that plans and sums are. A block folds a row of some

@@ -497,6 +497,16 @@ void StagePrinter::combine_in_warp(size_t r, int threads) {
   out_.close();
 }
 
+namespace {
+/// At most: 16-bit floats are f32 there, and small integers may be int.
+int64_t register_bytes(Dtype d) { return std::max<int64_t>(4, ir::dtype_size(d)); }
+}  // namespace
+
+void StagePrinter::share(const char* type, const std::string& array, int64_t elements, int64_t bytes_of_one) {
+  out_.line(fmt::format("K_SHARED({}, {}, {});", type, array, elements));
+  shared_bytes_ += elements * bytes_of_one;
+}
+
 void StagePrinter::combine_in_block(size_t r) {
   const Reduction& red = current().reductions[r];
   const Pair all = accumulator(r, "");
@@ -508,7 +518,7 @@ void StagePrinter::combine_in_block(size_t r) {
       f(positions, all.position, current().body[static_cast<size_t>(red.position)].dtype);
   };
   each([&](const std::string& array, const std::string&, Dtype d) {
-    out_.line(fmt::format("K_SHARED({}, {}, {});", register_type(d), array, warps));
+    share(register_type(d), array, warps, register_bytes(d));
   });
   out_.open("if ((part & 31) == 0)");
   each([&](const std::string& array, const std::string& value, Dtype) {
@@ -545,7 +555,7 @@ void StagePrinter::combine_columns(size_t r) {
     out_.close();
   };
   each([&](const std::string& array, const std::string&, Dtype d) {
-    out_.line(fmt::format("K_SHARED({}, {}, {});", register_type(d), array, threads * lanes()));
+    share(register_type(d), array, int64_t{threads} * lanes(), register_bytes(d));
   });
   for_lanes([&](const std::string& at) {
     each([&](const std::string& array, const std::string& value, Dtype) {

@@ -18,6 +18,8 @@ class StagePrinter {
   void stages();
   /// The one stage of a transpose: the tile's loads, then everything else, at the tile that begins where the variables b0, b1, ... stand.
   void transposed();
+  /// Of the shared arrays that were printed.
+  int64_t shared_bytes() const { return shared_bytes_; }
   /// "int" or "long long": of variables and addresses.
   const char* index_type() const { return m_.wide_index ? "long long" : "int"; }
   /// A whole number of that type.
@@ -73,6 +75,7 @@ class StagePrinter {
   void combine_in_block(size_t r);
   void combine_columns(size_t r);
   void wait_before(size_t index);
+  void share(const char* type, const std::string& array, int64_t elements, int64_t bytes_of_one);
   std::string stored(const kernel::Store& st) const;
 
   const kernel::Stage& current() const { return m_.nest.stages[stage_]; }
@@ -80,6 +83,7 @@ class StagePrinter {
   Source& out_;
   const Mapping& m_;
   size_t stage_ = 0;
+  int64_t shared_bytes_ = 0;
   bool waited_ = true;         // since a thread of the group has read
   std::vector<char> on_lane_;  // of the stage's instructions
   std::vector<char>

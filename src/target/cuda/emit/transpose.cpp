@@ -46,10 +46,10 @@ void StagePrinter::transposed() {
   find_fixed();
   const int edge = m_.tile.edge;
   for (size_t t = 0; t < current().body.size(); ++t)
-    if (is_crossed(t))
-      out_.line(fmt::format("K_SHARED({}, tile{}, {});",
-                            memory_type(m_.nest.buffers[static_cast<size_t>(current().body[t].buffer)].dtype),
-                            t, edge * (edge + 1)));
+    if (is_crossed(t)) {
+      const Dtype d = m_.nest.buffers[static_cast<size_t>(current().body[t].buffer)].dtype;
+      share(memory_type(d), fmt::format("tile{}", t), edge * (edge + 1), ir::dtype_size(d));
+    }
   tile_place(m_.tile.load_var, m_.tile.load_lanes, m_.vector_var);
   for (size_t t = 0; t < current().body.size(); ++t)
     if (is_crossed(t)) tile_load(t);

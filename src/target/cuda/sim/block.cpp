@@ -47,6 +47,7 @@ namespace espalier::target::cuda::sim {
 namespace {
 
 constexpr size_t stack_bytes = size_t{64} * 1024, shared_bytes = size_t{227} * 1024, largest_exchange = 16;
+constexpr size_t static_shared_bytes = size_t{48} * 1024;  // arrays of known size have no more
 constexpr int max_arrays = 64;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t gap = 64;  // between shared arrays, not to be touched
@@ -307,8 +308,9 @@ void* shared(size_t bytes, size_t alignment, const void* tag) {
   for (int i = 0; i < machine.array_count; ++i)
     if (machine.arrays[i].tag == tag) return machine.arrays[i].memory;
   const size_t step = alignment < 16 ? 16 : alignment, at = (machine.shared_used + step - 1) / step * step;
-  if (at + bytes + gap > shared_bytes || machine.array_count == max_arrays)
-    fail("more than 227 KiB of shared memory");
+  if (at + bytes > static_shared_bytes + static_cast<size_t>(machine.array_count) * gap ||
+      machine.array_count == max_arrays)
+    fail("more than 48 KiB of shared memory");
   char* memory = machine.shared + at;
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(memory, bytes);
