@@ -62,8 +62,12 @@ struct DeviceExecutor::Slot {
   PinnedMemory host;                ///< inputs, then outputs
   OwnedEvent uploaded, computed, downloaded;
   size_t number = 0;
-  Ticket ticket = -1;  ///< of the last run in it
-  bool warm = false;   ///< a run has launched all of its kernels one by one
+  Ticket ticket = -1;   ///< of the last run in it
+  bool waited = false;  ///< for that run: it is over
+  bool shared = false;  ///< its results were given out
+  bool warm = false;    ///< a run has launched all of its kernels one by one
+  std::shared_ptr<Readers> readers = std::make_shared<Readers>();
+  std::vector<OwnedEvent> left;  ///< by readers that the last run waits for
   std::unique_ptr<target::DeviceGraph> graph;
 };
 
@@ -87,7 +91,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   Device& device = program_->device();
   inputs_.assign(p.inputs().size(), 0);
   check_room(p, layout_, device);
-  memory_ = device_memory(device, layout_.bytes());
+  memory_ = std::make_shared<const DeviceMemory>(device_memory(device, layout_.bytes()));
   copy_in_ = owned_stream(device);
   if (!options_.stream) own_compute_ = owned_stream(device);
   compute_ = options_.stream ? *options_.stream : own_compute_.get();
@@ -97,7 +101,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   for (int s = 0; s < options_.slots; ++s) {
     auto slot = std::make_unique<Slot>();
     slot->number = slots_.size();
-    slot->inputs = memory_.get() + static_cast<Address>(layout_.slot_at(s));
+    slot->inputs = memory_->get() + static_cast<Address>(layout_.slot_at(s));
     slot->outputs = slot->inputs + static_cast<Address>(layout_.slot_inputs);
     slot->host = pinned_memory(device, std::max<int64_t>(layout_.slot(), 1));
     slot->uploaded = owned_event(device);
@@ -105,10 +109,10 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
     slot->downloaded = owned_event(device);
     slots_.push_back(std::move(slot));
   }
-  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_.get())));
+  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_->get())));
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (layout_.state_at[i] < 0) continue;
-    set_input(i, memory_.get() + static_cast<Address>(layout_.state_at[i]));
+    set_input(i, memory_->get() + static_cast<Address>(layout_.state_at[i]));
     const std::vector<char> zeros(static_cast<size_t>(p.inputs()[i].bytes()));
     upload_and_wait(device, inputs_[i], zeros.data(), p.inputs()[i].bytes());
   }
@@ -203,9 +207,27 @@ void* DeviceExecutor::input(size_t i) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
   if (inputs_[i] != 0 || layout_.input_at[i] < 0) return nullptr;
   Slot& slot = next_slot();
-  if (slot.ticket >= 0) program_->device().sync(slot.uploaded.get());
+  if (slot.ticket >= 0 && !slot.waited) program_->device().sync(slot.uploaded.get());
   asked_ = true;
   return slot.host.get() + layout_.input_at[i];
+}
+
+/// What input() was given for the run goes along from a slot that is held by now.
+DeviceExecutor::Slot& DeviceExecutor::next_slot() {
+  Slot& next = *slots_[slot_];
+  if (!next.readers->any()) return next;
+  for (const auto& other : slots_) {
+    const bool under_way = other->ticket >= 0 && !other->waited;
+    if (other->readers->any() || (under_way && !other->shared)) continue;
+    if (asked_ && under_way) program_->device().sync(other->uploaded.get());
+    if (asked_) std::memcpy(other->host.get(), next.host.get(), static_cast<size_t>(layout_.slot_inputs));
+    slot_ = other->number;
+    return *other;
+  }
+  throw UserError(
+      {"program " + program().name(), "has no place for another run",
+       fmt::format("each of its {} has results that are given out, or a run under way", slots_.size()),
+       "giving a result back (the deleter of its DLPack tensor), or waiting for the run"});
 }
 
 void DeviceExecutor::check_ranges(const Slot& slot) const {
@@ -219,6 +241,8 @@ void DeviceExecutor::upload(Slot& slot) {
     timed(timer_, Lane::copies_in, -1, copy_in_.get(),
           [&] { device.upload(slot.inputs, slot.host.get(), layout_.slot_inputs, copy_in_.get()); });
   device.record(slot.uploaded.get(), copy_in_.get());
+  slot.left = slot.readers->take_left();
+  for (const OwnedEvent& e : slot.left) device.wait(compute_, e.get());
   device.wait(compute_, slot.uploaded.get());
   for (size_t i = 0; i < inputs_.size(); ++i)
     if (inputs_[i] == 0 && layout_.input_at[i] >= 0)
@@ -261,8 +285,9 @@ Ticket DeviceExecutor::submit() {
   const target::WatchedRange range(program_->device(),
                                    [&] { return fmt::format("{} run {}", program().name(), next_); });
   Slot& slot = next_slot();
-  if (slot.ticket >= 0) program_->device().sync(slot.downloaded.get());
+  if (slot.ticket >= 0 && !slot.waited) program_->device().sync(slot.downloaded.get());
   check_ranges(slot);
+  slot.waited = slot.shared = false;
   try {
     upload(slot);
     timed(timer_ && !times_records(), Lane::computing, -1, compute_, [&] { compute(slot); });
@@ -278,9 +303,10 @@ Ticket DeviceExecutor::submit() {
 }
 
 void DeviceExecutor::wait(Ticket ticket) {
-  const Slot* const slot = slot_of(ticket);
+  Slot* const slot = slot_of(ticket);
   if (!slot) return;  // whoever took it has waited
-  program_->device().sync(slot->downloaded.get());
+  if (!slot->waited) program_->device().sync(slot->downloaded.get());
+  slot->waited = true;
   if (ticket == next_ - 1 && !asked_) slot_ = slot->number;
 }
 
@@ -289,6 +315,19 @@ const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
   const Slot* const slot = slot_of(ticket);
   ESPALIER_CHECK(slot, "a later run has the slot of this ticket");
   return layout_.output_at[o] < 0 ? nullptr : slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
+}
+
+DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStream reader) {
+  ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
+  Slot* const slot = slot_of(ticket);
+  if (!slot)
+    throw UserError({"program " + program().name() + ", run " + std::to_string(ticket),
+                     "a later run has taken the place of its results", "", "one of the last runs"});
+  if (layout_.output_at[o] < 0) return {};
+  slot->shared = true;
+  return {slot->outputs + static_cast<Address>(layout_.output_at[o]),
+          std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,
+                                        slot->computed.get(), std::move(reader))};
 }
 
 Ticket DeviceExecutor::run() {
@@ -303,14 +342,15 @@ void DeviceExecutor::poison() {
     const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(red_zone_byte));
     upload_and_wait(program_->device(), at, pattern.data(), bytes);
   };
-  fill(memory_.get(), layout_.arena);
-  for (const auto& slot : slots_) fill(slot->outputs, layout_.slot_outputs);
+  fill(memory_->get(), layout_.arena);
+  for (const auto& slot : slots_)
+    if (!slot->readers->any()) fill(slot->outputs, layout_.slot_outputs);
 }
 
 void DeviceExecutor::check_red_zones() {
   sync_all();
   std::vector<char> arena(static_cast<size_t>(program().memory().arena));
-  download_and_wait(program_->device(), arena.data(), memory_.get(), static_cast<int64_t>(arena.size()));
+  download_and_wait(program_->device(), arena.data(), memory_->get(), static_cast<int64_t>(arena.size()));
   run::check_red_zones(program(), arena.data());
 }
 

@@ -14,6 +14,7 @@
 #include "run/device_program.h"
 #include "run/device_timer.h"
 #include "run/executor.h"
+#include "run/held_results.h"
 
 namespace espalier::run {
 
@@ -47,8 +48,8 @@ class DeviceExecutor {
   const Program& program() const { return program_->program(); }
 
   /// Where the next run reads input `i` from: pinned memory of the host, row-major, to be written before submit(). Waits until an
-  /// earlier run has been copied from it. The same place as before where the last run has been waited for. Null for a state's input
-  /// and for one bound to the device's memory.
+  /// earlier run has been copied from it. The same place as before where the last run has been waited for and nobody holds its results.
+  /// Null for a state's input and for one bound to the device's memory. UserError as of submit().
   void* input(size_t i);
   /// Read input `i` from the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot.
   void bind_input(size_t i, target::Address data);
@@ -61,13 +62,21 @@ class DeviceExecutor {
   void read_state(std::string_view name, void* to);
 
   /// Put one run into the streams. UserError: an input out of its declared range, something unbound. Waits while as many runs are under
-  /// way as there are slots.
+  /// way as there are slots. Slots whose results are held keep them: UserError where all are, or where the others' runs have not been
+  /// waited for.
   Ticket submit();
   /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
   void wait(Ticket ticket);
   /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot: the next one
   /// where it was the last, else one later. A state's output is read by read_state().
   const void* output(Ticket ticket, size_t o) const;
+  /// Where output `o` of a run lies on the device, for as long as `held` lives, whatever becomes of this executor. See HeldResults of
+  /// `reader`, and of none. UserError where a later run has its slot. Null for a state's.
+  struct OnDevice {
+    target::Address at = 0;
+    std::shared_ptr<const HeldResults> held;
+  };
+  OnDevice hold(Ticket ticket, size_t o, OwnedStream reader);
   /// submit() and wait().
   Ticket run();
 
@@ -79,6 +88,8 @@ class DeviceExecutor {
   void set_timer(DeviceTimer* timer) { timer_ = timer; }
   const DeviceExecutorOptions& options() const { return options_; }
   const DeviceProgram& device_program() const { return *program_; }
+  /// That were begun.
+  int64_t runs() const { return next_; }
   /// Runs whose launches were given to the device as one.
   int64_t replays() const { return replays_; }
   /// Bytes that are copied to and from the device for each run.
@@ -93,7 +104,8 @@ class DeviceExecutor {
 
   size_t state_index(std::string_view name) const;
   void set_input(size_t i, target::Address data);
-  Slot& next_slot() { return *slots_[slot_]; }
+  /// Of the next run: none that is held.
+  Slot& next_slot();
   Slot* slot_of(Ticket ticket) const;
   void upload(Slot& slot);
   void check_ranges(const Slot& slot) const;
@@ -120,8 +132,8 @@ class DeviceExecutor {
   std::shared_ptr<const DeviceProgram> program_;
   DeviceExecutorOptions options_;
   DeviceLayout layout_;
-  DeviceMemory memory_;
-  std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
+  std::shared_ptr<const DeviceMemory> memory_;  ///< shared with those who hold results
+  std::vector<target::Address> inputs_;         ///< bound to the device's memory, or 0: in the slot
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};
   PinnedMemory flag_;

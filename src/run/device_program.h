@@ -27,6 +27,7 @@ class DeviceProgram {
 
   const Program& program() const { return *program_; }
   target::Device& device() const { return *device_; }
+  const std::shared_ptr<target::Device>& shared_device() const { return device_; }
   const target::Executable& executable() const { return *executable_; }
   const DeviceBody& body() const { return body_; }
   /// What it took to load it.

@@ -68,7 +68,8 @@ class ESPALIER_API Step {
   ir::Type argument_type(size_t i) const;
   ir::Type result_type(size_t i) const;
   /// Where the next run reads argument i: row-major, of argument_type(i), 64-byte aligned, of the host. The address never changes on the
-  /// host, and on a GPU as long as every run is waited for before the next begins. Null for one that is bound.
+  /// host, and on a GPU as long as every run is waited for before the next begins and none of its results is held (dlpack::share()).
+  /// Null for one that is bound.
   void* input(size_t i);
   /// Where the run that was last waited for left result i, of result_type(i), on the host; overwritten by the next run. UserError before
   /// any.

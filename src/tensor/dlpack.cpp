@@ -89,15 +89,15 @@ struct Shared {
   std::shared_ptr<const void> keep;
 };
 
-ManagedTensor* make(const ir::Array& like, const void* data, DeviceId device,
+ManagedTensor* make(Dtype dtype, std::vector<int64_t> dims, const void* data, DeviceId device,
                     std::shared_ptr<const void> keep) {
-  auto shared = std::make_unique<Shared>(Shared{{}, like.dims(), std::move(keep)});
+  auto shared = std::make_unique<Shared>(Shared{{}, std::move(dims), std::move(keep)});
   PlainTensor& t = shared->managed.tensor;
   t.data = const_cast<void*>(data);
   t.device = device;
-  t.rank = like.rank();
+  t.rank = static_cast<int32_t>(shared->dims.size());
   for (const Row& r : table)
-    if (r.dtype == like.dtype()) t.dtype = {r.code, r.bits, 1};
+    if (r.dtype == dtype) t.dtype = {r.code, r.bits, 1};
   t.shape = shared->dims.data();
   shared->managed.context = shared.get();
   shared->managed.deleter = [](ManagedTensor* self) { delete static_cast<Shared*>(self->context); };
@@ -117,7 +117,8 @@ Array array_of(ManagedTensor* taken) {
 }
 
 ManagedTensor* share(const Array& array) {
-  return make(array, array.data(), {DeviceKind::cpu, 0}, std::make_shared<const Array>(array));
+  return make(array.dtype(), array.dims(), array.data(), {DeviceKind::cpu, 0},
+              std::make_shared<const Array>(array));
 }
 
 ManagedTensor* share(const Parameter& parameter, const Device& gpu) {
@@ -131,7 +132,25 @@ ManagedTensor* share(const Parameter& parameter, const Device& gpu) {
   const void* const at = run::as_pointer(elements->on(device));
   elements->bring_to(*device);
   device->finish();  // the one who takes it knows nothing of our streams
-  return make(elements->host(), at, {DeviceKind::cuda, number}, elements);
+  return make(elements->host().dtype(), elements->host().dims(), at, {DeviceKind::cuda, number}, elements);
+}
+
+ManagedTensor* share(Step& step, size_t i, int64_t run, void* stream) {
+  const ir::Type type = step.result_type(i);
+  run::Runner& runner = step.runner();
+  run::DeviceExecutor* const device = runner.on_device();
+  if (!device)
+    throw UserError(
+        {"DLPack tensor of a result", "the step is not of a GPU", runner.place(), "share(result(i))"});
+  if (run < 0 || run >= device->runs())
+    throw UserError({"DLPack tensor of a result", "there is no run of that number", std::to_string(run),
+                     fmt::format("0 to {}, as submit() gave it", device->runs() - 1)});
+  run::OwnedStream reader;
+  target::Device& gpu = device->device_program().device();
+  if (stream) reader = {gpu, gpu.adopt_stream(stream)};
+  run::DeviceExecutor::OnDevice held = device->hold(run, i, std::move(reader));
+  return make(type.dtype, ir::static_dims(type.dims), run::as_pointer(held.at),
+              {DeviceKind::cuda, run::gpu_number(runner.place())}, std::move(held.held));
 }
 
 std::shared_ptr<const void> bind_input(Step& step, size_t i, ManagedTensor* taken) {

@@ -46,6 +46,13 @@ ESPALIER_API ManagedTensor* share(const Array& array);
 /// The elements of a parameter on a GPU, of its newest value, for others; they stay where they are while either side lives. Compiled
 /// functions write there when they update the parameter. DeviceError: from the device.
 ESPALIER_API ManagedTensor* share(const Parameter& parameter, const Device& gpu);
+/// Result `i` of run `run` of a step on a GPU (Step::submit()), where it lies, for others to read. `stream` is the CUstream that they read
+/// in, which must outlive the tensor: what is put there from now on comes after the run, by an event, and what the step computes into the
+/// place later comes after what was put there before the deleter was called. Null: this waits for the run, and who calls the deleter has
+/// read. Until then the result stays as it is, and its memory lives, with the step or without: other runs use the step's other place, so
+/// one run may be under way, and input() is elsewhere. Where both places are held, input() and submit() are UserErrors. The deleter may be
+/// called on any thread. UserError on the host (share(step.result(i))), for a run that was not begun, and where a later one has taken its place.
+ESPALIER_API ManagedTensor* share(Step& step, size_t i, int64_t run, void* stream);
 
 /// Read argument `i` of `step` from a tensor where the step runs: the deleter is called when the last copy of what is returned goes, which must
 /// be kept while runs read it. What is written there must be done before the run begins, or put into CompileOptions::stream. UserError, and

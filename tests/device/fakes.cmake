@@ -36,7 +36,7 @@ add_library(espalier_cuda_on_sim MODULE ${tests}/device/fakes/sim_plugin.cpp)
 set_target_properties(espalier_cuda_on_sim PROPERTIES PREFIX "" OUTPUT_NAME libespalier_cuda
                       LIBRARY_OUTPUT_DIRECTORY ${sim_plugin} LINK_DEPENDS ${plugin_symbols})
 target_link_libraries(espalier_cuda_on_sim PRIVATE espalier_cuda_sim espalier_archive)
-target_include_directories(espalier_cuda_on_sim PRIVATE ${CMAKE_BINARY_DIR}/generated)
+target_include_directories(espalier_cuda_on_sim PRIVATE ${CMAKE_BINARY_DIR}/generated ${tests})
 target_link_options(espalier_cuda_on_sim PRIVATE -Wl,--as-needed -Wl,--version-script=${plugin_symbols})
 set_source_files_properties(${tests}/device/fakes/sim_plugin.cpp PROPERTIES OBJECT_DEPENDS ${plugin_hash})
 add_dependencies(espalier_cuda_on_sim plugin_hash)

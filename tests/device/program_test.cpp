@@ -327,27 +327,6 @@ TEST(DevicePrograms, AWriteBehindABufferIsFoundAndItsStepNamed) {
   }
 }
 
-/// What went into the streams in some runs of one launch each: why their order is wrong, or "".
-std::string order_of(const std::vector<test::RecordedDevice::Work>& work, size_t slots) {
-  using enum test::RecordedDevice::Kind;
-  std::vector<test::RecordedDevice::Work> up, run, down;
-  for (const auto& w : work) (w.kind == upload ? up : w.kind == launch ? run : down).push_back(w);
-  if (up.size() != run.size() || up.size() != down.size()) return "a copy or a launch is missing";
-  const auto before = test::RecordedDevice::before;
-  for (size_t k = 0; k < run.size(); ++k) {
-    if (!before(up[k], run[k])) return "a launch does not wait for its upload";
-    if (!before(run[k], down[k])) return "a download does not wait for its launch";
-    if (k + 1 < run.size() && before(run[k], up[k + 1]))
-      return "an upload waits for the launch of the run before";
-    if (k + 1 < run.size() && before(down[k], run[k + 1]))
-      return "a launch waits for the download of the run before";
-    if (k + slots >= run.size()) continue;
-    if (!before(run[k], up[k + slots])) return "an upload overwrites what a launch still reads";
-    if (!before(down[k], run[k + slots])) return "a launch overwrites what is still copied out";
-  }
-  return "";
-}
-
 TEST(DevicePrograms, CopiesGoOnBesideLaunches) {
   const Value x = ir::new_input("x", {Dtype::f32, {64}});
   for (const int slots : {2, 3}) {
@@ -361,7 +340,7 @@ TEST(DevicePrograms, CopiesGoOnBesideLaunches) {
         e.submit();
       }
       device->leave_out(-1);
-      const std::string wrong = order_of(device->work(), static_cast<size_t>(slots));
+      const std::string wrong = test::order_of(device->work(), static_cast<size_t>(slots));
       for (run::Ticket t = 0; t < slots; ++t) e.run();  // nothing is under way any more
       return wrong;
     };

@@ -1,7 +1,9 @@
 #pragma once
 // A device that notes what is put into its streams and what must be over before what, by vector clocks over the host and every
-// stream. It passes everything on, but for the waits it is told to leave out.
+// stream. It passes everything on, but for the waits it is told to leave out and the calls that are to fail.
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,10 +28,20 @@ class RecordedDevice final : public target::Device {
 
   /// Everything noted since forget(), in the order in which it was asked for.
   const std::vector<Work>& work() const { return work_; }
-  void forget() { work_.clear(), waits_ = 0; }
+  void forget() { work_.clear(), host_waits_.clear(), waits_ = 0; }
+  /// Of each wait of the host since then: was the last launch over when it ended?
+  const std::vector<bool>& host_waits() const { return host_waits_; }
+  /// The next upload, or the next wait of the host, fails once; an error that lasts fails every later one, too.
+  enum class Failing { upload, host_wait };
+  void fail(Failing what, bool lost) { fails_ = what, lost_ = lost; }
   /// The wait of that number since forget() is left out (-1: none).
   void leave_out(int wait) { left_out_ = wait; }
   int waits() const { return waits_; }
+  /// Of Work.
+  int line_of(target::Stream s) const {
+    const auto it = lines_.find(static_cast<int>(s));
+    return it == lines_.end() ? static_cast<int>(s) : it->second;
+  }
   /// Is `a` over before `b` begins, whatever the streams do?
   static bool before(const Work& a, const Work& b) {
     const auto it = b.after.find(a.line);
@@ -46,7 +58,12 @@ class RecordedDevice final : public target::Device {
   void* allocate_pinned(int64_t bytes) override { return device_->allocate_pinned(bytes); }
   void release_pinned(void* p) noexcept override { device_->release_pinned(p); }
   target::Stream make_stream() override { return device_->make_stream(); }
-  target::Stream adopt_stream(void* foreign) override { return device_->adopt_stream(foreign); }
+  /// One line of work, however often it is adopted.
+  target::Stream adopt_stream(void* foreign) override {
+    const target::Stream s = device_->adopt_stream(foreign);
+    lines_[static_cast<int>(s)] = adopted_.try_emplace(foreign, static_cast<int>(s)).first->second;
+    return s;
+  }
   void release(target::Stream s) noexcept override { device_->release(s); }
   target::Event make_event(bool timing) override { return device_->make_event(timing); }
   void release(target::Event e) noexcept override { device_->release(e); }
@@ -59,18 +76,19 @@ class RecordedDevice final : public target::Device {
   }
   void wait(target::Stream s, target::Event e) override {
     if (waits_++ == left_out_) return;
-    join(clocks_[static_cast<int>(s)], events_[static_cast<int>(e)]);
+    join(clocks_[line_of(s)], events_[static_cast<int>(e)]);
     device_->wait(s, e);
   }
   void sync(target::Stream s) override {
-    join(clocks_[host], enqueue(s));
+    host_waits_for(enqueue(s));
     device_->sync(s);
   }
   void sync(target::Event e) override {
-    join(clocks_[host], events_[static_cast<int>(e)]);
+    host_waits_for(events_[static_cast<int>(e)]);
     device_->sync(e);
   }
   void upload(Address to, const void* from, int64_t bytes, target::Stream s) override {
+    maybe_fail(Failing::upload, "cuMemcpyHtoDAsync");
     note(Kind::upload, s);
     device_->upload(to, from, bytes, s);
   }
@@ -118,19 +136,60 @@ class RecordedDevice final : public target::Device {
   }
   /// The stream's clock with one more piece of work, which begins after all that the host has waited for.
   Clock enqueue(target::Stream s) {
-    Clock& clock = clocks_[static_cast<int>(s)];
+    Clock& clock = clocks_[line_of(s)];
     join(clock, clocks_[host]);
-    ++clock[static_cast<int>(s)];
+    ++clock[line_of(s)];
     return clock;
   }
   void note(Kind kind, target::Stream s) {
-    if (static_cast<int>(s) != captured_) work_.push_back({kind, static_cast<int>(s), enqueue(s)});
+    if (static_cast<int>(s) != captured_) work_.push_back({kind, line_of(s), enqueue(s)});
+  }
+
+  void host_waits_for(const Clock& clock) {
+    maybe_fail(Failing::host_wait, "cuEventSynchronize");
+    join(clocks_[host], clock);
+    const auto last =
+        std::find_if(work_.rbegin(), work_.rend(), [](const Work& w) { return w.kind == Kind::launch; });
+    host_waits_.push_back(last == work_.rend() ||
+                          before(*last, {.kind = Kind::launch, .line = host, .after = clocks_[host]}));
+  }
+  void maybe_fail(Failing what, const std::string& call) {
+    if (fails_ != what) return;
+    if (!lost_) fails_.reset();
+    throw target::DeviceError({"device cuda:0, " + call, "made to fail", "(719)", "a call that works"},
+                              lost_);
   }
 
   std::shared_ptr<target::Device> device_;
   std::map<int, Clock> clocks_, events_;
+  std::map<void*, int> adopted_;
+  std::map<int, int> lines_;  ///< of streams that were adopted
   std::vector<Work> work_;
+  std::vector<bool> host_waits_;
+  std::optional<Failing> fails_;
+  bool lost_ = false;
   int waits_ = 0, left_out_ = -1, captured_ = host;
 };
+
+/// What went into the streams in some runs of one launch each: why their order is wrong, or "".
+inline std::string order_of(const std::vector<RecordedDevice::Work>& work, size_t slots) {
+  using enum RecordedDevice::Kind;
+  std::vector<RecordedDevice::Work> up, run, down;
+  for (const auto& w : work) (w.kind == upload ? up : w.kind == launch ? run : down).push_back(w);
+  if (up.size() != run.size() || up.size() != down.size()) return "a copy or a launch is missing";
+  const auto before = RecordedDevice::before;
+  for (size_t k = 0; k < run.size(); ++k) {
+    if (!before(up[k], run[k])) return "a launch does not wait for its upload";
+    if (!before(run[k], down[k])) return "a download does not wait for its launch";
+    if (k + 1 < run.size() && before(run[k], up[k + 1]))
+      return "an upload waits for the launch of the run before";
+    if (k + 1 < run.size() && before(down[k], run[k + 1]))
+      return "a launch waits for the download of the run before";
+    if (k + slots >= run.size()) continue;
+    if (!before(run[k], up[k + slots])) return "an upload overwrites what a launch still reads";
+    if (!before(down[k], run[k + slots])) return "a launch overwrites what is still copied out";
+  }
+  return "";
+}
 
 }  // namespace espalier::test

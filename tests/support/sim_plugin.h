@@ -10,7 +10,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "run/open_device.h"
+#include "run/targets.h"
 #include "support/environment.h"
+#include "support/recorded_device.h"
 #include "target/cuda/plugin.h"
 
 namespace espalier::test {
@@ -32,5 +35,22 @@ inline bool use_sim_gpu() {
   if (p.path.parent_path() == sim_plugin()) return true;
   throw std::runtime_error("another plugin serves this process: " + p.path.string() + p.reason);
 }
+
+/// A simulated GPU of this process, held open, that notes what it is given. While it lives, "cuda" is this one: nobody may have opened
+/// another before.
+class RecordedGpu {
+ public:
+  RecordedGpu() : place_(run::find_location("cuda")) {
+    recorded_ = dynamic_cast<RecordedDevice*>(&place_.device->device());
+    if (!recorded_) throw std::runtime_error("another GPU is open");
+  }
+  RecordedDevice* operator->() const { return recorded_; }
+  RecordedDevice& operator*() const { return *recorded_; }
+
+ private:
+  const Variable setting_{"ESPALIER_FAKE_GPU", "recorded=1"};
+  run::Location place_;
+  RecordedDevice* recorded_ = nullptr;
+};
 
 }  // namespace espalier::test

@@ -5,12 +5,16 @@
 //   held=1            exclusive mode: another process has them
 //   fail=100:700      the driver's call 100 fails with error 700, as Fault says
 //   calls_to=FILE     how many calls were made in all, written when the process ends
+//   ways_to=FILE      how often each way of a library was taken, a line for each ("cublaslt 0: 12"), written when the process ends
+//   wrong=0           the way of each library that computes wrong values
+//   recorded=1        devices are a test's RecordedDevice over the simulated ones
 #include <fstream>
 #include <map>
 #include <mutex>
 
 #include "base/export.h"
 #include "settings.h"
+#include "support/recorded_device.h"
 #include "target/cuda/driver/device_list.h"
 #include "target/cuda/plugin.h"
 #include "target/cuda/plugin_build.h"
@@ -35,6 +39,7 @@ std::shared_ptr<SimDriver> make_driver() {
                             .others = cuda::sim::Others::late,
                             .order = cuda::sim::Order::forward,
                             .seed = 1,
+                            .ways = {.wrong = static_cast<int>(number("wrong", -1))},
                             .nvtx = &cuda::driver::nvtx()});
   if (const std::string fail = fake::setting("fail", ""); !fail.empty())
     driver->fail({.call = std::stoll(fail), .error = std::stoi(fail.substr(fail.find(':') + 1))});
@@ -48,18 +53,22 @@ class Drivers {
     const std::lock_guard lock(one_);
     const char* all = std::getenv("ESPALIER_FAKE_GPU");
     Entry& e = drivers_[all ? all : ""];
-    if (!e.driver) e = {make_driver(), fake::setting("calls_to", "")};
+    if (!e.driver) e = {make_driver(), fake::setting("calls_to", ""), fake::setting("ways_to", "")};
     return e.driver;
   }
   ~Drivers() {
-    for (const auto& [settings, e] : drivers_)
+    for (const auto& [settings, e] : drivers_) {
       if (!e.calls_to.empty()) std::ofstream(e.calls_to) << e.driver->calls();
+      if (e.ways_to.empty()) continue;
+      std::ofstream out(e.ways_to);
+      for (const auto& [way, times] : e.driver->ways_taken()) out << way << ": " << times << "\n";
+    }
   }
 
  private:
   struct Entry {
     std::shared_ptr<SimDriver> driver;
-    std::string calls_to;
+    std::string calls_to, ways_to;
   };
   std::mutex one_;
   std::map<std::string, Entry> drivers_;
@@ -96,7 +105,9 @@ cuda::CudaReport report(cuda::Ask what) {
 constexpr cuda::PluginInterface interface {
   .version = ESPALIER_VERSION, .build = cuda::plugin_build(), .report = report,
   .open = [](int index, const cuda::KernelTexts&) -> std::shared_ptr<Device> {
-    return cuda::sim::make_sim_device(driver(), index);
+    std::unique_ptr<Device> device = cuda::sim::make_sim_device(driver(), index);
+    if (number("recorded", 0) == 0) return device;
+    return std::make_shared<espalier::test::RecordedDevice>(std::move(device));
   },
 };
 

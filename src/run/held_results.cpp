@@ -1,0 +1,43 @@
+#include "run/held_results.h"
+
+namespace espalier::run {
+
+bool Readers::any() const {
+  const std::lock_guard lock(one_);
+  return count_ > 0;
+}
+
+std::vector<OwnedEvent> Readers::take_left() {
+  const std::lock_guard lock(one_);
+  return std::exchange(left_, {});
+}
+
+HeldResults::HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr<const DeviceMemory> memory,
+                         std::shared_ptr<Readers> readers, target::Event computed, OwnedStream reader)
+    : device_(std::move(device)),
+      memory_(std::move(memory)),
+      readers_(std::move(readers)),
+      reader_(std::move(reader)) {
+  if (reader_) {
+    left_ = owned_event(*device_);
+    device_->wait(reader_.get(), computed);
+  } else {
+    device_->sync(computed);
+  }
+  const std::lock_guard lock(readers_->one_);
+  ++readers_->count_;
+}
+
+HeldResults::~HeldResults() {
+  bool marked = static_cast<bool>(reader_);
+  try {
+    if (marked) device_->record(left_.get(), reader_.get());
+  } catch (const target::DeviceError&) {  // that lasts: the next run says so
+    marked = false;
+  }
+  const std::lock_guard lock(readers_->one_);
+  if (marked) readers_->left_.push_back(std::move(left_));
+  --readers_->count_;
+}
+
+}  // namespace espalier::run
