@@ -11,6 +11,7 @@
 #include "run/profiler.h"
 #include "run/program.h"
 #include "run/runner.h"
+#include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"
@@ -111,7 +112,7 @@ void add_bench(CLI::App& app, int&) {
   CLI::App* c = app.add_subcommand(
       "bench", "Time runs of a model or network on random data; a training step copies its batch in");
   add_subject_options(*c, o->subject);
-  add_choices_option(*c, o->subject);
+  add_choices_option(*c, o->subject.choices);
   c->add_option("--seconds", o->seconds, "how long to measure")->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object");
   c->footer(

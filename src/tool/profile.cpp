@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "run/device_profiler.h"
 #include "run/runner.h"
+#include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"
@@ -37,7 +38,7 @@ void add_profile(CLI::App& app, int&) {
   CLI::App* c = app.add_subcommand(
       "profile", "Time, bytes and fraction of the machine's ceiling of every step of a run");
   add_subject_options(*c, o->subject);
-  add_choices_option(*c, o->subject);
+  add_choices_option(*c, o->subject.choices);
   c->add_option("--runs", o->runs, "runs to take the median of")
       ->capture_default_str()
       ->check(CLI::Range(1, 10000));

@@ -13,6 +13,7 @@
 #include "base/threads.h"
 #include "format/numpy.h"
 #include "format/onnx.h"
+#include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/model_file.h"
@@ -23,7 +24,7 @@ namespace espalier::tool {
 namespace {
 
 struct Options {
-  std::string model, output, precision, device = "cpu";
+  std::string model, output, precision, device = "cpu", choices;
   std::vector<std::string> inputs, disabled;
   int threads = 0;
   bool exact = false, json = false;
@@ -112,6 +113,7 @@ void run_model(const Options& o) {
     throw UserError(
         {"--device", "computes nothing that could be written", o.device, "cpu, cuda or reference"});
   if (o.threads != 0) set_threads(o.threads);
+  const run::Location tuned = tuned_place(o.device, o.choices);
   const Arrays arrays = read_arrays(o.inputs, format::onnx_input_names(o.model));
   const ModelFile file = load_for(o.model, arrays);
   const std::vector<Tensor> inputs = in_order(file.model, arrays);
@@ -152,6 +154,7 @@ void add_run(CLI::App& app, int&) {
                        "f32, bf16 or f16 (default: what the file was optimised for, else f32)");
   add_threads_option(*c, o->threads);
   add_device_option(*c, o->device);
+  add_choices_option(*c, o->choices);
   add_exact_option(*c, o->exact);
   add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "the files written, as one JSON object");

@@ -5,11 +5,9 @@
 #include <CLI/CLI.hpp>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/text.h"
 #include "base/threads.h"
-#include "run/open_device.h"
-#include "run/tuner.h"
+#include "tool/choices.h"
 #include "tool/model_file.h"
 #include "tool/options.h"
 
@@ -31,30 +29,12 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
   add_disable_option(command, o.disabled);
 }
 
-void add_choices_option(CLI::App& command, SubjectOptions& o) {
-  command.add_option("--choices", o.choices, "plan with what `espalier tune` wrote to this file");
-}
-
-namespace {
-
-/// The GPU, with the choices of a file.
-run::Location tuned_place(const std::string& device, const std::string& file) {
-  run::Location place = run::find_location(Device::named(device).name());
-  if (!place.device) throw UserError({"--choices " + file, "are a GPU's", device, "--device cuda"});
-  const std::string unused =
-      run::use_choices(place.device->device(), target::parse_choices(read_file(file), file));
-  if (!unused.empty()) fmt::print(stderr, "espalier: {} is not used: {}\n", file, unused);
-  return place;
-}
-
-}  // namespace
-
 Subject::Subject(const SubjectOptions& o) {
   if (o.model.empty() == o.net.empty())
     throw UserError(
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
-  if (!o.choices.empty()) place_ = tuned_place(o.device, o.choices);
+  place_ = tuned_place(o.device, o.choices);
   CompileOptions c;
   c.device = Device::named(o.device);
   c.exact = o.exact;

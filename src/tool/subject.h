@@ -24,14 +24,11 @@ struct SubjectOptions {
 
 /// The options that name a subject.
 void add_subject_options(CLI::App& command, SubjectOptions& options);
-/// And the one that has it planned with what `espalier tune` found.
-void add_choices_option(CLI::App& command, SubjectOptions& options);
 
 class Subject {
  public:
   /// Build, compile and fill with random data. UserError where neither or both of model and net are named, a model is to be trained,
   /// or batch or dims do not fit it.
-  /// Choices that are for another device or another version of a library are not used, with a note on the standard error.
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
   /// Copy the batch in.

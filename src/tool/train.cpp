@@ -9,6 +9,7 @@
 #include "data/fashion_mnist.h"
 #include "format/onnx.h"
 #include "nn/losses.h"
+#include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/networks.h"
@@ -21,7 +22,7 @@ namespace {
 
 struct Options {
   std::string net = "lenet", data = "fashion-mnist", folder, output, checkpoint, log, precision = "f32",
-              device = "cpu";
+              device = "cpu", choices;
   int64_t epochs = 1, batch = 64, fake_size = 256;
   double rate = 1e-3, clip = 0, loss_scale = 0;
   uint64_t seed = 0;
@@ -135,6 +136,7 @@ void run_train(const Options& o, int& exit_code) {
     throw UserError(
         {"--loss-scale", "is of f16 training alone", "--precision " + o.precision, "--precision f16"});
   if (o.threads != 0) set_threads(o.threads);
+  const run::Location tuned = tuned_place(o.device, o.choices);
   Network net = make_network(o.net, o.batch, o.seed);
   const Data data = make_data(o, net);
   data::DataLoader loader(
@@ -210,6 +212,7 @@ void add_train(CLI::App& app, int& exit_code) {
       ->check(whole_number());
   add_threads_option(*c, o->threads);
   add_device_option(*c, o->device);
+  add_choices_option(*c, o->choices);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");

@@ -41,8 +41,9 @@ void add_tune(CLI::App& app, int&) {
   c->add_option("--runs", o->tune.runs, "of each way, to take the median of")
       ->capture_default_str()
       ->check(CLI::Range(1, 10000));
-  c->add_option("-o,--output", o->output,
-                "write the choices to this file, as text: bench and profile take it as --choices");
+  c->add_option(
+      "-o,--output", o->output,
+      "write the choices to this file, as text: bench, profile, train and run take it as --choices");
   c->add_flag("--json", o->json, "one JSON object");
   c->footer(
       "Example:\n  espalier tune --net resnet50 --batch 32 --precision bf16 --device cuda -o "

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "format/numpy.h"
 #include "support/sim_plugin.h"
 #include "support/tool.h"
 
@@ -30,6 +31,42 @@ TEST(TuneCommand, ChoicesAreWrittenAndTaken) {
     const ToolCall used = call_tool(command + network + " --choices '" + file + "'", on_sim_gpu());
     EXPECT_EQ(used.code, 0) << used.err;
     EXPECT_EQ(used.err, "");
+  }
+}
+
+/// The libraries' first ways are wrong when it is tuned, so that none is chosen: where choices are taken, no record goes the first way.
+TEST(TuneCommand, TrainAndRunTakeChoices) {
+  const TemporaryFolder folder;
+  const auto file = [&](const std::string& name) { return "'" + (folder / name).string() + "'"; };
+  const auto ways_of = [&](const std::string& arguments, const std::string& settings = "") {
+    std::filesystem::remove(folder / "ways");
+    const ToolCall c =
+        call_tool(arguments, on_sim_gpu("ways_to=" + (folder / "ways").string() + ";" + settings));
+    EXPECT_EQ(c.code, 0) << c.err;
+    return read_file(folder / "ways") + c.err;
+  };
+  const std::string train =
+      "train --net mlp --data fake --fake-size 32 --batch 16 -o " + file("m.onnx") + " --device ";
+  const std::string run =
+      "run " + file("m.onnx") + " --input x=" + file("x.npy") + " --output " + file("out") + " --device ";
+  format::save_npy(folder / "x.npy", ir::Array(ir::Dtype::f32, {3, 784}));
+  EXPECT_THAT(ways_of(train + "cuda"),
+              testing::AllOf(HasSubstr("cublaslt 0: "), testing::Not(HasSubstr("cublaslt 1: "))));
+  const std::vector<std::tuple<std::string, std::string, std::string>> both{
+      {"--net mlp --train --batch 16", train, "train"}, {file("m.onnx") + " --batch 3", run, "run"}};
+  for (const auto& [tuned, used, choices] : both) {
+    const std::string tune = "tune --device cuda --runs 1 " + tuned + " -o " + file(choices);
+    ASSERT_EQ(call_tool(tune, on_sim_gpu("wrong=0")).code, 0);
+    const std::string ways = ways_of(used + "cuda --choices " + file(choices));
+    EXPECT_THAT(
+        ways, testing::AllOf(testing::ContainsRegex("cublaslt [12]: "),
+                             testing::Not(HasSubstr("cublaslt 0: ")), testing::Not(HasSubstr("is not used"))))
+        << used;
+    EXPECT_THAT(ways_of(used + "cuda --choices " + file(choices), "capability=80"),
+                testing::AllOf(HasSubstr("is not used: "), HasSubstr("cublaslt 0: ")));
+    const ToolCall host = call_tool(used + "cpu --choices " + file(choices));
+    EXPECT_NE(host.code, 0);
+    EXPECT_THAT(host.err, HasSubstr("are a GPU's"));
   }
 }
 
