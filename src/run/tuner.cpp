@@ -41,15 +41,14 @@ struct Part {
 std::vector<Part> parts_of(const GemmCall& c) {
   std::vector<Part> out{{matrix_bytes(c.a, c.m, c.k, c.batch), c.a.dtype},
                         {matrix_bytes(c.b, c.k, c.n, c.batch), c.b.dtype}};
-  const Part d{matrix_bytes(c.d, c.m, c.n, c.batch), c.d.dtype};
+  const Part d{matrix_bytes(c.d, c.m, c.n, c.batch), c.d.dtype, false};
+  const auto result = [&](int64_t bytes) { out.push_back({bytes, c.d.dtype, true}); };
   if (c.beta != 0) out.push_back(d);
   if (has_bias(c.epilogue)) out.push_back({c.m * ir::dtype_size(c.d.dtype), c.d.dtype});
-  out.push_back({d.bytes, d.dtype, true});
-  if (keeps_gelu_operand(c.epilogue)) out.push_back(d);
-  if (sums_operand(c.epilogue)) {
-    const int64_t sums = c.epilogue == target::GemmEpilogue::sum_a ? c.m : c.n;
-    out.push_back({sums * ir::dtype_size(c.d.dtype), c.d.dtype});
-  }
+  result(d.bytes);
+  if (keeps_gelu_operand(c.epilogue)) result(d.bytes);
+  if (sums_operand(c.epilogue))
+    result((c.epilogue == target::GemmEpilogue::sum_a ? c.m : c.n) * ir::dtype_size(c.d.dtype));
   return out;
 }
 
@@ -129,6 +128,13 @@ bool agree(const std::vector<double>& a, const std::vector<double>& b, double to
   return true;
 }
 
+/// The elements of each result of a record, in the order of its operands.
+using Results = std::vector<std::vector<double>>;
+
+bool agree(const Results& a, const Results& b, double tolerance) {
+  return std::ranges::equal(a, b, [&](const auto& x, const auto& y) { return agree(x, y, tolerance); });
+}
+
 /// One record over memory of its own.
 class Bench {
  public:
@@ -139,8 +145,7 @@ class Bench {
     for (const Part& p : parts_) {
       memory_.push_back(device_memory(device, p.bytes));
       operands_.push_back(memory_.back().get());
-      if (p.result) result_ = operands_.size() - 1;
-      else fill(p, operands_.back());
+      if (!p.result) fill(p, operands_.back());
     }
     memory_.push_back(device_memory(device, target::choice_workspace));
     operands_.push_back(memory_.back().get());
@@ -148,18 +153,18 @@ class Bench {
   }
 
   /// What the record gives by the device's present choice. DeviceError where it does not.
-  std::vector<double> values() {
+  Results values() {
     ready_ = device_.load({}, std::span(&record_, 1));
-    const Part& p = parts_[result_];
-    const std::vector<char> poison(static_cast<size_t>(p.bytes), static_cast<char>(0xFF));
-    upload_and_wait(device_, operands_[result_], poison.data(), p.bytes);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      if (!parts_[i].result) continue;
+      const std::vector<char> poison(static_cast<size_t>(parts_[i].bytes), static_cast<char>(0xFF));
+      upload_and_wait(device_, operands_[i], poison.data(), parts_[i].bytes);
+    }
     launch();
     device_.sync(stream_.get());
-    const int64_t elements = std::min(p.bytes / ir::dtype_size(p.dtype), most_compared);
-    ir::Array got(p.dtype, {elements});
-    download_and_wait(device_, got.write(), operands_[result_], got.bytes());
-    std::vector<double> out;
-    for (int64_t i = 0; i < elements; ++i) out.push_back(got.at(i));
+    Results out;
+    for (size_t i = 0; i < parts_.size(); ++i)
+      if (parts_[i].result) out.push_back(elements_of(parts_[i], operands_[i]));
     return out;
   }
 
@@ -184,6 +189,14 @@ class Bench {
  private:
   void launch() { device_.launch(*ready_, 0, operands_, stream_.get()); }
 
+  std::vector<double> elements_of(const Part& p, Address at) const {
+    ir::Array got(p.dtype, {std::min(p.bytes / ir::dtype_size(p.dtype), most_compared)});
+    download_and_wait(device_, got.write(), at, got.bytes());
+    std::vector<double> out;
+    for (int64_t i = 0; i < got.size(); ++i) out.push_back(got.at(i));
+    return out;
+  }
+
   void fill(const Part& p, Address at) {
     constexpr int64_t most = int64_t{1} << 18;
     const int64_t size = ir::dtype_size(p.dtype), all = p.bytes / size;
@@ -199,13 +212,11 @@ class Bench {
   std::vector<Part> parts_;
   std::vector<DeviceMemory> memory_;
   std::vector<Address> operands_;
-  size_t result_ = 0;
   std::unique_ptr<target::Executable> ready_;
 };
 
 /// Most ways must be right: those that agree with fewer others than some do are dropped, of equals the library's first stays.
-void drop_wrong(std::vector<TunedWay>& ways, const std::vector<std::vector<double>>& values,
-                double tolerance) {
+void drop_wrong(std::vector<TunedWay>& ways, const std::vector<Results>& values, double tolerance) {
   std::vector<int> friends(ways.size(), -1);
   for (size_t i = 0; i < ways.size(); ++i)
     for (size_t j = 0; j < ways.size() && ways[i].dropped.empty(); ++j)
@@ -258,7 +269,7 @@ TunedRecord tune_record(Device& device, const std::string& key, const Found& fou
   for (std::string& name : device.choices(found.record.work, options.top))
     out.ways.push_back({.name = std::move(name), .us = 0, .dropped = {}});
   Bench bench(device, found.record);
-  std::vector<std::vector<double>> values(out.ways.size());
+  std::vector<Results> values(out.ways.size());
   for (size_t i = 0; i < out.ways.size(); ++i)
     attempt(out.ways[i], bench, [&] {
       trial.take(out.ways[i].name);

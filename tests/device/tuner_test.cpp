@@ -5,6 +5,7 @@
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
+#include "op/reduction.h"
 #include "run/device_executor.h"
 #include "support/errors.h"
 #include "target/cuda/cuda_target.h"
@@ -93,6 +94,27 @@ TEST(Tuner, WaysThatAreWrongOrFailAreDropped) {
     }
     EXPECT_THAT(run::text(report), HasSubstr("dropped"));
   }
+}
+
+/// A product of a network's training that gives the sums of its operand, too.
+TEST(Tuner, WaysThatAreWrongInAnotherResultAreDropped) {
+  const Value x = ir::new_input("x", {Dtype::f32, {16, 24}}),
+              dy = ir::new_input("dy", {Dtype::f32, {16, 32}});
+  ir::Graph g = two_kinds();
+  g.inputs = {x, dy};
+  g.outputs = {{"dw", op::dot(x, dy, {.contract_a = {0}, .contract_b = {0}, .out = Dtype::f32})},
+               {"db", op::reduce_sum(dy, {0})}};
+  Gpu gpu({.ways = {.count = 3, .wrong_beside = 1}});
+  const auto target = target::cuda::cuda_target(gpu.device);
+  const auto program = run::Program::compile(g, {.target = target.get()});
+  ASSERT_EQ(program->steps().size(), 1u) << program->text();
+  const run::TuneReport report = run::tune(*program, *gpu.device, {.runs = 1});
+  ASSERT_EQ(report.records.size(), 1u);
+  const run::TunedRecord& r = report.records[0];
+  ASSERT_EQ(r.ways.size(), 3u);
+  EXPECT_EQ(r.ways[0].dropped, "");
+  EXPECT_THAT(r.ways[1].dropped, HasSubstr("not those of the others"));
+  EXPECT_EQ(r.ways[2].dropped, "");
 }
 
 TEST(Tuner, AProgramIsPlannedAndLoadedWithThePlan) {

@@ -34,6 +34,7 @@ struct SimOptions {
     int count = 3;  ///< that the libraries know for each record
     int wrong = -1,
         failing = -1;  ///< the one whose first element is wrong, the one that is refused when it is to run
+    int wrong_beside = -1;  ///< of cuBLASLt: the one whose second result begins with a wrong element
   } ways{};
   const driver::Nvtx* nvtx = nullptr;  ///< of the tool that watches; null: none
 };

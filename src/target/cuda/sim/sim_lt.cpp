@@ -271,18 +271,21 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   if (call->beta != 0) operands.push_back(address_of(c));
   if (has_bias(call->epilogue)) operands.push_back(find(descs, desc)->bias);
   operands.push_back(address_of(d));
+  const size_t beside = operands.size();
   if (sums_operand(call->epilogue)) operands.push_back(find(descs, desc)->bias);
   if (keeps_gelu_operand(call->epilogue)) operands.push_back(find(descs, desc)->aux);
   if (workspace_bytes != 0) operands.push_back(address_of(workspace));
-  const bool wrong = way == state.options.ways.wrong;
-  s->add([this, call = *call, operands, wrong, result = d,
-          used = static_cast<size_t>(algo->data[0])](SimStream& self) {
+  void* wrong = way == state.options.ways.wrong ? d : nullptr;
+  if (way == state.options.ways.wrong_beside &&
+      (sums_operand(call->epilogue) || keeps_gelu_operand(call->epilogue)))
+    wrong = reinterpret_cast<void*>(operands[beside]);
+  s->add([this, call = *call, operands, wrong, used = static_cast<size_t>(algo->data[0])](SimStream& self) {
     SimContext& context = self.context;
     Product product{call, operands, context.memory, ""};
     self.worker.run(&Product::run, &product);
     if (!product.problem.empty())
       return void(state.lose(context, cu_error_illegal_address, "a matrix product: " + product.problem));
-    if (wrong) self.worker.fill(result, 0x11, static_cast<size_t>(ir::dtype_size(call.d.dtype)));
+    if (wrong) self.worker.fill(wrong, 0x11, static_cast<size_t>(ir::dtype_size(call.d.dtype)));
     if (used != 0) self.worker.fill(reinterpret_cast<void*>(operands.back()), 0xA5, used);
   });
   return lt_success;
