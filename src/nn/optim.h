@@ -39,6 +39,8 @@ class ESPALIER_API LossScale {
   /// Inside a traced step: the scale, and its update by whether this step's gradients were finite (a bool scalar).
   Tensor tensor() const { return scale_.tensor(); }
   void follow(const Tensor& finite) const;
+  /// Behind follow(): steps that changed nothing, this one included.
+  Tensor count() const { return skipped_.tensor(); }
   void each_state(const ParameterVisitor& visit, const std::string& prefix = "loss_scale");
 
  private:

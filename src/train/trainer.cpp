@@ -87,6 +87,23 @@ std::string fact(const std::map<std::string, std::string>& facts, const std::str
   return it == facts.end() ? "" : it->second;
 }
 
+/// `act()`, whose errors say which step it is of.
+template <class Act>
+auto of_step(const std::string& where, const Act& act) {
+  try {
+    return act();
+  } catch (const UserError& e) {  // of the batch: a label out of range
+    ErrorFields f = e.fields();
+    f.where = where + ", " + f.where;
+    if (const auto* of_device = dynamic_cast<const target::DeviceError*>(&e))
+      throw target::DeviceError(std::move(f), of_device->lost());
+    throw UserError(f);
+  }
+}
+
+/// Steps that may be under way at once on a GPU: a step has memory for so many runs.
+constexpr size_t most_under_way = 2;
+
 bool all_finite(const ir::Array& a) {
   if (a.dtype() == Dtype::f32) {
     const std::span<const float> values(a.data<float>(), static_cast<size_t>(a.size()));
@@ -125,8 +142,16 @@ Trainer::Trainer(LossFn loss, std::vector<Parameter> cells, nn::Optimiser& optim
           [this](const std::vector<Tensor>& batch) {
             std::vector<Tensor> values = loss_(batch);
             if (values.empty()) throw UserError({"trainer", "the loss function gives nothing", "", "a loss"});
-            optimiser_.minimise(values[0],
-                                {.clip_norm = options_.clip_norm, .loss_scale = scale_ ? &*scale_ : nullptr});
+            const nn::MinimiseOptions how{.clip_norm = options_.clip_norm,
+                                          .loss_scale = scale_ ? &*scale_ : nullptr};
+            if (!scale_) {
+              optimiser_.minimise(values[0], how);
+              return values;
+            }
+            const Tensor scale =
+                scale_->tensor();  // of this step; behind all values, so that nobody waits for it
+            optimiser_.minimise(values[0], how);
+            values.insert(values.end(), {scale, scale_->count()});
             return values;
           },
           step_options(options_, loader_.fields())) {
@@ -273,6 +298,7 @@ void Trainer::restore(const std::map<std::string, std::string>& facts) {
   for (const auto& [name, callback] : named_callbacks())
     if (const auto it = facts.find(name); it != facts.end()) callback->restore(it->second);
   loader_.restore(state);
+  begun_.clear(), failed_.reset();
   done_ = step;
 }
 
@@ -313,36 +339,97 @@ void Trainer::begin(const std::map<std::string, std::string>& facts) {
   for (const auto& c : callbacks_) c->on_note(note);
 }
 
-Progress Trainer::one_step() {
+void Trainer::begin_step() {
+  const int64_t number = done_ + static_cast<int64_t>(begun_.size()) + 1;
   const data::Batch batch = loader_.next();
   Step& s = step_of(batch.size);
-  for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
-  if (options_.rate) optimiser_.set_rate(options_.rate(done_));
-  const double scale = scale_ ? scale_->value() : options_.loss_scale > 0 ? options_.loss_scale : 1;
-  const int64_t skipped = steps_skipped();
-  try {
-    s.run();
-  } catch (const UserError& e) {  // of the batch: a label out of range
-    ErrorFields f = e.fields();
-    f.where = place(done_ + 1, batch.epoch, batch.index) + ", " + f.where;
-    if (const auto* of_device = dynamic_cast<const target::DeviceError*>(&e))
-      throw target::DeviceError(std::move(f), of_device->lost());
-    throw UserError(f);
+  Begun b{.step = &s};
+  b.run = of_step(place(number, batch.epoch, batch.index), [&] {
+    for (size_t i = 0; i < batch.arrays.size(); ++i) s.set_input(i, batch.arrays[i]);
+    if (options_.rate) optimiser_.set_rate(options_.rate(number - 1));
+    return s.submit();
+  });
+  b.progress = {.step = number,
+                .steps = total_steps(),
+                .epoch = batch.epoch,
+                .batch = batch.index,
+                .batches = loader_.batches_per_epoch(),
+                .values = {},
+                .rate = optimiser_.rate(),
+                .loss_scale = options_.loss_scale > 0 ? options_.loss_scale : 1,
+                .skipped = false,
+                .seconds = 0,
+                .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
+  begun_.push_back(std::move(b));
+}
+
+void Trainer::begin_steps() {
+  if (begun_.empty() && failed_) {
+    const std::exception_ptr error = failed_->error;
+    failed_.reset();
+    std::rethrow_exception(error);
   }
-  ++done_;
-  Progress p{.step = done_,
-             .steps = total_steps(),
-             .epoch = batch.epoch,
-             .batch = batch.index,
-             .batches = loader_.batches_per_epoch(),
-             .values = {},
-             .rate = optimiser_.rate(),
-             .loss_scale = scale,
-             .skipped = steps_skipped() > skipped,
-             .seconds = 0,
-             .end_of_epoch = batch.index + 1 == loader_.batches_per_epoch()};
-  p.values = scalar_results(s);
-  return p;
+  if (begun_.empty()) begin_step();
+  const size_t most = options_.device.is_gpu() && !options_.one_by_one ? most_under_way : 1;
+  while (begun_.size() < most && !failed_ && !interrupted() && !begun_.back().progress.end_of_epoch &&
+         begun_.back().progress.step < total_steps()) {
+    const data::LoaderState before = loader_.state();
+    try {
+      begin_step();
+    } catch (...) {  // thrown when those before it are done
+      failed_ = {std::current_exception(), before};
+    }
+  }
+}
+
+void Trainer::finish(Begun& begun) {
+  begun.step->wait(begun.run);
+  std::vector<double>& values = begun.progress.values = scalar_results(*begun.step);
+  if (scale_) {
+    begun.skipped = static_cast<int64_t>(values.back());
+    begun.progress.loss_scale = values[values.size() - 2];
+    values.resize(values.size() - 2);
+  }
+  begun.over = true;
+}
+
+Progress Trainer::finish_oldest() {
+  Begun oldest = std::move(begun_.front());
+  begun_.pop_front();
+  Progress& p = oldest.progress;
+  try {
+    if (!oldest.over) of_step(place(p.step, p.epoch, p.batch), [&] { finish(oldest); });
+  } catch (const UserError& e) {
+    const bool others = !begun_.empty() || failed_;
+    drain();
+    begun_.clear();
+    const auto* of_device = dynamic_cast<const target::DeviceError*>(&e);
+    if (!others || !of_device || !of_device->lost()) throw;
+    ErrorFields f = e.fields();
+    f.where += fmt::format(" (or step {}, which was under way)", p.step + 1);
+    throw target::DeviceError(std::move(f), true);
+  }
+  done_ = p.step;
+  p.skipped = oldest.skipped > skipped_;
+  skipped_ = oldest.skipped;
+  return std::move(p);
+}
+
+void Trainer::drain() {
+  for (size_t i = 0; i < begun_.size(); ++i) {
+    try {
+      if (!begun_[i].over) finish(begun_[i]);
+    } catch (const UserError&) {  // the first error is the one that is told
+      begun_.resize(i);
+    }
+  }
+  forget_failed();
+}
+
+void Trainer::forget_failed() {
+  if (!failed_) return;
+  loader_.restore(failed_->before);
+  failed_.reset();
 }
 
 std::string Trainer::kept() const {
@@ -400,31 +487,46 @@ std::optional<Ending> Trainer::after_step(Progress& p) {
   if (p.end_of_epoch) failure = end_epoch(p, stop);
   else
     for (const auto& c : callbacks_) c->on_step(p);
-  const bool cut =
-      interrupted() && done_ < total_steps();  // asked once: what is seen later waits for the next step
+  // Asked once: what is seen later waits for the next step.
+  const bool cut = begun_.empty() && interrupted() && done_ < total_steps();
   const bool over = stop || failure || cut || done_ == total_steps();
   if (over && !p.end_of_epoch) check_cells(p);
   const bool due =
       p.end_of_epoch && options_.checkpoint_every > 0 && (p.epoch + 1) % options_.checkpoint_every == 0;
+  if (cut) forget_failed();
   if (!options_.checkpoint.empty() && (due || over)) save();
   if (failure) std::rethrow_exception(failure);
   if (stop) return Ending::stopped_early;
   return cut ? std::optional(Ending::interrupted) : std::nullopt;
 }
 
+Ending Trainer::train(int64_t start, Progress& last) {
+  try {
+    while (done_ < total_steps()) {
+      begin_steps();
+      last = finish_oldest();
+      last.seconds = static_cast<double>(now_ns() - start) * 1e-9;
+      if (const std::optional<Ending> ending = after_step(last)) return *ending;
+    }
+  } catch (...) {
+    drain();
+    throw;
+  }
+  return Ending::finished;
+}
+
 Ending Trainer::fit() {
   give_signals_a_stack();
   const std::map<std::string, std::string> facts = try_resume();
+  if (scale_ && begun_.empty()) skipped_ = scale_->skipped();
   const bool stopped =
       std::any_of(callbacks_.begin(), callbacks_.end(), [](const auto& c) { return c->has_ended(); });
   const int64_t start = now_ns();
   Ending ending = stopped ? Ending::stopped_early : Ending::finished;
   Progress last{.step = done_, .steps = total_steps(), .values = {}};
-  if (!stopped && done_ < total_steps()) begin(facts);
-  while (ending == Ending::finished && done_ < total_steps()) {
-    last = one_step();
-    last.seconds = static_cast<double>(now_ns() - start) * 1e-9;
-    ending = after_step(last).value_or(Ending::finished);
+  if (!stopped && done_ < total_steps()) {
+    begin(facts);
+    ending = train(start, last);
   }
   for (const auto& c : callbacks_) c->on_end(last);
   pass_notes();

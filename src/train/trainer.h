@@ -1,6 +1,8 @@
 #pragma once
 // Trainer: a loop over batches around one compiled step, with callbacks, checkpoints and exact resumption. Killed at any
-// instant, it goes on from its last checkpoint to the same bits as an undisturbed run.
+// instant, it goes on from its last checkpoint to the same bits as an undisturbed run. On a GPU the next step is begun before the last
+// one is waited for.
+#include <deque>
 #include <exception>
 #include <filesystem>
 #include <functional>
@@ -17,7 +19,7 @@
 
 namespace espalier::train {
 
-/// What callbacks see after each step.
+/// What callbacks see after each step, in order.
 struct Progress {
   int64_t step = 0, steps = 0;                ///< of all steps, counted from 1
   int64_t epoch = 0, batch = 0, batches = 0;  ///< epoch and its batch, counted from 0, of `batches` per epoch
@@ -30,6 +32,8 @@ struct Progress {
   bool end_of_epoch = false;
 };
 
+/// On a GPU the next step may be under way when on_step() is called, but not at the end of an epoch: what it finds in parameters there is
+/// what that step leaves, and what it changes acts from the step after that one (TrainerOptions::one_by_one).
 class ESPALIER_API Callback {
  public:
   virtual ~Callback() = default;
@@ -61,7 +65,9 @@ struct TrainerOptions {
   int64_t epochs = 1;
   int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32";
-  Device device{};       ///< where the step runs
+  Device device{};  ///< where the step runs
+  /// On a GPU: wait for each step before the next one is begun. The bits are the same.
+  bool one_by_one = false;
   double clip_norm = 0;  ///< limit of the norm of all gradients together (nn::clip_by_norm); 0: none
   /// f16 alone: gradients are computed this many times as large. 0: the largest that fits, found while it trains (nn::LossScale).
   double loss_scale = 0;
@@ -96,16 +102,19 @@ class ESPALIER_API Trainer {
   /// Train. UserError when the loss, or the gradients at the smallest loss scale, are not finite, or where an epoch or the training
   /// ends or a checkpoint is due, a cell (names the step; the last checkpoint stays), and whatever the loader throws. WriteError
   /// before the first step where the checkpoint cannot be written. An epoch's last batch that is not full has a step of its own.
-  /// SIGINT (once interrupt_on_signals() was called) ends it after the step in progress, with a checkpoint. A training that is over
-  /// (all its steps done, or ended by a callback that still says so) stays as it is; one that was interrupted goes on.
+  /// SIGINT (once interrupt_on_signals() was called) ends it after the steps in progress, with a checkpoint. A training that is over
+  /// (all its steps done, or ended by a callback that still says so) stays as it is; one that was interrupted goes on. What is thrown for
+  /// a step leaves when the steps before it were seen by the callbacks, and nothing is under way any more; a device that is lost may
+  /// not tell in which of two steps, and the error then names both.
   Ending fit();
   /// The compiled step of a full batch (compiled now if need be): its plan, its memory.
   Step& step();
   /// Of the whole training, resumed parts included.
   int64_t total_steps() const;
+  /// Of these the callbacks have seen.
   int64_t steps_done() const { return done_; }
-  /// Steps whose gradients overflowed f16, which changed nothing.
-  int64_t steps_skipped() const { return scale_ ? scale_->skipped() : 0; }
+  /// Those among them whose gradients overflowed f16, which changed nothing.
+  int64_t steps_skipped() const { return skipped_; }
 
  private:
   std::vector<NamedParameter> checkpoint_cells();
@@ -133,7 +142,30 @@ class ESPALIER_API Trainer {
   Step& step_of(int64_t batch);
   /// What decides the bits of a step beside the checkpoint: the processor's level and the compiled steps.
   std::string plan();
-  Progress one_step();
+  /// A step that was begun, and what callbacks will see of it: its values are there when it is over.
+  struct Begun {
+    Step* step = nullptr;
+    int64_t run = 0;
+    Progress progress{};
+    int64_t skipped = 0;  ///< of all steps, this one included, once it is over
+    bool over = false;
+  };
+  /// What the step behind those that are begun threw, and the loader's place before it.
+  struct Failed {
+    std::exception_ptr error;
+    data::LoaderState before;
+  };
+  /// Begin as many steps as may be under way: one at least. What the first of them throws.
+  void begin_steps();
+  void begin_step();
+  /// Wait for a step and read its values.
+  void finish(Begun& begun);
+  /// Of the oldest step that is begun, once it is over: it is done. Where it fails, those behind it are forgotten.
+  Progress finish_oldest();
+  /// Nothing is under way any more; those that went well are kept for the callbacks of the next fit().
+  void drain();
+  /// As if the step that could not be begun had not been tried.
+  void forget_failed();
   void check_finite(const Progress& p) const;
   /// Are all cells finite that a step changes?
   void check_cells(const Progress& p);
@@ -145,6 +177,8 @@ class ESPALIER_API Trainer {
   /// Callbacks, checks and the checkpoint behind a step; how the training ends here, if it does.
   std::optional<Ending> after_step(Progress& p);
   std::string kept() const;
+  /// Step by step from where it stands; times are counted from `start`.
+  Ending train(int64_t start, Progress& last);
 
   LossFn loss_;
   std::vector<Parameter> cells_;
@@ -154,7 +188,9 @@ class ESPALIER_API Trainer {
   std::optional<nn::LossScale> scale_;  ///< where the step finds it itself
   Compiled compiled_;
   std::vector<std::shared_ptr<Callback>> callbacks_;
-  int64_t done_ = 0;
+  int64_t done_ = 0, skipped_ = 0;
+  std::deque<Begun> begun_;  ///< behind those that are done, oldest first
+  std::optional<Failed> failed_;
   std::set<std::string> open_cells_;  ///< not trainable, and not finite before training: a mask, say
 };
 

@@ -61,6 +61,28 @@ TEST(CudaPrograms, StepsOfNetworksAreAsTheyWere) {
     expect_golden(n.name, text_of(*planned(n.graph, pass::Precision::f32)));
 }
 
+/// Training in f16 with a scale of the loss that is found on the way, as the Trainer has it: the scale, whether the gradients are finite and
+/// what follows from it are steps of the program, and the scale and the count of skipped steps come out as the loss does.
+TEST(CudaPrograms, LossScalesAreStepsOfTheProgram) {
+  nn::Init init(1);
+  nn::Mlp net({32, 48, 10}, init);
+  nn::Sgd optimiser(parameters_of(net), {.rate = 0.1});
+  const nn::LossScale scale;
+  const std::vector<ir::Type> arguments{{ir::Dtype::f32, {16, 32}}, {ir::Dtype::i64, {16}}};
+  const Trace t = trace(
+      [&](const std::vector<Tensor>& in) {
+        const Tensor loss = nn::cross_entropy(net(in[0]), in[1]), used = scale.tensor();
+        optimiser.minimise(loss, {.loss_scale = &scale});
+        return std::vector<Tensor>{loss, used, scale.count()};
+      },
+      arguments);
+  const auto program = planned(t.graph, pass::Precision::f16);
+  std::string outputs;
+  for (const run::Port& o : program->outputs())
+    outputs += fmt::format("output {} {}\n", o.name, o.type.text());
+  expect_golden("mlp_f16_scaled", text_of(*program) + outputs);
+}
+
 struct Traffic {
   int64_t bytes = 0, launches = 0;
 };
