@@ -125,7 +125,7 @@ ir::Graph convolution(const Shape& s, ir::SampleRng& rng, std::vector<Array>& in
   return g;
 }
 
-TEST(CpuTeams, RandomConvolutionsAreRightAndTheSameOnAnyThreads) {
+TEST(CpuTeams, RandomConvolutionsAreRightAndTheSameOnAnyTeam) {
   ir::SampleRng rng(21);
   for (int i = 0; i < 80 && !::testing::Test::HasFailure(); ++i) {
     std::vector<Array> inputs;
@@ -170,7 +170,7 @@ ir::Graph few_channels(ir::SampleRng& rng, std::vector<Array>& inputs) {
   return g;
 }
 
-TEST(CpuTeams, FewChannelsWithTheBatchAcrossLanesAreRightAndTheSameOnAnyThreads) {
+TEST(CpuTeams, FewChannelsWithTheBatchAcrossLanesAreRightAndTheSameOnAnyTeam) {
   ir::SampleRng rng(23);
   for (int i = 0; i < 25 && !::testing::Test::HasFailure(); ++i) {
     std::vector<Array> inputs;
@@ -179,7 +179,7 @@ TEST(CpuTeams, FewChannelsWithTheBatchAcrossLanesAreRightAndTheSameOnAnyThreads)
   }
 }
 
-TEST(CpuTeams, ACausalConvolutionAndTheFirstOfResNetAreTheSameOnAnyThreads) {
+TEST(CpuTeams, ACausalConvolutionAndTheFirstOfResNetAreTheSameOnAnyTeam) {
   ir::SampleRng rng(22);
   for (const int64_t batch : {1, 4})
     for (const pass::Precision precision : {pass::Precision::f32, pass::Precision::bf16})

@@ -460,7 +460,7 @@ TEST(OnednnConv, WinogradOfTheNetworksIsWithin1e5OfTheLargestValueHeavy) {
     }
 }
 
-TEST(OnednnConv, WinogradOfLargeLayersHasTheSameBitsOnAnyThreads) {
+TEST(OnednnConv, WinogradOfLargeLayersHasTheSameBitsOnAnyTeam) {
   if (!cpu_features().avx512) GTEST_SKIP() << "Winograd needs AVX-512";
   std::mt19937 rng(5);
   for (const ConvKind kind : kinds) {
