@@ -3,6 +3,9 @@
 set(ESPALIER_ROOMS base ir op rewrite grad kernel pass target target/reference target/cpu target/null target/cuda target/cuda/driver run comm
     tensor nn data format train optimise serve)
 
+# Rooms whose sources share no private names, so that several make one: the headers are read once.
+set(ESPALIER_UNITY_ROOMS ir op kernel pass target/reference target/cuda tensor nn)
+
 set(espalier_objects)
 set(espalier_libs)
 foreach(room IN LISTS ESPALIER_ROOMS)
@@ -37,6 +40,9 @@ foreach(room IN LISTS ESPALIER_ROOMS)
     else()
       target_precompile_headers(${room_target} REUSE_FROM ${espalier_pch})
     endif()
+  endif()
+  if(ESPALIER_UNITY AND room IN_LIST ESPALIER_UNITY_ROOMS)
+    set_target_properties(${room_target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
   endif()
   include(${room_dir}/room.cmake OPTIONAL)
   if(room STREQUAL target/cuda/driver)
