@@ -98,6 +98,10 @@ class Device {
   /// the library makes a plan, which load() then finds. DeviceError: from the device, or there is no such library.
   virtual LibraryAnswer ask(const CallRecord::Work& work) = 0;
 
+  /// What a library of libraries() says of the device in text of its own; cudnn: what it plans for this device with where it is not. "" where it
+  /// says nothing. DeviceError as ask().
+  virtual std::string described_by(std::string_view library) = 0;
+
   /// The library's ways to do `work`, a GemmCall or a ConvCall, with at most the record's workspace: names, the best first by what the library
   /// guesses, at most so many. None is less precise than the record permits, or gives other bits from run to run.
   virtual std::vector<std::string> choices(const CallRecord::Work& work, int most) = 0;
