@@ -7,13 +7,12 @@
 
 #include <chrono>
 #include <filesystem>
-#include <set>
 #include <thread>
 
 #include "nn/losses.h"
 #include "nn/models.h"
 #include "nn/optim.h"
-#include "run/program.h"
+#include "run/device_program.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/driver/nvrtc_compiler.h"
 #include "target/cuda/port.h"
@@ -41,16 +40,6 @@ Time measured(const Work& work) {
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), cpu() - before};
 }
 
-void gather(const run::Program& program, std::set<std::string>& names,
-            std::vector<target::KernelSource>& all) {
-  for (const run::Step& step : program.steps()) {
-    if (step.kernel)
-      for (const target::KernelSource& s : step.kernel->sources())
-        if (names.insert(s.name).second) all.push_back(s);
-    for (const auto& body : step.bodies) gather(*body, names, all);
-  }
-}
-
 void measure(const std::string& name, const TensorFn& fn, const std::vector<ir::Type>& types, bool train) {
   CompileOptions traced;
   traced.freeze = !train;
@@ -60,9 +49,7 @@ void measure(const std::string& name, const TensorFn& fn, const std::vector<ir::
   options.precision = pass::Precision::bf16;
   std::shared_ptr<const run::Program> program;
   const Time plan = measured([&] { program = run::Program::compile(t.graph, options); });
-  std::set<std::string> names;
-  std::vector<target::KernelSource> sources;
-  gather(*program, names, sources);
+  const std::vector<target::KernelSource> sources = run::kernel_sources(*program);
 
   driver::Libraries libraries(driver::search_places(driver::search_environment()));
   const std::filesystem::path folder =

@@ -1,6 +1,7 @@
 #include "run/device_program.h"
 
 #include <algorithm>
+#include <set>
 
 namespace espalier::run {
 
@@ -11,12 +12,29 @@ namespace {
 
 constexpr int64_t constant_alignment = 256;
 
+void add_sources(const Program& program, std::set<std::string_view>& names,
+                 std::vector<target::KernelSource>& all) {
+  for (const Step& step : program.steps()) {
+    if (step.kernel)
+      for (const target::KernelSource& source : step.kernel->sources())
+        if (names.insert(source.name).second) all.push_back(source);
+    for (const auto& body : step.bodies) add_sources(*body, names, all);
+  }
+}
+
 }  // namespace
+
+std::vector<target::KernelSource> kernel_sources(const Program& program) {
+  std::vector<target::KernelSource> all;
+  std::set<std::string_view> names;
+  add_sources(program, names, all);
+  return all;
+}
 
 DeviceProgram::DeviceProgram(std::shared_ptr<const Program> program, std::shared_ptr<target::Device> device)
     : program_(std::move(program)), device_(std::move(device)) {
   body_ = gather(*program_);
-  executable_ = device_->load(sources_, calls_);
+  executable_ = device_->load(kernel_sources(*program_), calls_);
   const int64_t bytes = place_constants(body_, 0);
   if (bytes == 0) return;
   constants_ = device_memory(*device_, bytes);
@@ -24,7 +42,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const Program> program, std::shared
   upload_constants(body_);
 }
 
-/// Every record, in the order of the steps; of the sources each text once.
+/// Every record, in the order of the steps.
 DeviceBody DeviceProgram::gather(const Program& program) {
   DeviceBody body{.program = &program, .first_call = {}, .constants = {}, .bodies = {}};
   for (const Step& step : program.steps()) {
@@ -36,9 +54,6 @@ DeviceBody DeviceProgram::gather(const Program& program) {
       calls_.push_back({target::CopyCall{bytes}, {{0, 0}, {1, 0}}, {.bytes = 2 * bytes}});
     const auto calls = step.kernel->calls();
     calls_.insert(calls_.end(), calls.begin(), calls.end());
-    for (const target::KernelSource& source : step.kernel->sources())
-      if (std::ranges::none_of(sources_, [&](const auto& s) { return s.name == source.name; }))
-        sources_.push_back(source);
     body.bodies.emplace_back();
     for (const auto& inner : step.bodies) body.bodies.back().push_back(gather(*inner));
   }

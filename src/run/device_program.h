@@ -19,6 +19,9 @@ struct DeviceBody {
   std::vector<std::vector<DeviceBody>> bodies;  ///< of each step
 };
 
+/// Every kernel of a program and of the bodies in it, each text once.
+std::vector<target::KernelSource> kernel_sources(const Program& program);
+
 class DeviceProgram {
  public:
   /// Loads `program` on `device`: kernels are compiled or found, constants copied. UserError: a step that only a host can run.
@@ -42,7 +45,6 @@ class DeviceProgram {
 
   std::shared_ptr<const Program> program_;
   std::shared_ptr<target::Device> device_;
-  std::vector<target::KernelSource> sources_;
   std::vector<target::CallRecord> calls_;
   DeviceBody body_;
   std::unique_ptr<target::Executable> executable_;

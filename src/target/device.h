@@ -49,13 +49,14 @@ struct LibraryAnswer {
 /// What it took to make a program ready.
 struct LoadReport {
   int64_t compiled = 0, found = 0;  ///< kernels: compiled now, and those that the cache had
+  int64_t prebuilt = 0;             ///< and those of folders of images
   double seconds = 0;               ///< of everything: kernels, modules, plans of libraries
   LoadReport& operator+=(const LoadReport& o) {
-    compiled += o.compiled, found += o.found, seconds += o.seconds;
+    compiled += o.compiled, found += o.found, prebuilt += o.prebuilt, seconds += o.seconds;
     return *this;
   }
 };
-/// "3 kernels compiled, 12 from the cache, 0.21 s".
+/// "3 kernels compiled, 12 from the cache, 0.21 s"; and "5 prebuilt" where there are some.
 std::string text(const LoadReport& report);
 
 /// Which of its library's ways a record takes.
@@ -96,6 +97,10 @@ class Device {
   /// What the library that does `work`, a GemmCall or a ConvCall, says of it; the record's workspace is the most that it may take. Slow where
   /// the library makes a plan, which load() then finds. DeviceError: from the device, or there is no such library.
   virtual LibraryAnswer ask(const CallRecord::Work& work) = 0;
+
+  /// What a library of libraries() says of the device in text of its own; cudnn: what it plans for this device with where it is not. "" where it
+  /// says nothing. DeviceError as ask().
+  virtual std::string described_by(std::string_view library) = 0;
 
   /// The library's ways to do `work`, a GemmCall or a ConvCall, with at most the record's workspace: names, the best first by what the library
   /// guesses, at most so many. None is less precise than the record permits, or gives other bits from run to run.

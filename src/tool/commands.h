@@ -22,6 +22,7 @@ void add_run(CLI::App& app, int& exit_code);
 void add_inspect(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_tune(CLI::App& app, int& exit_code);
+void add_compile(CLI::App& app, int& exit_code);
 void add_optimise(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 

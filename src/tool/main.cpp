@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   tool::add_inspect(app, exit_code);
   tool::add_profile(app, exit_code);
   tool::add_tune(app, exit_code);
+  tool::add_compile(app, exit_code);
   try {
     check_command(app, argc > 1 ? argv[1] : "");
     app.parse(argc, argv);

@@ -13,7 +13,7 @@
 
 namespace espalier::tool {
 
-void add_subject_options(CLI::App& command, SubjectOptions& o) {
+void add_program_options(CLI::App& command, SubjectOptions& o) {
   command.add_option("MODEL", o.model, "an ONNX file");
   command.add_option("--net", o.net, "a network built in")
       ->type_name("NAME")
@@ -23,60 +23,79 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
   add_dims_option(command, o.dims);
   add_precision_option(command, o.precision,
                        "of matrix work and activations (default: what the file was optimised for, else f32)");
-  add_threads_option(command, o.threads);
-  add_device_option(command, o.device);
   add_exact_option(command, o.exact);
   add_disable_option(command, o.disabled);
 }
 
-Subject::Subject(const SubjectOptions& o) {
+void add_subject_options(CLI::App& command, SubjectOptions& o) {
+  add_program_options(command, o);
+  add_threads_option(command, o.threads);
+  add_device_option(command, o.device);
+}
+
+namespace {
+
+/// The model of a file, run as it is.
+void take_model(SubjectFunction& f, const SubjectOptions& o) {
+  if (o.train) throw UserError({"--train", "works on networks built in", o.model, "--net NAME"});
+  f.name = o.model;
+  ModelFile file = load_model(o.model, dims_of(o.dims));
+  f.options.precision = precision_of(o.precision, file.metadata);
+  const auto model = std::make_shared<const Model>(std::move(file.model));
+  f.batch = batch_of(*model, o.batch, o.batch_given);
+  f.types = model_types(*model, o.batch);
+  f.function = [model](const std::vector<Tensor>& in) { return (*model)(in); };
+}
+
+void take_network(SubjectFunction& f, const SubjectOptions& o) {
+  if (!o.dims.empty()) throw UserError({"--dims", "is of models in files", "--net " + o.net, "MODEL"});
+  f.name = o.net;
+  f.options.precision = precision_of(o.precision, {});
+  f.batch = o.batch;
+  f.network = std::make_shared<Network>(make_network(o.net, o.batch));
+  f.types.push_back(f.network->input);
+  if (o.train) {
+    f.types.push_back(f.network->target);
+    if (f.network->classes) f.options.argument_ranges[1] = {0, f.network->classes};
+  }
+  f.function = [net = f.network, train = o.train](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+    if (!train) return {net->forward(in[0], nn::Mode::eval)};
+    const Tensor loss = net->loss(net->forward(in[0], nn::Mode::train), in[1]);
+    net->optimiser->minimise(loss);
+    return {loss};
+  };
+}
+
+}  // namespace
+
+SubjectFunction subject_function(const SubjectOptions& o) {
   if (o.model.empty() == o.net.empty())
     throw UserError(
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
+  SubjectFunction f;
+  f.options.exact = o.exact;
+  f.options.freeze = !o.train;
+  f.options.disabled_passes = {o.disabled.begin(), o.disabled.end()};
+  if (o.model.empty()) take_network(f, o);
+  else take_model(f, o);
+  return f;
+}
+
+Subject::Subject(const SubjectOptions& o) {
   if (o.threads != 0) set_threads(o.threads);
   place_ = tuned_place(o.device, o.choices);
-  CompileOptions c;
-  c.device = Device::named(o.device);
-  c.exact = o.exact;
-  c.freeze = !o.train;
-  c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
-  std::vector<ir::Type> types;
+  const Device device = Device::named(o.device);
   const int64_t start = now_ns();
-  if (!o.model.empty()) {
-    if (o.train) throw UserError({"--train", "works on networks built in", o.model, "--net NAME"});
-    name_ = o.model;
-    ModelFile file = load_model(o.model, dims_of(o.dims));
-    model_ = std::move(file.model);
-    c.precision = precision_of(o.precision, file.metadata);
-    batch_size_ = batch_of(model_, o.batch, o.batch_given);
-    types = model_types(model_, o.batch);
-    compiled_ = std::make_unique<Compiled>([this](const std::vector<Tensor>& in) { return model_(in); }, c);
-  } else {
-    if (!o.dims.empty()) throw UserError({"--dims", "is of models in files", "--net " + o.net, "MODEL"});
-    name_ = o.net;
-    c.precision = precision_of(o.precision, {});
-    batch_size_ = o.batch;
-    network_ = make_network(o.net, o.batch);
-    types.push_back(network_.input);
-    if (o.train) {
-      types.push_back(network_.target);
-      if (network_.classes) c.argument_ranges[1] = {0, network_.classes};
-    }
-    compiled_ = std::make_unique<Compiled>(
-        [this, train = o.train](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-          if (!train) return {network_.forward(in[0], nn::Mode::eval)};
-          const Tensor loss = network_.loss(network_.forward(in[0], nn::Mode::train), in[1]);
-          network_.optimiser->minimise(loss);
-          return {loss};
-        },
-        c);
-  }
-  precision_ = c.precision;
+  function_ = subject_function(o);
+  function_.options.device = device;
+  compiled_ = std::make_unique<Compiled>(function_.function, function_.options);
+  const std::vector<ir::Type>& types = function_.types;
   step_ = &compiled_->step(types);
   compile_seconds_ = static_cast<double>(now_ns() - start) * 1e-9;
   for (size_t i = 0; i < types.size(); ++i) {
     const bool target = i == 1 && o.train;
-    batch_.push_back(random_data(types[i], target ? network_.classes : 2, target && network_.binary, 7 + i));
+    batch_.push_back(random_data(types[i], target ? function_.network->classes : 2,
+                                 target && function_.network->binary, 7 + i));
     step_->set_input(i, batch_.back());
   }
   copies_batch_ = o.train;

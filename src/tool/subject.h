@@ -22,32 +22,42 @@ struct SubjectOptions {
   bool train = false, exact = false, batch_given = false;
 };
 
-/// The options that name a subject.
+/// The options that name what is compiled, and how.
+void add_program_options(CLI::App& command, SubjectOptions& options);
+/// Those and where it runs.
 void add_subject_options(CLI::App& command, SubjectOptions& options);
+
+/// A subject before it is compiled for a machine.
+struct SubjectFunction {
+  std::string name;
+  int64_t batch = 1;                 ///< examples per run
+  std::shared_ptr<Network> network;  ///< null: a model of a file
+  std::vector<ir::Type> types;       ///< of the arguments
+  CompileOptions options;            ///< but for the device
+  TensorFn function;
+};
+/// UserError where neither or both of model and net are named, a model is to be trained, or batch or dims do not fit it.
+SubjectFunction subject_function(const SubjectOptions& options);
 
 class Subject {
  public:
-  /// Build, compile and fill with random data. UserError where neither or both of model and net are named, a model is to be trained,
-  /// or batch or dims do not fit it.
+  /// Build, compile and fill with random data. UserError as subject_function().
   explicit Subject(const SubjectOptions& options);
   Step& step() { return *step_; }
   /// Copy the batch in.
   void feed();
   /// One run; a training step copies its batch in first. Results lie in the step's outputs.
   void run();
-  const std::string& name() const { return name_; }
+  const std::string& name() const { return function_.name; }
   /// Of its kernels.
-  const std::string& precision() const { return precision_; }
+  const std::string& precision() const { return function_.options.precision; }
   /// Examples per run.
-  int64_t batch() const { return batch_size_; }
+  int64_t batch() const { return function_.batch; }
   double compile_seconds() const { return compile_seconds_; }
 
  private:
   run::Location place_;  ///< kept open, with its choices
-  std::string name_, precision_;
-  int64_t batch_size_ = 1;
-  Network network_;
-  Model model_;
+  SubjectFunction function_;
   std::unique_ptr<Compiled> compiled_;
   Step* step_ = nullptr;
   std::vector<ir::Array> batch_;

@@ -53,6 +53,7 @@ class RecordedDevice final : public target::Device {
   int64_t free_bytes() const override { return device_->free_bytes(); }
   std::vector<target::DeviceLibrary> libraries() override { return device_->libraries(); }
   target::LibraryAnswer ask(const target::CallRecord::Work& work) override { return device_->ask(work); }
+  std::string described_by(std::string_view library) override { return device_->described_by(library); }
   Address allocate(int64_t bytes) override { return device_->allocate(bytes); }
   void release(Address a) noexcept override { device_->release(a); }
   void* allocate_pinned(int64_t bytes) override { return device_->allocate_pinned(bytes); }

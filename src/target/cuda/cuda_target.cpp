@@ -14,6 +14,7 @@
 #include "target/cuda/kernels/scatter.h"
 #include "target/cuda/match/conv.h"
 #include "target/cuda/match/gemm.h"
+#include "target/cuda/match/product_table.h"
 
 namespace espalier::target::cuda {
 
@@ -27,7 +28,8 @@ using Made = std::variant<CallList, Refusal>;
 /// What is known of NVIDIA's libraries where a program is to run.
 class Libraries {
  public:
-  explicit Libraries(MissingLibraries missing) : missing_(std::move(missing)) {
+  Libraries(MissingLibraries missing, const ProductTable* recorded)
+      : missing_(std::move(missing)), recorded_(recorded) {
     if (!missing_.cublaslt.empty()) text_ += " without cublaslt";
     if (!missing_.cudnn.empty()) text_ += " without cudnn";
   }
@@ -43,11 +45,12 @@ class Libraries {
   const std::string& text() const { return text_; }
   const std::string& missing(bool product) const { return product ? missing_.cublaslt : missing_.cudnn; }
   LibraryAnswer ask(const CallRecord::Work& work) const {
-    return device_ ? device_->ask(work) : assume(work);
+    return device_ ? device_->ask(work) : recorded_answer(recorded_, work);
   }
 
  private:
   MissingLibraries missing_;
+  const ProductTable* recorded_ = nullptr;  ///< null: nothing was
   std::shared_ptr<Device> device_;
   std::string text_;
 };
@@ -240,7 +243,8 @@ const Target& cuda_target(int capability, const MissingLibraries& missing) {
   static std::map<std::tuple<int, std::string, std::string>, std::unique_ptr<const CudaTarget>> all;
   const std::lock_guard lock(one);
   auto& made = all[{arch.capability, missing.cublaslt, missing.cudnn}];
-  if (!made) made = std::make_unique<const CudaTarget>(arch, Libraries(missing));
+  if (!made)
+    made = std::make_unique<const CudaTarget>(arch, Libraries(missing, recorded_products(arch.capability)));
   return *made;
 }
 

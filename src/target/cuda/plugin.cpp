@@ -30,6 +30,8 @@ std::string refuse(const DynamicLibrary& library) {
   return "";
 }
 
+KernelTexts kernel_texts() { return {port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}}; }
+
 }  // namespace
 
 Plugin load_plugin(std::span<const std::filesystem::path> folders) {
@@ -82,7 +84,13 @@ std::shared_ptr<Device> open_device(int index) {
   const Plugin& p = plugin();
   if (!p.interface)
     throw UserError({fmt::format("device cuda:{}", index), "there is no plugin for it", p.reason, ""});
-  return p.interface->open(index, {port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}});
+  return p.interface->open(index, kernel_texts());
+}
+
+ImagesMade make_images(const ImageRequest& request) {
+  const Plugin& p = plugin();
+  if (!p.interface) throw UserError({"kernel images", "cannot be made: there is no plugin", p.reason, ""});
+  return p.interface->make_images(request, kernel_texts());
 }
 
 }  // namespace espalier::target::cuda

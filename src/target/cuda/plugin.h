@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/dynamic_library.h"
+#include "target/cuda/images.h"
 #include "target/cuda/kernel_texts.h"
 #include "target/cuda/report.h"
 #include "target/device.h"
@@ -20,6 +21,7 @@ struct PluginInterface {
   const char* build;    ///< plugin_build() of the plugin's own sources
   CudaReport (*report)(Ask what);
   std::shared_ptr<Device> (*open)(int index, const KernelTexts& texts);  ///< GPU number `index`; DeviceError
+  ImagesMade (*make_images)(const ImageRequest& request, const KernelTexts& texts);  ///< as make_images()
 };
 
 inline constexpr char plugin_file[] = "libespalier_cuda.so";
@@ -49,5 +51,10 @@ CudaReport report(Ask what);
 /// GPU number `index` of this machine. UserError where there is no plugin, DeviceError where there is no driver, no such GPU, or where it
 /// cannot be had.
 std::shared_ptr<Device> open_device(int index);
+
+/// Compile kernels beforehand, with code for every architecture that is named and PTX of the newest for later ones, into a folder that
+/// ESPALIER_KERNEL_IMAGES may name. Needs NVRTC and no GPU. UserError: there is no plugin, no NVRTC, it does not know an architecture, the folder
+/// holds something else. WriteError.
+ImagesMade make_images(const ImageRequest& request);
 
 }  // namespace espalier::target::cuda

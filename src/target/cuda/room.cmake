@@ -17,6 +17,17 @@ add_dependencies(${room_target} plugin_hash)
 set_source_files_properties(${room_dir}/plugin.cpp PROPERTIES OBJECT_DEPENDS ${plugin_hash}
                             COMPILE_DEFINITIONS ESPALIER_LIBDIR="${CMAKE_INSTALL_LIBDIR}")
 
+# So do the recorded tables of products.
+file(GLOB product_tables CONFIGURE_DEPENDS ${room_dir}/match/products_*.txt)
+set(product_text ${CMAKE_BINARY_DIR}/generated/product_tables.h)
+set(write_product_text ${CMAKE_COMMAND} -DOUT=${product_text} "-DSOURCES=${product_tables}" -P ${CMAKE_SOURCE_DIR}/cmake/embed_text.cmake)
+add_custom_command(OUTPUT ${product_text} DEPENDS ${product_tables} ${CMAKE_SOURCE_DIR}/cmake/embed_text.cmake VERBATIM COMMAND ${write_product_text})
+if(NOT EXISTS ${product_text})
+  execute_process(COMMAND ${write_product_text})
+endif()
+target_sources(${room_target} PRIVATE ${product_text})
+set_source_files_properties(${room_dir}/match/product_table.cpp PROPERTIES OBJECT_DEPENDS ${product_text})
+
 # Device code travels in the library as text.
 file(GLOB device_headers CONFIGURE_DEPENDS ${room_dir}/port/*.h)
 set(device_text ${CMAKE_BINARY_DIR}/generated/device_text.h)

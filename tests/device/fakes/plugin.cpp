@@ -4,7 +4,8 @@
 namespace {
 
 constexpr espalier::target::cuda::PluginInterface interface {
-  .version = FAKE_VERSION, .build = "0123456789abcdef", .report = nullptr, .open = nullptr
+  .version = FAKE_VERSION, .build = "0123456789abcdef", .report = nullptr, .open = nullptr,
+  .make_images = nullptr
 };
 
 }  // namespace

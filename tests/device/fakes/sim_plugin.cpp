@@ -4,6 +4,7 @@
 //   memory=1048576    bytes of each                   taken=1000         bytes of each that other processes have
 //   held=1            exclusive mode: another process has them
 //   fail=100:700      the driver's call 100 fails with error 700, as Fault says
+//   compiler=none     kernels come from folders of images (ESPALIER_KERNEL_IMAGES) alone
 //   calls_to=FILE     how many calls were made in all, written when the process ends
 //   ways_to=FILE      how often each way of a library was taken, a line for each ("cublaslt 0: 12"), written when the process ends
 //   wrong=0           the way of each library that computes wrong values
@@ -16,8 +17,11 @@
 #include "settings.h"
 #include "support/recorded_device.h"
 #include "target/cuda/driver/device_list.h"
+#include "target/cuda/driver/image_compiler.h"
 #include "target/cuda/plugin.h"
 #include "target/cuda/plugin_build.h"
+#include "target/cuda/port.h"
+#include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_driver.h"
 
 namespace {
@@ -27,6 +31,17 @@ using cuda::sim::SimDriver;
 
 int64_t number(const std::string& key, int64_t fallback) {
   return std::stoll(fake::setting(key, std::to_string(fallback)));
+}
+
+/// Images are looked for as the product does.
+std::shared_ptr<cuda::driver::KernelCompiler> make_compiler() {
+  std::shared_ptr<cuda::driver::KernelCompiler> otherwise = std::make_shared<cuda::sim::SimCompiler>();
+  if (fake::setting("compiler", "") == "none") otherwise = std::make_shared<cuda::sim::NoSimCompiler>();
+  return std::make_shared<cuda::driver::ImageCompiler>(cuda::driver::ImageCompiler::Parts{
+      .device = cuda::driver::simulator_images,
+      .texts = {cuda::port_text(), {std::begin(cuda::nvrtc_options), std::end(cuda::nvrtc_options)}},
+      .folders = cuda::driver::image_folders(),
+      .otherwise = std::move(otherwise)});
 }
 
 std::shared_ptr<SimDriver> make_driver() {
@@ -40,7 +55,8 @@ std::shared_ptr<SimDriver> make_driver() {
                             .order = cuda::sim::Order::forward,
                             .seed = 1,
                             .ways = {.wrong = static_cast<int>(number("wrong", -1))},
-                            .nvtx = &cuda::driver::nvtx()});
+                            .nvtx = &cuda::driver::nvtx(),
+                            .compiler = make_compiler()});
   if (const std::string fail = fake::setting("fail", ""); !fail.empty())
     driver->fail({.call = std::stoll(fail), .error = std::stoi(fail.substr(fail.find(':') + 1))});
   return driver;
@@ -108,6 +124,10 @@ constexpr cuda::PluginInterface interface {
     std::unique_ptr<Device> device = cuda::sim::make_sim_device(driver(), index);
     if (number("recorded", 0) == 0) return device;
     return std::make_shared<espalier::test::RecordedDevice>(std::move(device));
+  },
+  .make_images = [](const cuda::ImageRequest& request, const cuda::KernelTexts& texts) {
+    return cuda::driver::write_images(
+        request, {.device = cuda::driver::simulator_images, .texts = texts, .make = cuda::sim::sim_images});
   },
 };
 

@@ -78,6 +78,10 @@ LibraryAnswer CudaDevice::ask(const CallRecord::Work& work) {
   return dnn_.get()->ask(*conv, name);
 }
 
+std::string CudaDevice::described_by(std::string_view library) {
+  return library == "cudnn" ? dnn_.get()->device_json() : "";
+}
+
 std::vector<std::string> CudaDevice::choices(const CallRecord::Work& work, int most) {
   if (const auto* conv = std::get_if<ConvCall>(&work)) return dnn_.get()->choices(*conv, most);
   const auto* product = std::get_if<GemmCall>(&work);

@@ -35,6 +35,7 @@ class CudaDevice final : public Device {
   int64_t free_bytes() const override;
   std::vector<DeviceLibrary> libraries() override;
   LibraryAnswer ask(const CallRecord::Work& work) override;
+  std::string described_by(std::string_view library) override;
   std::vector<std::string> choices(const CallRecord::Work& work, int most) override;
   void use(std::shared_ptr<const Ways> ways) override;
   std::shared_ptr<const Ways> used() const override;

@@ -251,6 +251,18 @@ DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call, std::string_
   return plan;
 }
 
+std::string DnnLibrary::device_json() const {
+  context_->enter("cudnnBackendFinalize");
+  const std::lock_guard lock(one_);
+  try {
+    DnnObject device(api_, DnnKind::device);
+    device.set(A::device_handle, handle_).finalize();
+    return device.get_text(A::device_json);
+  } catch (const DnnError& e) {
+    fail("the device's figures", e.what());
+  }
+}
+
 LibraryAnswer DnnLibrary::ask(const ConvCall& call, std::string_view name) const {
   Found found = find(call, name, false);
   if (auto* refusal = std::get_if<DnnRefusal>(&found)) return {.refusal = std::move(refusal->reason)};

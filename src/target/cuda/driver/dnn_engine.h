@@ -79,6 +79,8 @@ class DnnLibrary {
   DnnLibrary& operator=(const DnnLibrary&) = delete;
 
   std::string version() const { return library_version(api_.GetVersion()); }
+  /// What DnnPlanner takes to plan for this device where it is not. DeviceError: cuDNN is older than 9.8.
+  std::string device_json() const;
   /// What cuDNN says of a record; the plan it makes for that is kept until plan() asks for it.
   LibraryAnswer ask(const ConvCall& call, std::string_view name = {}) const;
   /// DeviceError with cuDNN's words where it has no plan. `name`: as DnnPlanner::plan() has it.

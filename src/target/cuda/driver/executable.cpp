@@ -184,7 +184,9 @@ std::unique_ptr<CudaExecutable> load_executable(const Loader& loader, std::span<
   if (const std::vector<KernelSource> distinct = without_repeats(sources); !distinct.empty())
     for (const KernelImage& image : loader.compiler.compile(distinct, loader.capability)) {
       modules.push_back(std::make_unique<Module>(loader.context, image));
-      (image.found ? report.found : report.compiled) += static_cast<int64_t>(image.kernels.size());
+      (image.prebuilt ? report.prebuilt
+       : image.found  ? report.found
+                      : report.compiled) += static_cast<int64_t>(image.kernels.size());
       for (const std::string& name : image.kernels) functions[name] = modules.back()->function(name);
     }
   const Maker maker{*loader.context, functions, loader.lt, loader.dnn, loader.ways};

@@ -1,6 +1,7 @@
 #include "target/cuda/driver/nvrtc_compiler.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
@@ -132,19 +133,47 @@ std::vector<KernelImage> NvrtcCompiler::compile(std::span<const KernelSource> so
   if (sources.empty()) return {};
   const Loaded<NvrtcApi>& nvrtc = libraries_.nvrtc();
   if (!nvrtc.api)
-    throw DeviceError({"kernels for a GPU", "cannot be compiled: there is no NVRTC", nvrtc.report.reason,
-                       "a CUDA toolkit's folder in ESPALIER_CUDA_PATH"},
-                      false);
+    throw NoCompiler({"kernels for a GPU", "cannot be compiled: there is no NVRTC", nvrtc.report.reason,
+                      "a CUDA toolkit's folder in ESPALIER_CUDA_PATH"});
   const std::string arch = nvrtc_arch(known_archs(*nvrtc.api), capability);
   if (arch.empty())
-    throw DeviceError(
-        {fmt::format("kernels for a GPU of compute capability {}", capability),
-         fmt::format("NVRTC {} does not know it", nvrtc.report.version), "", "another version of NVRTC"},
-        false);
+    throw NoCompiler({fmt::format("kernels for a GPU of compute capability {}", capability),
+                      fmt::format("NVRTC {} does not know it", nvrtc.report.version), "",
+                      "another version of NVRTC"});
   std::vector<KernelImage> images(sources.size());
   in_parallel(sources.size(),
               [&](size_t i) { images[i] = image_of(*nvrtc.api, nvrtc.report.version, arch, sources[i]); });
   return images;
+}
+
+std::vector<MadeImage> nvrtc_images(Libraries& libraries, const KernelTexts& texts,
+                                    std::span<const KernelSource> sources, int arch, bool ptx) {
+  const Loaded<NvrtcApi>& nvrtc = libraries.nvrtc();
+  if (!nvrtc.api)
+    throw UserError({"kernel images", "cannot be made: there is no NVRTC", nvrtc.report.reason,
+                     "a CUDA toolkit's folder in ESPALIER_CUDA_PATH"});
+  const std::vector<int> known = known_archs(*nvrtc.api);
+  if (std::find(known.begin(), known.end(), arch) == known.end())
+    throw UserError({fmt::format("--arch {}", arch),
+                     fmt::format("NVRTC {} does not know it", nvrtc.report.version), "",
+                     fmt::format("{}", fmt::join(known, ", "))});
+  const std::string name = fmt::format("sm_{}", arch), later = fmt::format("compute_{}", arch),
+                    compiler = "nvrtc " + nvrtc.report.version;
+  std::vector<std::string> options = texts.options;
+  options.push_back("-arch=" + name);
+  std::vector<MadeImage> made(ptx ? 2 * sources.size() : sources.size());
+  in_parallel(sources.size(), [&](size_t i) {
+    NvrtcOutput out = run_nvrtc(*nvrtc.api, texts.header + sources[i].text, options);
+    if (!out.compiled || !is_image(out.cubin) || !is_image(out.ptx))
+      throw UserError({fmt::format("kernel {} for {}", sources[i].name, name),
+                       fmt::format("NVRTC {} does not compile it", nvrtc.report.version), out.log, ""});
+    const auto image = [&](const std::string& of, const char* kind, std::string bytes) {
+      return MadeImage{std::move(bytes), of, kind, compiler, {sources[i].name}};
+    };
+    made[i] = image(name, "cubin", std::move(out.cubin));
+    if (ptx) made[sources.size() + i] = image(later, "ptx", std::move(out.ptx));
+  });
+  return made;
 }
 
 }  // namespace espalier::target::cuda::driver

@@ -2,6 +2,7 @@
 // Kernels compiled by NVRTC, each by itself, several at once, and kept on disk.
 #include "base/object_cache.h"
 #include "target/cuda/driver/kernel_compiler.h"
+#include "target/cuda/driver/kernel_images.h"
 #include "target/cuda/driver/libraries.h"
 #include "target/cuda/kernel_texts.h"
 
@@ -36,5 +37,10 @@ class NvrtcCompiler final : public KernelCompiler {
   const std::string header_hash_;
   ObjectCache& cache_;
 };
+
+/// Images of `sources` for sm_`arch`, for a folder of them; `ptx`: beside each its PTX, for later architectures. UserError: there is no NVRTC,
+/// or it does not know the architecture; a kernel that it does not compile.
+std::vector<MadeImage> nvrtc_images(Libraries& libraries, const KernelTexts& texts,
+                                    std::span<const KernelSource> sources, int arch, bool ptx);
 
 }  // namespace espalier::target::cuda::driver

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/driver/image_compiler.h"
 #include "target/cuda/driver/nvrtc_compiler.h"
 
 namespace espalier::target::cuda::driver {
@@ -14,7 +15,10 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
                        "a machine with a GPU; `espalier devices` shows what was found"},
                       false);
   const Loaded<NvmlApi>& nvml = libraries.nvml();
-  auto compiler = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache());
+  auto compiler = std::make_shared<ImageCompiler>(
+      ImageCompiler::Parts{.texts = texts,
+                           .folders = image_folders(),
+                           .otherwise = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache())});
   return std::make_shared<CudaDevice>(
       CudaDevice::Parts{.cu = *cu.api,
                         .nvml = nvml.api ? &*nvml.api : nullptr,

@@ -49,4 +49,22 @@ std::vector<driver::KernelImage> SimCompiler::compile(std::span<const KernelSour
   return {{.bytes = write_image(image), .kernels = std::move(names), .found = found}};
 }
 
+std::vector<driver::KernelImage> NoSimCompiler::compile(std::span<const KernelSource> sources, int) {
+  if (sources.empty()) return {};
+  throw driver::NoCompiler(
+      {"kernels for the simulator", "cannot be compiled: there is no compiler", "", "one"});
+}
+
+std::vector<driver::MadeImage> sim_images(std::span<const KernelSource> sources, int arch, bool ptx) {
+  std::vector<driver::MadeImage> out;
+  for (driver::KernelImage& made : SimCompiler().compile(sources, arch)) {
+    out.push_back(
+        {std::move(made.bytes), fmt::format("sm_{}", arch), "sim", "simulator", std::move(made.kernels)});
+    if (!ptx) continue;
+    out.push_back(out.back());
+    out.back().arch = fmt::format("compute_{}", arch);
+  }
+  return out;
+}
+
 }  // namespace espalier::target::cuda::sim

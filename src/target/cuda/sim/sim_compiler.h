@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "target/cuda/driver/kernel_compiler.h"
+#include "target/cuda/driver/kernel_images.h"
 
 namespace espalier::target::cuda::sim {
 
@@ -27,5 +28,14 @@ class SimCompiler final : public driver::KernelCompiler {
  public:
   std::vector<driver::KernelImage> compile(std::span<const KernelSource> sources, int capability) override;
 };
+
+/// No compiler at all, as on a machine with a driver alone.
+class NoSimCompiler final : public driver::KernelCompiler {
+ public:
+  std::vector<driver::KernelImage> compile(std::span<const KernelSource> sources, int capability) override;
+};
+
+/// For folders of images: one with all kernels, which says where this build has their code.
+std::vector<driver::MadeImage> sim_images(std::span<const KernelSource> sources, int arch, bool ptx);
 
 }  // namespace espalier::target::cuda::sim

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "target/conv_call.h"
+#include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/sim/sim_driver.h"
 #include "target/cuda/sim/sim_engine_conv.h"
 #include "target/device.h"
@@ -398,6 +399,13 @@ DnnStatus SimDnn::get_attribute(Descriptor descriptor, DnnAttribute name, DnnTyp
     }
     case A::engine_index: return answer(one<int64_t>(o, A::engine_index), room, count, values);
     case A::plan_workspace: return answer(engine_workspace, room, count, values);
+    case A::device_json: {
+      if (o.kind != DnnKind::device || !o.finished) return bad_param;
+      const std::string_view json = driver::dnn_h200_json;
+      *count = static_cast<int64_t>(json.size());
+      if (room > 0) std::memcpy(values, json.data(), std::min(json.size(), static_cast<size_t>(room)));
+      return dnn_success;
+    }
     case A::plan_json: {
       const std::optional<Read> made = read_plan(o);
       if (!made) return bad_param;

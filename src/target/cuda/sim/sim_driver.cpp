@@ -274,11 +274,13 @@ std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int i
   };
   ObjectCache* const plans = driver->options().plans;
   const auto* const tool = driver->options().nvtx;
+  std::shared_ptr<KernelCompiler> compiler = driver->options().compiler;
+  if (!compiler) compiler = std::make_shared<SimCompiler>();
   return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
                                                         .nvml = nullptr,
                                                         .lt = lt,
                                                         .dnn = dnn,
-                                                        .compiler = std::make_shared<SimCompiler>(),
+                                                        .compiler = std::move(compiler),
                                                         .plans = plans,
                                                         .nvtx = tool,
                                                         .keeps = std::move(driver)},

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/object_cache.h"
+#include "target/cuda/driver/kernel_compiler.h"
 #include "target/cuda/driver/nvtx.h"
 #include "target/cuda/driver/tables/cu.h"
 #include "target/cuda/driver/tables/dnn.h"
@@ -36,7 +37,8 @@ struct SimOptions {
         failing = -1;  ///< the one whose first element is wrong, the one that is refused when it is to run
     int wrong_beside = -1;  ///< of cuBLASLt: the one whose second result begins with a wrong element
   } ways{};
-  const driver::Nvtx* nvtx = nullptr;  ///< of the tool that watches; null: none
+  const driver::Nvtx* nvtx = nullptr;                          ///< of the tool that watches; null: none
+  std::shared_ptr<driver::KernelCompiler> compiler = nullptr;  ///< null: this build's
 };
 
 /// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back

@@ -88,6 +88,7 @@ enum class DnnAttribute : int {
   pack_workspace = 1003,
   engine_index = 1301,
   engine_numerical_notes = 1303,
+  device_handle = 2701,
   device_json = 2702,
 };
 

@@ -375,6 +375,7 @@ static_assert(same_value(DnnNote::winograd_13x13, CUDNN_NUMERICAL_NOTE_WINOGRAD_
 static_assert(same_value(DnnKind::device, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR));
 static_assert(same_value(DnnAttribute::heuristics_device, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP));
 static_assert(same_value(DnnAttribute::plan_device, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP));
+static_assert(same_value(DnnAttribute::device_handle, CUDNN_ATTR_DEVICEPROP_HANDLE));
 static_assert(same_value(DnnAttribute::device_json, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION));
 static_assert(same_value(DnnNote::strict_nan, CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP));
 #endif
