@@ -85,7 +85,7 @@ class DeviceExecutor {
   int64_t input_bytes() const { return layout_.slot_inputs; }
   int64_t output_bytes() const { return layout_.slot_outputs; }
   /// Bytes of the device's memory, constants and bound memory left out.
-  int64_t allocated_bytes() const { return layout_.bytes(); }
+  int64_t allocated_bytes() const { return program().apart() ? apart_.bytes() : layout_.bytes(); }
 
  private:
   struct Frame;
@@ -101,6 +101,9 @@ class DeviceExecutor {
   void download(Slot& slot);
   void sync_all();
   std::unique_ptr<Frame> make_frame(const DeviceBody& body, char* arena);
+  std::map<int64_t, char*> place_apart(const Program& program);
+  target::Address place(target::Address in_memory, int64_t bytes, int64_t need);
+  void make_slots();
   void run_frame(Frame& frame);
   void run_step(Frame& frame, size_t step);
   void begin_carries(const Frame& frame, size_t step, void** buffers);
@@ -121,6 +124,13 @@ class DeviceExecutor {
   DeviceExecutorOptions options_;
   DeviceLayout layout_;
   DeviceMemory memory_;
+  ApartMemory apart_;  ///< in place of memory_, where every buffer is an allocation
+  /// Part of the device's memory.
+  struct Piece {
+    target::Address at = 0;
+    int64_t bytes = 0;
+  };
+  std::vector<Piece> poisoned_;          ///< what steps write and no run leaves to the next
   std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};
