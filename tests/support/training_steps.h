@@ -88,8 +88,8 @@ struct Trained {
 };
 
 inline std::shared_ptr<const run::Program> compiled_step(const Training& t, const target::Target& target,
-                                                         pass::Precision precision = pass::Precision::f32) {
-  run::CompileOptions options;
+                                                         pass::Precision precision = pass::Precision::f32,
+                                                         run::CompileOptions options = {}) {
   options.target = &target;
   options.precision = precision;
   options.exact = precision == pass::Precision::f32;  // no Winograd
