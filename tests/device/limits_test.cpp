@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "op/elementwise.h"
 #include "support/device_run.h"
 #include "support/errors.h"
+#include "support/loops.h"
 #include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_driver.h"
 
@@ -202,6 +204,20 @@ TEST(Limits, OnePlaceUnderTwoNames) {
     else EXPECT_THAT(words, HasSubstr("kernel adds: operands 0 and 2 are one place that is written"));
     EXPECT_EQ(bare.cu.StreamSynchronize(bare.stream), 0);
   }
+}
+
+/// Planned only: nothing of that size is here.
+TEST(Limits, IndicesOf32BitsEndBelowTwoToThe31Elements) {
+  const auto is_wide = [](int64_t elements, int64_t limit) {
+    const ir::Value x = ir::new_input("x", {ir::Dtype::f32, {elements}});
+    const auto made = loop_calls(test::body_of({x}, {op::neg(x)}), {.alignment = {}, .index_limit = limit});
+    return std::get<CallList>(made).sources.at(0).text.find("unsigned long long unit") != std::string::npos;
+  };
+  EXPECT_FALSE(is_wide(64, 64));
+  EXPECT_TRUE(is_wide(64, 63));
+  constexpr int64_t end = int64_t{1} << 31;
+  EXPECT_FALSE(is_wide(end - 256, MapOptions{}.index_limit));
+  EXPECT_TRUE(is_wide(end, MapOptions{}.index_limit));
 }
 
 }  // namespace
