@@ -201,6 +201,8 @@ class BufferPlanner {
       plan_.red_zones.push_back(
           {memory.offsets[i] + lifetimes_[i].bytes, round_up(end, options_.alignment) - lifetimes_[i].bytes});
     }
+    for (size_t i = 0; i < lifetimes_.size() && options_.apart; ++i)
+      plan_.buffers.push_back({memory.offsets[i], lifetimes_[i].bytes});
     plan_.arena_bytes = memory.bytes;
     plan_.largest_live_bytes = memory.largest_live_bytes;
     const auto settle = [&](Place& p) {

@@ -46,6 +46,11 @@ struct PlannedStep {
   int64_t bytes = 0;  ///< of a copy
 };
 
+/// Bytes of the arena that are one buffer's at all times.
+struct ArenaBuffer {
+  int64_t offset = 0, bytes = 0;
+};
+
 /// Bytes of the arena that nobody writes to.
 struct RedZone {
   int64_t offset = 0, bytes = 0;
@@ -57,8 +62,9 @@ struct BufferPlan {
   std::vector<char>
       output_has_slot;  ///< per output: false where it is a state's new side, which lies in the state
   int64_t arena_bytes = 0;
-  int64_t largest_live_bytes = 0;  ///< in the arena
-  std::vector<RedZone> red_zones;  ///< where options ask for them
+  int64_t largest_live_bytes = 0;    ///< in the arena
+  std::vector<RedZone> red_zones;    ///< where options ask for them
+  std::vector<ArenaBuffer> buffers;  ///< all of them, where they lie apart: each begins at a place of its own
 };
 
 /// The plan of `graph` in the order of `schedule`; `facts` has one entry per node of that order.

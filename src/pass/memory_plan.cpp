@@ -26,13 +26,14 @@ int64_t largest(std::span<const Lifetime> buffers) {
   return most;
 }
 
-/// Buffers as they count in the plan: whole, with what lies behind them; red zones are nobody else's at any time.
+/// Buffers as they count in the plan: whole, with what lies behind them; where none are shared, nobody else's at any time.
 std::vector<Lifetime> padded(std::span<const Lifetime> all, const ArenaOptions& o) {
   std::vector<Lifetime> out;
   for (const Lifetime& b : all) {
     ESPALIER_CHECK(b.first <= b.last && b.bytes >= 0, "a lifetime ends before it begins");
-    out.push_back({round_up(b.bytes + o.red_zone, o.alignment), b.first, b.last});
-    if (o.red_zone > 0) out.back().first = 0, out.back().last = std::numeric_limits<int>::max() - 1;
+    const int64_t least = o.apart ? 1 : 0;  // an empty one has a place of its own, too
+    out.push_back({round_up(std::max(b.bytes + o.red_zone, least), o.alignment), b.first, b.last});
+    if (!o.shares()) out.back().first = 0, out.back().last = std::numeric_limits<int>::max() - 1;
   }
   return out;
 }
@@ -204,8 +205,8 @@ void verify(const MemoryPlan& plan, std::span<const Lifetime> buffers, const Are
                    name(a) + " ends outside the arena of " + std::to_string(plan.bytes) + " bytes");
     for (size_t k = i + 1; k < by_offset.size() && plan.offsets[by_offset[k]] < end; ++k) {
       const size_t b = by_offset[k];
-      ESPALIER_CHECK(options.red_zone == 0 && (buffers[a].last < buffers[b].first ||
-                                               buffers[b].last < buffers[a].first || buffers[b].bytes == 0),
+      ESPALIER_CHECK(options.shares() && (buffers[a].last < buffers[b].first ||
+                                          buffers[b].last < buffers[a].first || buffers[b].bytes == 0),
                      name(a) + " overlaps " + name(b));
     }
   }

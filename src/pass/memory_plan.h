@@ -15,6 +15,8 @@ struct ArenaOptions {
   int64_t alignment = cache_line;  ///< every buffer begins at a multiple of this
   /// Above 0, for finding errors: so many bytes at least lie behind each buffer, no two buffers share any, and nobody writes there.
   int64_t red_zone = 0;
+  bool apart = false;  ///< no two buffers share memory, whenever they are needed
+  bool shares() const { return red_zone == 0 && !apart; }
 };
 
 /// A buffer and the steps during which it is needed, both ends included.

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "run/control_buffers.h"
+#include "run/record_needs.h"
 #include "run/red_zones.h"
 
 namespace espalier::run {
@@ -39,27 +40,34 @@ int64_t launches_of(const DeviceBody& body) {
 
 /// A program or a body over its arena.
 struct DeviceExecutor::Frame {
-  Frame(const DeviceBody& b, char* a) : body(b), wiring(*b.program), table(wiring.pointers()), arena(a) {
-    wiring.wire(table.data(), arena, body.constants);
+  /// `place(offset)`: where the arena's buffer that begins there lies.
+  template <class Place>
+  Frame(const DeviceBody& b, const Place& place) : body(b), wiring(*b.program), table(wiring.pointers()) {
+    wiring.wire_places(table.data(), place, body.constants);
+    for (size_t s = 0; s < wiring.steps(); ++s)
+      scratches.push_back(wiring.scratch(s) < 0 ? nullptr : place(wiring.scratch(s)));
   }
   void input(size_t i, void* data) { wiring.bind_input(table.data(), i, data); }
   void output(size_t o, void* data) { wiring.bind_output(table.data(), o, data); }
   void** buffers(size_t step) { return table.data() + wiring.first_buffer(step); }
-  char* scratch(size_t step) const {
-    return wiring.scratch(step) < 0 ? nullptr : arena + wiring.scratch(step);
-  }
+  char* scratch(size_t step) const { return scratches[step]; }
 
   const DeviceBody& body;
   Wiring wiring;
   std::vector<void*> table;
-  char* arena;
+  std::vector<char*> scratches;                             ///< of each step, or null
   std::vector<std::vector<std::unique_ptr<Frame>>> bodies;  ///< of each step
 };
 
 /// What one run under way uses.
 struct DeviceExecutor::Slot {
-  Address inputs = 0, outputs = 0;  ///< on the device
-  PinnedMemory host;                ///< inputs, then outputs
+  PinnedMemory host;                         ///< inputs, then outputs
+  std::vector<Address> input_at, output_at;  ///< on the device, or 0
+  struct Copy {
+    Piece device;
+    int64_t host = 0;
+  };
+  std::vector<Copy> up, down;  ///< what a run copies
   OwnedEvent uploaded, computed, downloaded;
   size_t number = 0;
   Ticket ticket = -1;   ///< of the last run in it
@@ -91,38 +99,93 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   Device& device = program_->device();
   inputs_.assign(p.inputs().size(), 0);
   check_room(p, layout_, device);
-  memory_ = std::make_shared<const DeviceMemory>(device_memory(device, layout_.bytes()));
+  memory_ = std::make_shared<ExecutorMemory>();
+  if (p.apart()) memory_->apart = ApartMemory(device, p.offsets());
+  else memory_->whole = device_memory(device, layout_.bytes());
   copy_in_ = owned_stream(device);
   if (!options_.stream) own_compute_ = owned_stream(device);
   compute_ = options_.stream ? *options_.stream : own_compute_.get();
   copy_out_ = owned_stream(device);
   flag_ = pinned_memory(device, device_piece);
 
-  for (int s = 0; s < options_.slots; ++s) {
-    auto slot = std::make_unique<Slot>();
-    slot->number = slots_.size();
-    slot->inputs = memory_->get() + static_cast<Address>(layout_.slot_at(s));
-    slot->outputs = slot->inputs + static_cast<Address>(layout_.slot_inputs);
-    slot->host = pinned_memory(device, std::max<int64_t>(layout_.slot(), 1));
-    slot->uploaded = owned_event(device);
-    slot->computed = owned_event(device);
-    slot->downloaded = owned_event(device);
-    slots_.push_back(std::move(slot));
-  }
-  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_->get())));
+  make_slots();
+  if (!p.apart()) poisoned_.push_back({memory_->whole.get(), layout_.arena});
+  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_->whole.get())));
+  const BufferNeeds needs = needs_of(p);
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (layout_.state_at[i] < 0) continue;
-    set_input(i, memory_->get() + static_cast<Address>(layout_.state_at[i]));
-    const std::vector<char> zeros(static_cast<size_t>(p.inputs()[i].bytes()));
-    upload_and_wait(device, inputs_[i], zeros.data(), p.inputs()[i].bytes());
+    const int64_t bytes = p.inputs()[i].bytes();
+    set_input(
+        i, place(memory_->whole.get() + static_cast<Address>(layout_.state_at[i]), bytes, needs.inputs[i]));
+    const std::vector<char> zeros(static_cast<size_t>(bytes));
+    upload_and_wait(device, inputs_[i], zeros.data(), bytes);
   }
   checks_ = range_checks(p);
   const int64_t launches = options_.graphs && !options_.sync ? launches_of(program_->body()) : 0;
   captures_ = launches > 0 && launches <= most_captured;
 }
 
+/// What lies at `in_memory`, or where every buffer is an allocation, in one of its own.
+Address DeviceExecutor::place(Address in_memory, int64_t bytes, int64_t need) {
+  return program().apart() ? memory_->apart.place(bytes, need) : in_memory;
+}
+
+/// Inputs and outputs of a slot are copied as one where they lie as one.
+void DeviceExecutor::make_slots() {
+  const Program& p = program();
+  Device& device = program_->device();
+  const BufferNeeds needs = needs_of(p);
+  for (int s = 0; s < options_.slots; ++s) {
+    auto slot = std::make_unique<Slot>();
+    slot->number = slots_.size();
+    slot->host = pinned_memory(device, std::max<int64_t>(layout_.slot(), 1));
+    slot->uploaded = owned_event(device);
+    slot->computed = owned_event(device);
+    slot->downloaded = owned_event(device);
+    const Address inputs = memory_->whole.get() + static_cast<Address>(layout_.slot_at(s)),
+                  outputs = inputs + static_cast<Address>(layout_.slot_inputs);
+    const auto lay = [&](const std::vector<int64_t>& at, Address from, int64_t host,
+                         const std::vector<Port>& ports, const std::vector<int64_t>& need,
+                         std::vector<Address>& to, std::vector<Slot::Copy>& copies) {
+      for (size_t i = 0; i < at.size(); ++i) {
+        const int64_t bytes = ports[i].bytes();
+        to.push_back(at[i] < 0 ? 0 : place(from + static_cast<Address>(at[i]), bytes, need[i]));
+        if (p.apart() && at[i] >= 0 && bytes > 0) copies.push_back({{to.back(), bytes}, host + at[i]});
+      }
+    };
+    lay(layout_.input_at, inputs, 0, p.inputs(), needs.inputs, slot->input_at, slot->up);
+    lay(layout_.output_at, outputs, layout_.slot_inputs, p.outputs(), needs.outputs, slot->output_at,
+        slot->down);
+    if (!p.apart() && layout_.slot_inputs > 0) slot->up = {{{inputs, layout_.slot_inputs}, 0}};
+    if (!p.apart() && layout_.slot_outputs > 0)
+      slot->down = {{{outputs, layout_.slot_outputs}, layout_.slot_inputs}};
+    slots_.push_back(std::move(slot));
+  }
+}
+
+/// The arena's buffers, each in an allocation, by where they begin. The buffers of bodies lie apart themselves: of the scratch of their step
+/// there is a loop's flag.
+std::map<int64_t, char*> DeviceExecutor::place_apart(const Program& p) {
+  std::map<int64_t, int64_t> bytes;
+  for (const pass::ArenaBuffer& b : p.arena_buffers()) bytes[b.offset] = b.bytes;
+  for (const Step& s : p.steps())
+    if (!s.bodies.empty() && s.scratch.kind == pass::Place::Kind::arena) bytes[s.scratch.offset] = 1;
+  const BufferNeeds needs = needs_of(p);
+  std::map<int64_t, char*> places;
+  for (const auto& [offset, count] : bytes) {
+    const auto need = needs.arena.find(offset);
+    const Address at = memory_->apart.place(count, need == needs.arena.end() ? 1 : need->second);
+    poisoned_.push_back({at, count});
+    places[offset] = static_cast<char*>(as_pointer(at));
+  }
+  return places;
+}
+
 std::unique_ptr<DeviceExecutor::Frame> DeviceExecutor::make_frame(const DeviceBody& body, char* arena) {
-  auto frame = std::make_unique<Frame>(body, arena);
+  const bool apart = program().apart();
+  const std::map<int64_t, char*> places = apart ? place_apart(*body.program) : std::map<int64_t, char*>();
+  auto frame = std::make_unique<Frame>(
+      body, [&](int64_t offset) { return apart ? places.at(offset) : arena + offset; });
   for (size_t s = 0; s < body.bodies.size(); ++s) {
     frame->bodies.emplace_back();
     // A while_loop's flag comes first; its bodies lie behind each other, those of cond in one place (run/nested.cpp).
@@ -237,19 +300,17 @@ void DeviceExecutor::check_ranges(const Slot& slot) const {
 
 void DeviceExecutor::upload(Slot& slot) {
   Device& device = program_->device();
-  if (layout_.slot_inputs > 0)
+  for (const Slot::Copy& c : slot.up)
     timed(timer_, Lane::copies_in, -1, copy_in_.get(),
-          [&] { device.upload(slot.inputs, slot.host.get(), layout_.slot_inputs, copy_in_.get()); });
+          [&] { device.upload(c.device.at, slot.host.get() + c.host, c.device.bytes, copy_in_.get()); });
   device.record(slot.uploaded.get(), copy_in_.get());
   slot.left = slot.readers->take_left();
   for (const OwnedEvent& e : slot.left) device.wait(compute_, e.get());
   device.wait(compute_, slot.uploaded.get());
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (inputs_[i] == 0 && layout_.input_at[i] >= 0)
-      frame_->input(i, as_pointer(slot.inputs + static_cast<Address>(layout_.input_at[i])));
-  for (size_t o = 0; o < layout_.output_at.size(); ++o)
-    if (layout_.output_at[o] >= 0)
-      frame_->output(o, as_pointer(slot.outputs + static_cast<Address>(layout_.output_at[o])));
+    if (inputs_[i] == 0 && slot.input_at[i] != 0) frame_->input(i, as_pointer(slot.input_at[i]));
+  for (size_t o = 0; o < slot.output_at.size(); ++o)
+    if (slot.output_at[o] != 0) frame_->output(o, as_pointer(slot.output_at[o]));
 }
 
 /// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
@@ -269,11 +330,9 @@ void DeviceExecutor::download(Slot& slot) {
   Device& device = program_->device();
   device.record(slot.computed.get(), compute_);
   device.wait(copy_out_.get(), slot.computed.get());
-  if (layout_.slot_outputs > 0)
-    timed(timer_, Lane::copies_out, -1, copy_out_.get(), [&] {
-      device.download(slot.host.get() + layout_.slot_inputs, slot.outputs, layout_.slot_outputs,
-                      copy_out_.get());
-    });
+  for (const Slot::Copy& c : slot.down)
+    timed(timer_, Lane::copies_out, -1, copy_out_.get(),
+          [&] { device.download(slot.host.get() + c.host, c.device.at, c.device.bytes, copy_out_.get()); });
   device.record(slot.downloaded.get(), copy_out_.get());
 }
 
@@ -325,9 +384,8 @@ DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStre
                      "a later run has taken the place of its results", "", "one of the last runs"});
   if (layout_.output_at[o] < 0) return {};
   slot->shared = true;
-  return {slot->outputs + static_cast<Address>(layout_.output_at[o]),
-          std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,
-                                        slot->computed.get(), std::move(reader))};
+  return {slot->output_at[o], std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,
+                                                            slot->computed.get(), std::move(reader))};
 }
 
 Ticket DeviceExecutor::run() {
@@ -338,19 +396,24 @@ Ticket DeviceExecutor::run() {
 
 void DeviceExecutor::poison() {
   sync_all();
-  const auto fill = [&](Address at, int64_t bytes) {
-    const std::vector<char> pattern(static_cast<size_t>(bytes), static_cast<char>(red_zone_byte));
-    upload_and_wait(program_->device(), at, pattern.data(), bytes);
+  const OwnedStream stream = owned_stream(program_->device());
+  Staging staging(program_->device(), stream.get());
+  const auto fill = [&](const Piece& piece) {
+    const std::vector<char> pattern(static_cast<size_t>(piece.bytes), static_cast<char>(red_zone_byte));
+    staging.upload(piece.at, pattern.data(), piece.bytes);
   };
-  fill(memory_->get(), layout_.arena);
+  for (const Piece& piece : poisoned_) fill(piece);
   for (const auto& slot : slots_)
-    if (!slot->readers->any()) fill(slot->outputs, layout_.slot_outputs);
+    for (const Slot::Copy& c : slot->down)
+      if (!slot->readers->any()) fill(c.device);
 }
 
 void DeviceExecutor::check_red_zones() {
   sync_all();
+  if (program().red_zones().empty()) return;
   std::vector<char> arena(static_cast<size_t>(program().memory().arena));
-  download_and_wait(program_->device(), arena.data(), memory_->get(), static_cast<int64_t>(arena.size()));
+  download_and_wait(program_->device(), arena.data(), memory_->whole.get(),
+                    static_cast<int64_t>(arena.size()));
   run::check_red_zones(program(), arena.data());
 }
 

@@ -96,7 +96,7 @@ class DeviceExecutor {
   int64_t input_bytes() const { return layout_.slot_inputs; }
   int64_t output_bytes() const { return layout_.slot_outputs; }
   /// Bytes of the device's memory, constants and bound memory left out.
-  int64_t allocated_bytes() const { return layout_.bytes(); }
+  int64_t allocated_bytes() const { return program().apart() ? apart_.bytes() : layout_.bytes(); }
 
  private:
   struct Frame;
@@ -113,6 +113,9 @@ class DeviceExecutor {
   void download(Slot& slot);
   void sync_all();
   std::unique_ptr<Frame> make_frame(const DeviceBody& body, char* arena);
+  std::map<int64_t, char*> place_apart(const Program& program);
+  target::Address place(target::Address in_memory, int64_t bytes, int64_t need);
+  void make_slots();
   void run_frame(Frame& frame);
   void run_step(Frame& frame, size_t step);
   void begin_carries(const Frame& frame, size_t step, void** buffers);
@@ -132,8 +135,19 @@ class DeviceExecutor {
   std::shared_ptr<const DeviceProgram> program_;
   DeviceExecutorOptions options_;
   DeviceLayout layout_;
-  std::shared_ptr<const DeviceMemory> memory_;  ///< shared with those who hold results
-  std::vector<target::Address> inputs_;         ///< bound to the device's memory, or 0: in the slot
+  /// One allocation, or one for each buffer.
+  struct ExecutorMemory {
+    DeviceMemory whole;
+    ApartMemory apart;
+  };
+  std::shared_ptr<ExecutorMemory> memory_;  ///< shared with those who hold results
+  /// Part of the device's memory.
+  struct Piece {
+    target::Address at = 0;
+    int64_t bytes = 0;
+  };
+  std::vector<Piece> poisoned_;          ///< what steps write and no run leaves to the next, but for results
+  std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};
   PinnedMemory flag_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "run/record_needs.h"
+
 namespace espalier::run {
 
 using target::Address;
@@ -35,10 +37,13 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const Program> program, std::shared
     : program_(std::move(program)), device_(std::move(device)) {
   body_ = gather(*program_);
   executable_ = device_->load(kernel_sources(*program_), calls_);
-  const int64_t bytes = place_constants(body_, 0);
-  if (bytes == 0) return;
-  constants_ = device_memory(*device_, bytes);
-  place_constants(body_, constants_.get());
+  if (program_->apart()) {
+    apart_ = ApartMemory(*device_, program_->offsets());
+    place_apart(body_);
+  } else if (const int64_t bytes = place_constants(body_, 0); bytes > 0) {
+    constants_ = device_memory(*device_, bytes);
+    place_constants(body_, constants_.get());
+  }
   upload_constants(body_);
 }
 
@@ -71,6 +76,15 @@ int64_t DeviceProgram::place_constants(DeviceBody& body, Address at) {
   for (auto& bodies : body.bodies)
     for (DeviceBody& inner : bodies) at += static_cast<Address>(place_constants(inner, at));
   return static_cast<int64_t>(at - first);
+}
+
+void DeviceProgram::place_apart(DeviceBody& body) {
+  const BufferNeeds needs = needs_of(*body.program);
+  for (size_t c = 0; c < needs.constants.size(); ++c)
+    body.constants.push_back(
+        as_pointer(apart_.place(body.program->constants()[c].bytes(), needs.constants[c])));
+  for (auto& bodies : body.bodies)
+    for (DeviceBody& inner : bodies) place_apart(inner);
 }
 
 void DeviceProgram::upload_constants(const DeviceBody& body) const {

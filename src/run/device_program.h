@@ -1,6 +1,7 @@
 #pragma once
 // A program made ready for one device: its call records, those of its bodies included, are one list there, and its constants lie in
 // the device's memory. Immutable; executors on that device share it.
+#include "run/apart_memory.h"
 #include "run/staging.h"
 #include "run/wiring.h"
 
@@ -41,6 +42,7 @@ class DeviceProgram {
  private:
   DeviceBody gather(const Program& program);
   static int64_t place_constants(DeviceBody& body, target::Address at);
+  void place_apart(DeviceBody& body);
   void upload_constants(const DeviceBody& body) const;
 
   std::shared_ptr<const Program> program_;
@@ -49,6 +51,7 @@ class DeviceProgram {
   DeviceBody body_;
   std::unique_ptr<target::Executable> executable_;
   DeviceMemory constants_;
+  ApartMemory apart_;  ///< of constants, where every buffer is an allocation
 };
 
 }  // namespace espalier::run

@@ -12,7 +12,7 @@ std::vector<OwnedEvent> Readers::take_left() {
   return std::exchange(left_, {});
 }
 
-HeldResults::HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr<const DeviceMemory> memory,
+HeldResults::HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr<const void> memory,
                          std::shared_ptr<Readers> readers, target::Event computed, OwnedStream reader)
     : device_(std::move(device)),
       memory_(std::move(memory)),

@@ -29,7 +29,7 @@ class HeldResults {
  public:
   /// Of results in `memory`, which are there once `computed` happens: what is put into `reader` from now on comes after that. Without a
   /// stream this waits, and the reader must be done at the end.
-  HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr<const DeviceMemory> memory,
+  HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr<const void> memory,
               std::shared_ptr<Readers> readers, target::Event computed, OwnedStream reader);
   /// Marks what the reader's stream was given.
   ~HeldResults();
@@ -38,7 +38,7 @@ class HeldResults {
 
  private:
   std::shared_ptr<target::Device> device_;  ///< outlives the rest
-  std::shared_ptr<const DeviceMemory> memory_;
+  std::shared_ptr<const void> memory_;
   std::shared_ptr<Readers> readers_;
   OwnedStream reader_;
   OwnedEvent left_;

@@ -154,19 +154,29 @@ ControlFlow control_of(const Node& n, ControlFlow::Kind kind, int64_t carries) {
   return c;
 }
 
-/// Of the rows that a scan walks.
-SlotAlignment alignment_of(const ControlFlow& scan) {
+/// What is known of the addresses of a node's operands and results.
+struct NodeAlignment {
+  std::span<const int64_t> known;
+  size_t operands;
+  int64_t operand(size_t i) const { return i < known.size() ? known[i] : cache_line; }
+  int64_t result(size_t r) const { return operand(operands + r); }
+};
+
+/// Of a scan's body: carries live in the results, the others are rows of what is walked, or the operands themselves.
+SlotAlignment body_alignment(const ControlFlow& scan, const NodeAlignment& node) {
   SlotAlignment a;
-  const auto add = [&](std::vector<int64_t>& to, const std::vector<int64_t>& rows) {
-    to.assign(scan.carries(), cache_line);
-    for (const int64_t bytes : rows) to.push_back(std::gcd(bytes, cache_line));
-  };
-  add(a.inputs, scan.slice_bytes);
-  add(a.outputs, scan.stacked_bytes);
+  const size_t carries = scan.carries(), walked = carries + scan.slice_bytes.size();
+  for (size_t i = 0; i < carries; ++i) a.inputs.push_back(node.result(i));
+  a.outputs = a.inputs;
+  for (size_t i = carries; i < walked; ++i)
+    a.inputs.push_back(std::gcd(scan.slice_bytes[i - carries], node.operand(i)));
+  for (size_t i = walked; i < scan.operands; ++i) a.inputs.push_back(node.operand(i));
+  for (size_t o = 0; o < scan.stacked_bytes.size(); ++o)
+    a.outputs.push_back(std::gcd(scan.stacked_bytes[o], node.result(carries + o)));
   return a;
 }
 
-NestedStep nest_scan(const Node& n, const CompileBody& compile) {
+NestedStep nest_scan(const Node& n, const NodeAlignment& alignment, const CompileBody& compile) {
   const auto& at = n.attrs<op::ScanAttrs>();
   ControlFlow c = control_of(n, ControlFlow::Kind::scan, at.carries);
   c.length = at.length;
@@ -175,34 +185,43 @@ NestedStep nest_scan(const Node& n, const CompileBody& compile) {
     c.slice_bytes.push_back(at.body->inputs[i].type().bytes());
   for (size_t o = c.carries(); o < at.body->outputs.size(); ++o)
     c.stacked_bytes.push_back(at.body->outputs[o].value.type().bytes());
-  NestedStep step{nullptr, c, {compile(with_carries(*at.body, at.carries), alignment_of(c))}};
+  NestedStep step{nullptr, c, {compile(with_carries(*at.body, at.carries), body_alignment(c, alignment))}};
   step.kernel = std::make_unique<ScanKernel>(std::move(c), step.bodies[0]);
   return step;
 }
 
-NestedStep nest_cond(const Node& n, const CompileBody& compile) {
+NestedStep nest_cond(const Node& n, const NodeAlignment& alignment, const CompileBody& compile) {
   const auto& at = n.attrs<op::CondAttrs>();
   ControlFlow c = control_of(n, ControlFlow::Kind::cond, 0);
-  NestedStep step{nullptr, c, {compile(*at.if_true, {}), compile(*at.if_false, {})}};
+  SlotAlignment a;
+  for (size_t i = 1; i < c.operands; ++i) a.inputs.push_back(alignment.operand(i));
+  for (size_t r = 0; r < static_cast<size_t>(n.results()); ++r) a.outputs.push_back(alignment.result(r));
+  NestedStep step{nullptr, c, {compile(*at.if_true, a), compile(*at.if_false, a)}};
   step.kernel = std::make_unique<CondKernel>(std::move(c), static_cast<size_t>(n.results()), step.bodies[0],
                                              step.bodies[1]);
   return step;
 }
 
-NestedStep nest_while(const Node& n, const CompileBody& compile) {
+NestedStep nest_while(const Node& n, const NodeAlignment& alignment, const CompileBody& compile) {
   const auto& at = n.attrs<op::WhileAttrs>();
   ControlFlow c = control_of(n, ControlFlow::Kind::while_loop, at.carries);
-  NestedStep step{nullptr, c, {compile(*at.condition, {}), compile(with_carries(*at.body, at.carries), {})}};
+  SlotAlignment a;
+  for (size_t i = 0; i < c.operands; ++i)
+    a.inputs.push_back(i < c.carries() ? alignment.result(i) : alignment.operand(i));
+  SlotAlignment body = a;
+  body.outputs.assign(a.inputs.begin(), a.inputs.begin() + static_cast<std::ptrdiff_t>(c.carries()));
+  NestedStep step{nullptr, c, {compile(*at.condition, a), compile(with_carries(*at.body, at.carries), body)}};
   step.kernel = std::make_unique<WhileKernel>(std::move(c), step.bodies[0], step.bodies[1]);
   return step;
 }
 
 }  // namespace
 
-NestedStep nest(const Node& n, const CompileBody& compile) {
-  if (&n.op() == &op::scan_op) return nest_scan(n, compile);
-  if (&n.op() == &op::cond_op) return nest_cond(n, compile);
-  if (&n.op() == &op::while_loop_op) return nest_while(n, compile);
+NestedStep nest(const Node& n, std::span<const int64_t> alignment, const CompileBody& compile) {
+  const NodeAlignment known{alignment, n.inputs().size()};
+  if (&n.op() == &op::scan_op) return nest_scan(n, known, compile);
+  if (&n.op() == &op::cond_op) return nest_cond(n, known, compile);
+  if (&n.op() == &op::while_loop_op) return nest_while(n, known, compile);
   return {};
 }
 

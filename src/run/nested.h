@@ -20,7 +20,8 @@ struct NestedStep {
 using CompileBody =
     std::function<std::shared_ptr<const Program>(const ir::Graph& body, const SlotAlignment& alignment)>;
 
-/// The step of `node` (cond, scan or while_loop with static types); without a kernel for any other op.
-NestedStep nest(const ir::Node& node, const CompileBody& compile);
+/// The step of `node` (cond, scan or while_loop with static types), whose operands and results have addresses that divide by `alignment`;
+/// those not named: 64. Without a kernel for any other op.
+NestedStep nest(const ir::Node& node, std::span<const int64_t> alignment, const CompileBody& compile);
 
 }  // namespace espalier::run

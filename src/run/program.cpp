@@ -11,6 +11,7 @@
 #include "pass/schedule.h"
 #include "pass/storage.h"
 #include "run/nested.h"
+#include "run/record_needs.h"
 #include "run/targets.h"
 #include "target/reference/interpreter.h"
 
@@ -91,14 +92,20 @@ class ProgramBuilder {
     program_->identity_ = graph_identity(graph_);
     const pass::Schedule schedule = pass::schedule(graph_);
     prepare(schedule);
+    ESPALIER_CHECK(!options_.apart || options_.red_zone == 0, "red zones lie in an arena");
     const pass::ArenaOptions arena{.alignment = target_.spec().arena_alignment(),
-                                   .red_zone = options_.red_zone};
+                                   .red_zone = options_.red_zone,
+                                   .apart = options_.apart};
     const pass::BufferPlan plan = pass::plan_buffers(graph_, schedule, facts_, arena);
     if (options_.verify) pass::verify(plan, graph_, schedule, facts_, arena);
     program_->red_zones_ = plan.red_zones;
+    program_->apart_ = options_.apart;
+    program_->offsets_ = options_.offsets;
+    program_->arena_buffers_ = plan.buffers;
     add_steps(plan);
     for (const ir::Value& c : plan.constants) program_->constants_.push_back(aligned(*ir::constant_value(c)));
     add_memory(plan);
+    if (options_.verify) verify_calls(*program_, arena.alignment, alignment_);
     return std::move(program_);
   }
 
@@ -109,6 +116,8 @@ class ProgramBuilder {
     o.target = &target_;
     o.exact = options_.exact;
     o.verify = options_.verify;
+    o.apart = options_.apart;
+    o.offsets = options_.offsets;
     return o;
   }
 
@@ -154,7 +163,7 @@ class ProgramBuilder {
     bodies_.emplace_back();
     controls_.emplace_back();
     if (n.op().kind == ir::Kind::control && target_.nests_bodies()) {
-      NestedStep step = nest(n, [&](const ir::Graph& body, const SlotAlignment& alignment) {
+      NestedStep step = nest(n, alignment_of(n), [&](const ir::Graph& body, const SlotAlignment& alignment) {
         return ProgramBuilder(body, body_options_, alignment).build();
       });
       bodies_.back() = std::move(step.bodies);
@@ -294,6 +303,7 @@ std::string CompileOptions::key() const {
   for (const InputRange& r : ranges) k += fmt::format(" {}:{}..{}", r.input, r.low, r.high);
   for (const std::string& name : disabled) k += " -" + name;
   if (red_zone > 0) k += fmt::format(" red zones of {}", red_zone);
+  if (apart) k += fmt::format(" apart {}", offsets);
   return k;
 }
 

@@ -34,11 +34,21 @@ struct CompileOptions {
   /// Above 0, for finding kernels that write where they must not: so many bytes at least behind every buffer of the arena, which
   /// executors check (check_red_zones()); no two buffers share memory then.
   int64_t red_zone = 0;
+  /// For finding kernels that reach outside of their buffers, on a device: each buffer (constants, states, inputs and outputs, those of
+  /// bodies, too) is an allocation of its own bytes, so that whatever guards allocations sees it. Aliases of the plan stay. Not with `red_zone`.
+  bool apart = false;
+  /// With `apart`, above 0: a seed. Each buffer begins at a drawn place that divides by what the records that name it need, and by no more.
+  uint64_t offsets = 0;
   std::function<void(std::string_view pass, const std::string& text)>
       print_changed;  ///< called after a pass that changed
 
   /// All that decides the program, as text; printing hooks do not.
   std::string key() const;
+};
+
+/// The bytes by which the addresses of a program's inputs and outputs divide; those not named: 64.
+struct SlotAlignment {
+  std::vector<int64_t> inputs, outputs;
 };
 
 /// A named input or output.
@@ -78,11 +88,6 @@ struct ControlFlow {
 
   size_t carries() const { return carry_bytes.size(); }
   int64_t row(int64_t turn) const { return reverse ? length - 1 - turn : turn; }
-};
-
-/// The bytes by which the addresses of a program's inputs and outputs divide; those not named: 64.
-struct SlotAlignment {
-  std::vector<int64_t> inputs, outputs;
 };
 
 struct Step {
@@ -134,6 +139,10 @@ class Program {
   const std::vector<InputRange>& ranges() const { return ranges_; }
   const MemoryUse& memory() const { return memory_; }
   const std::vector<pass::RedZone>& red_zones() const { return red_zones_; }
+  /// CompileOptions::apart and ::offsets, and then the arena's buffers, each beginning at another offset.
+  bool apart() const { return apart_; }
+  uint64_t offsets() const { return offsets_; }
+  const std::vector<pass::ArenaBuffer>& arena_buffers() const { return arena_buffers_; }
   /// What the passes did; empty for compile_fused().
   const std::vector<pass::PassReport>& passes() const { return passes_; }
   /// Of its steps and those of their bodies.
@@ -170,6 +179,9 @@ class Program {
   std::vector<char> is_state_input_;
   MemoryUse memory_;
   std::vector<pass::RedZone> red_zones_;
+  bool apart_ = false;
+  uint64_t offsets_ = 0;
+  std::vector<pass::ArenaBuffer> arena_buffers_;
   uint64_t identity_ = 0;
   std::vector<pass::PassReport> passes_;
   std::vector<Note> notes_;

@@ -33,9 +33,8 @@ Wiring::Wiring(const Program& program)
 }
 
 void Wiring::wire(void** table, char* arena, std::span<void* const> constants) const {
-  for (const InArena& a : in_arena_) table[a.at] = arena + a.offset;
-  for (const ToConstant& c : to_constant_) table[c.at] = constants[c.constant];
-  for (const size_t at : nowhere_) table[at] = nullptr;
+  wire_places(
+      table, [&](int64_t offset) { return arena + offset; }, constants);
 }
 
 std::vector<Call> Wiring::calls(void* const* table, char* arena) const {

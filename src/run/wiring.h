@@ -62,6 +62,13 @@ class Wiring {
     return {p.kernel, table + p.first, p.scratch < 0 ? nullptr : arena + p.scratch, p.chunks};
   }
   std::vector<Call> calls(void* const* table, char* arena) const;
+  /// The same where each buffer of the arena lies anywhere: `place(offset)`, where the one that begins there does.
+  template <class Place>
+  void wire_places(void** table, const Place& place, std::span<void* const> constants) const {
+    for (const InArena& a : in_arena_) table[a.at] = place(a.offset);
+    for (const ToConstant& c : to_constant_) table[c.at] = constants[c.constant];
+    for (const size_t at : nowhere_) table[at] = nullptr;
+  }
   void bind_input(void** table, size_t i, void* data) const {
     for (const size_t at : input_uses_[i]) table[at] = data;
   }

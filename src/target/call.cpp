@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/text.h"
 
@@ -17,7 +19,9 @@ std::string grid_text(const Grid& g) {
 }
 
 std::string work_text(const KernelCall& c) {
-  return fmt::format("launch {} {} x {}", c.kernel, grid_text(c.grid), grid_text(c.block));
+  std::string text = fmt::format("launch {} {} x {}", c.kernel, grid_text(c.grid), grid_text(c.block));
+  if (c.shared_bytes > 0) text += fmt::format(", {} bytes shared", c.shared_bytes);
+  return text;
 }
 std::string work_text(const CopyCall& c) { return fmt::format("copy {} bytes", c.bytes); }
 std::string work_text(const FillCall& c) { return fmt::format("fill {} bytes with {}", c.bytes, c.byte); }
@@ -59,11 +63,41 @@ std::string_view epilogue_name(GemmEpilogue epilogue) {
   throw InternalError("no such epilogue");
 }
 
+int64_t alignment_of(const CallRecord& call, size_t operand) {
+  if (const auto* kernel = std::get_if<KernelCall>(&call.work))
+    return operand < kernel->alignment.size() ? kernel->alignment[operand] : kernel_alignment;
+  if (std::holds_alternative<GemmCall>(call.work)) return gemm_alignment;
+  if (std::holds_alternative<ConvCall>(call.work)) return conv_alignment;
+  return 1;  // bytes are copied and filled
+}
+
+std::vector<KernelParameter> parameters_of(const KernelSource& source) {
+  const std::string entry = "(" + source.name + ",";
+  const size_t at = source.text.find(entry), begin = source.text.find(")(", at);
+  const size_t end = begin == std::string::npos ? begin : source.text.find(')', begin + 2);
+  ESPALIER_CHECK(at != std::string::npos && end != std::string::npos,
+                 "the text of " + source.name + " has no entry of that name");
+  std::vector<KernelParameter> out;
+  const std::string_view list = std::string_view(source.text).substr(begin + 2, end - begin - 2);
+  for (size_t from = 0; from < list.size();) {
+    const size_t to = std::min(list.find(',', from), list.size());
+    const std::string_view one = list.substr(from, to - from);
+    const size_t first = one.find_first_not_of(" \n");
+    out.push_back({.written = first != std::string_view::npos && !one.substr(first).starts_with("const "),
+                   .restricted = one.find("__restrict__") != std::string_view::npos});
+    from = to + 1;
+  }
+  return out;
+}
+
 std::string text(const CallRecord& call) {
   std::string out = std::visit([](const auto& work) { return work_text(work); }, call.work) + " :";
-  for (const Operand& o : call.operands) {
+  for (size_t i = 0; i < call.operands.size(); ++i) {
+    const Operand& o = call.operands[i];
     out += fmt::format(" b{}", o.buffer);
     if (o.offset != 0) out += fmt::format("+{}", o.offset);
+    if (std::holds_alternative<KernelCall>(call.work) && alignment_of(call, i) != kernel_alignment)
+      out += fmt::format("@{}", alignment_of(call, i));
   }
   return out;
 }

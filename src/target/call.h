@@ -14,7 +14,9 @@ namespace espalier::target {
 
 /// What a kernel moves and computes, for the profiler.
 struct Cost {
-  int64_t bytes = 0;    ///< each operand and result once
+  int64_t bytes = 0;  ///< each operand and result once
+  /// What blocks that compute a tile each ask memory or its cache for: of both operands, what their tile needs. 0: not counted.
+  int64_t loaded = 0;
   double flops = 0;     ///< counting direct algorithms
   bool matrix = false;  ///< matrix work: its ceiling is the FMA peak of `dtype`, else memory's bandwidth
   ir::Dtype dtype = ir::Dtype::f32;
@@ -35,12 +37,26 @@ struct KernelSource {
   bool synchronises = false;   ///< do the threads of a block wait for each other?
 };
 
+/// What a kernel's text promises of a parameter, which is an address.
+struct KernelParameter {
+  bool written = false;     ///< not const
+  bool restricted = false;  ///< __restrict__: what it reaches and somebody writes is reached through no other
+  bool operator==(const KernelParameter&) const = default;
+};
+/// Those of `source`, read from its text; InternalError where the text has no such entry.
+std::vector<KernelParameter> parameters_of(const KernelSource& source);
+
 /// A launch of the kernel of that name; the entry's parameters are the addresses of its operands.
 struct KernelCall {
   std::string kernel;
   Grid grid, block;
+  /// Shared memory of a block for what the text declares without a size (K_SHARED_REST).
+  int64_t shared_bytes = 0;
+  /// Bytes by which the address of each operand must divide, those of its widest access; of those not named: 16.
+  std::vector<int64_t> alignment{};
   bool operator==(const KernelCall&) const = default;
 };
+inline constexpr int64_t kernel_alignment = 16;  ///< of the widest access that there is
 
 /// Operand 0 to operand 1, both on the device.
 struct CopyCall {
@@ -118,8 +134,12 @@ struct CallRecord {
   Cost cost;
 };
 
-/// One line: "launch rows_12ab 16 x 256 : b0 b2+64", "copy 4096 bytes : b0 b1", "fill 128 bytes with 0 : b0",
-/// "gemm 8 x 4 x 16, a f32 t ld 16, b f32 ld 16, d f32 ld 8, in f32, relu_bias : b1 b0 b2 b3 b4".
+/// Bytes by which the address of that operand must divide.
+int64_t alignment_of(const CallRecord& call, size_t operand);
+
+/// One line: "launch rows_12ab 16 x 256 : b0 b2+64@4", "copy 4096 bytes : b0 b1", "fill 128 bytes with 0 : b0",
+/// "gemm 8 x 4 x 16, a f32 t ld 16, b f32 ld 16, d f32 ld 8, in f32, relu_bias : b1 b0 b2 b3 b4". "@4": the launch needs that alignment, and
+/// where nothing stands 16; copies and fills need none, calls of libraries what stands in their records' comments.
 std::string text(const CallRecord& call);
 
 }  // namespace espalier::target

@@ -13,6 +13,16 @@
 namespace espalier::target::cuda::sim {
 namespace {
 
+/// It asks for more shared memory than any launch may have.
+const KernelSource large_block{"large", R"(
+K_KERNEL(large, 32)(float* y) {
+  K_SHARED_REST(float, all);
+  all[15000 + threadIdx.x] = 1;
+  if (threadIdx.x < 16) y[threadIdx.x] = all[15000 + threadIdx.x];
+}
+)",
+                               32, true};
+
 struct Program {
   Program() {
     std::mt19937_64 rng(3);
@@ -45,6 +55,10 @@ struct Program {
     device.download(fetched, memory, 64, first);
     device.sync(first);
     EXPECT_EQ(fetched[63], 5);
+    const CallRecord large{KernelCall{"large", {1}, {32}, 60 << 10}, {{0}}, {}};
+    const auto blocks = device.load(std::span(&large_block, 1), std::span(&large, 1));
+    device.launch(*blocks, 0, std::vector{memory}, first);
+    device.sync(first);
     const std::vector<ir::Array> got = test::run_on_device(device, body, data);
     for (size_t i = 0; i < want.size(); ++i)
       EXPECT_TRUE(test::close(got[i], want[i], test::tolerance_of(want[i].dtype())));

@@ -10,6 +10,7 @@
 #include "op/sampling.h"
 #include "support/cuda_calls.h"
 #include "support/nvrtc.h"
+#include "target/cuda/arch.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/kernels/contraction.h"
 #include "target/cuda/kernels/scatter.h"
@@ -161,6 +162,50 @@ TEST(DeviceContractions, TensorCoresMultiplyTilesOfHalves) {
         cases.add(g, data, std::move(list), {.scale = p.k > 1000 ? 256.0 : 32.0});
       }
   EXPECT_EQ(cases.run(), "");
+}
+
+const target::KernelCall& launch_of(const CallList& list) {
+  return std::get<target::KernelCall>(list.calls.at(0).work);
+}
+
+/// Where a block may have more than 48 KiB: a quarter less is asked of memory for the same results, the same bits.
+TEST(DeviceContractions, LargeTilesOfTensorCoresLoadLess) {
+  const ContractionOptions small{},
+      large{.map = {}, .shared_limit = target::cuda::arch_of(80).shared_per_block};
+  std::vector<Array> data;
+  for (const bool tall : {false, true}) {
+    const ir::Graph g = product({1, tall ? 4096 : 2048, tall ? 2048 : 4096, 512, false, true}, Dtype::bf16,
+                                Dtype::bf16, data);
+    const CallList before = listed(contraction_calls(node_of(g), small)),
+                   after = listed(contraction_calls(node_of(g), large));
+    EXPECT_EQ(launch_of(before).shared_bytes, 0);
+    EXPECT_EQ(launch_of(after).shared_bytes, (256 + 128) * (64 + 8) * 2);
+    EXPECT_EQ(before.calls[0].cost.loaded, int64_t{16} * 32 * (128 + 128) * 512 * 2);
+    EXPECT_EQ(after.calls[0].cost.loaded, int64_t{16} * 16 * (256 + 128) * 512 * 2);
+    EXPECT_EQ(4 * after.calls[0].cost.loaded, 3 * before.calls[0].cost.loaded);
+  }
+  for (const int capability : {80, 89, 90, 100, 120}) {
+    const ir::Graph g = product({1, 4096, 2048, 512, false, true}, Dtype::bf16, Dtype::bf16, data);
+    const target::Prepared made =
+        target::cuda::cuda_target(capability, {.cublaslt = "it is not there", .cudnn = ""})
+            .prepare(node_of(g), {}, {});
+    EXPECT_EQ(std::get<target::KernelCall>(made.kernel->calls()[0].work).shared_bytes, 55296) << capability;
+  }
+  CallCases cases;
+  for (const Product& p :
+       std::vector<Product>{{1, 256, 100, 256, false, true}, {1, 72, 256, 300, true, false}})
+    for (const bool larger : {false, true}) {
+      const ir::Graph g = product(p, Dtype::bf16, Dtype::f32, data);
+      const ContractionOptions options{
+          .map = {}, .wanted_blocks = 1, .shared_limit = larger ? large.shared_limit : small.shared_limit};
+      CallList list = listed(contraction_calls(node_of(g), options));
+      EXPECT_EQ(launch_of(list).shared_bytes, larger ? 55296 : 0);
+      cases.add(g, data, std::move(list), {.scale = 64, .in_place = false, .all_orders = false});
+    }
+  EXPECT_EQ(cases.run(), "");
+  const std::vector<std::vector<Array>> results = cases.results();
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[2], results[3]);
 }
 
 /// Two launches: runs of the sum beside each other, then added in order.
@@ -389,6 +434,13 @@ TEST(DeviceHandKernels, NeitherStackNorSpillsOnAnyArchitectureHeavy) {
       const ir::Graph g = product({1, 2048, 2048, 64, across, !across}, dtype, dtype, data);
       cases.add(g, {}, listed(contraction_calls(node_of(g))), {});
     }
+  for (const bool across : {false, true}) {
+    const ir::Graph g = product({1, 4096, 4096, 256, across, !across}, Dtype::bf16, Dtype::bf16, data);
+    CallList list = listed(contraction_calls(
+        node_of(g), {.map = {}, .shared_limit = target::cuda::arch_of(120).shared_per_block}));
+    EXPECT_GT(launch_of(list).shared_bytes, 0);
+    cases.add(g, {}, std::move(list), {});
+  }
   for (const ConvCase& c : convolutions()) {
     const std::vector<Array> forward{Array(Dtype::bf16, c.x), Array(Dtype::bf16, c.w)};
     op::ConvAttrs at = c.at;

@@ -16,6 +16,7 @@
 #include "support/random_graph.h"
 #include "support/random_program.h"
 #include "support/recorded_device.h"
+#include "support/seeded_target.h"
 #include "target/cpu/cpu_target.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/sim/sim_driver.h"
@@ -87,7 +88,21 @@ std::shared_ptr<target::Device> new_device(const SimOptions& options = {}) {
   return make_sim_device(options);
 }
 
-/// Twice over poisoned memory, equal bits both times; other streams are late or early.
+/// With every buffer in an allocation of its own, where no more than the records need is aligned: what the guards of memory see, and what
+/// a kernel takes for granted, shows.
+std::vector<Array> run_apart(const Graph& g, std::span<const Array> inputs, uint64_t offsets) {
+  run::CompileOptions options;
+  options.target = &target::cuda::cuda_target(90);
+  options.apart = true;
+  options.offsets = offsets;
+  run::DeviceExecutor e(
+      std::make_shared<run::DeviceProgram>(run::Program::compile(g, options), new_device()));
+  feed(e, inputs, true);
+  e.poison();
+  return outputs_of(e, e.run());
+}
+
+/// Twice over poisoned memory, equal bits both times and where buffers lie apart; other streams are late or early.
 std::vector<Array> run_on_device(const Graph& g, std::span<const Array> inputs) {
   static int turn = 0;
   run::DeviceExecutor e(loaded(g, new_device({.others = ++turn % 2 ? Others::late : Others::first,
@@ -100,6 +115,7 @@ std::vector<Array> run_on_device(const Graph& g, std::span<const Array> inputs) 
     e.check_red_zones();
   }
   EXPECT_EQ(results[0], results[1]) << "the runs differ";
+  EXPECT_EQ(results[0], run_apart(g, inputs, static_cast<uint64_t>(turn))) << "other places, other bits";
   return results[0];
 }
 
@@ -354,13 +370,10 @@ TEST(DevicePrograms, CopiesGoOnBesideLaunches) {
 
 /// Whichever call of the driver fails, and however: an error that says so, nothing leaks, and the next run is right where the device is
 /// not lost.
-TEST(DevicePrograms, AnyCallMayFail) {
+void expect_any_call_may_fail(const Graph& g, const std::shared_ptr<const run::Program>& program) {
   ir::SampleRng rng(3);
   const std::vector<Array> inputs{op::draw_array(rng, Dtype::f32, {8, 40}, -1, 1)};
-  const Value x = ir::new_input("x", {Dtype::f32, {8, 40}});
-  const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});
   const std::vector<Array> want = target::reference::evaluate(g, inputs);
-  const auto program = compiled(g);
   const auto work = [&](run::DeviceExecutor& e) {
     for (int r = 0; r < 3; ++r) {
       feed(e, inputs, true);
@@ -393,11 +406,38 @@ TEST(DevicePrograms, AnyCallMayFail) {
   for (const int wrong :
        {target::cuda::driver::cu_error_out_of_memory, target::cuda::driver::cu_error_launch_failed,
         target::cuda::driver::cu_error_unknown})
-    for (int64_t call = 1; call <= calls && !HasFailure(); ++call) {
+    for (int64_t call = 1; call <= calls && !testing::Test::HasFailure(); ++call) {
       SCOPED_TRACE(testing::Message() << "call " << call << " of " << calls << " fails with " << wrong);
       said += one(std::make_shared<SimDriver>(), {call, wrong});
     }
   EXPECT_GT(said, calls);
+}
+
+TEST(DevicePrograms, AnyCallMayFail) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8, 40}});
+  const Graph g = graph_of({x}, {op::softmax(x, 1), op::reduce_sum(op::exp(x), {0})});
+  expect_any_call_may_fail(g, compiled(g));
+}
+
+/// The call that asks for more than 48 KiB of shared memory is one of them.
+TEST(DevicePrograms, AnyCallOfALargeBlockMayFail) {
+  target::cuda::CallList list = test::seeded_list(R"(
+K_KERNEL(seeded, 64)(const float* __restrict__ x, float* __restrict__ y) {
+  K_SHARED_REST(float, all);
+  for (int i = threadIdx.x; i < 320; i += 64) all[i + 15000] = esp_tanh(x[i]);
+  __syncthreads();
+  for (int i = threadIdx.x; i < 320; i += 64) y[i] = all[i + 15000];
+}
+)");
+  std::get<target::KernelCall>(list.calls[0].work).shared_bytes = 60 << 10;
+  list.sources[0].synchronises = true;
+  const test::SeededTarget target(list);
+  run::CompileOptions options;
+  options.target = &target;
+  options.disabled = {"fuse_loops"};
+  const Value x = ir::new_input("x", {Dtype::f32, {8, 40}});
+  const Graph g = graph_of({x}, {op::tanh(x)});
+  expect_any_call_may_fail(g, run::Program::compile(g, options));
 }
 
 TEST(DevicePrograms, MoreThanIsFreeIsRefusedBeforeAnythingIsAllocated) {

@@ -9,14 +9,11 @@
 #include <vector>
 
 #include "base/text.h"
-#include "nn/losses.h"
-#include "nn/models.h"
-#include "nn/optim.h"
 #include "run/device_executor.h"
+#include "support/network_graphs.h"
 #include "target/cpu/cpu_target.h"
 #include "target/cuda/cuda_target.h"
 #include "target/reference/reference_target.h"
-#include "tensor/compile.h"
 
 namespace espalier::test {
 
@@ -38,22 +35,16 @@ inline Array data_of(const ir::Type& type, int64_t classes) {
 template <class Net, class Loss>
 Training training_of(Net& net, const ir::Type& x, const ir::Type& y, int64_t classes, const Loss& loss) {
   nn::Sgd optimiser(parameters_of(net), {.rate = 1e-2, .momentum = 0.9});
-  const std::vector<ir::Type> arguments{x, y};
-  const Trace t = trace(
-      [&](const std::vector<Tensor>& in) {
-        const Tensor value = loss(in[0], in[1]);
-        optimiser.minimise(value);
-        return std::vector<Tensor>{value};
-      },
-      arguments);
+  const TrainingStep step = training_step(net, optimiser, x, y, loss);
+  const Trace& t = step.trace;
   Training out{t.graph, {}, {}};
-  for (const Parameter& p : parameters_of(net))
+  for (const Parameter& p : step.parameters)
     for (size_t i = 0; i < t.parameters.size(); ++i)
       if (t.parameters[i] == p) out.parameters.insert(t.inputs[i]);
   for (size_t i = 0; i < t.graph.inputs.size(); ++i) {
     const auto p = std::find(t.inputs.begin(), t.inputs.end(), t.graph.input_name(i));
     out.inputs.push_back(p == t.inputs.end()
-                             ? data_of(arguments[i], i == 1 ? classes : 0)
+                             ? data_of(i == 1 ? y : x, i == 1 ? classes : 0)
                              : t.parameters[static_cast<size_t>(p - t.inputs.begin())].storage().copied());
   }
   return out;
@@ -88,8 +79,8 @@ struct Trained {
 };
 
 inline std::shared_ptr<const run::Program> compiled_step(const Training& t, const target::Target& target,
-                                                         pass::Precision precision = pass::Precision::f32) {
-  run::CompileOptions options;
+                                                         pass::Precision precision = pass::Precision::f32,
+                                                         run::CompileOptions options = {}) {
   options.target = &target;
   options.precision = precision;
   options.exact = precision == pass::Precision::f32;  // no Winograd

@@ -134,6 +134,7 @@ struct Request {
   const ir::Graph& body;
   const PrepareOptions& options;
   const Libraries& libraries;
+  const Arch& arch;
   std::span<const ir::Array* const> constants;
   MapOptions map;
   std::vector<std::string>& notes;
@@ -165,7 +166,9 @@ bool is_wide_product(const Request& r) {
   return c && c->points(c->rows) >= tile && c->points(c->columns) >= tile && c->points(c->folded) > 0;
 }
 
-Made by_hand(const Request& r) { return contraction_calls(r.node, {.map = r.map}); }
+Made by_hand(const Request& r) {
+  return contraction_calls(r.node, {.map = r.map, .shared_limit = r.arch.shared_per_block});
+}
 
 struct Entry {
   bool (*is_for)(const Request&);
@@ -191,7 +194,7 @@ constexpr Entry entries[] = {
 class CudaTarget final : public Target {
  public:
   CudaTarget(const Arch& arch, Libraries libraries)
-      : libraries_(std::move(libraries)), spec_(arch, libraries_) {}
+      : arch_(arch), libraries_(std::move(libraries)), spec_(arch, libraries_) {}
   CudaTarget(const CudaTarget&) = delete;
   CudaTarget& operator=(const CudaTarget&) = delete;
   const kernel::TargetSpec& spec() const override { return spec_; }
@@ -205,6 +208,7 @@ class CudaTarget final : public Target {
                           .body = body,
                           .options = options,
                           .libraries = libraries_,
+                          .arch = arch_,
                           .constants = constants,
                           .map = {.alignment = {options.alignment.begin(), options.alignment.end()}},
                           .notes = out.notes};
@@ -221,6 +225,7 @@ class CudaTarget final : public Target {
   }
 
  private:
+  const Arch& arch_;
   const Libraries libraries_;
   CudaSpec spec_;
 };

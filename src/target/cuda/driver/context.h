@@ -24,6 +24,7 @@ class Context {
 
   const CuApi& cu() const { return cu_; }
   CuContext handle() const { return context_; }
+  CuDevice device() const { return device_; }
 
   /// Call a function of the driver with this context current on this thread; DeviceError where it fails.
   template <class... P, class... A>

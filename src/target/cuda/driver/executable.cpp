@@ -43,8 +43,9 @@ class ReadyKernel final : public ReadyCall {
     for (size_t i = 0; i < operands.size(); ++i) parameters[i] = const_cast<Address*>(&operands[i]);
     parameters[operands.size()] = nullptr;  // the simulated driver sees where they end
     const Grid &g = call_.grid, &b = call_.block;
-    const CuResult error = context.answer("cuLaunchKernel", &CuApi::LaunchKernel, function_, g.x, g.y, g.z,
-                                          b.x, b.y, b.z, 0u, stream, parameters.data(), nullptr);
+    const CuResult error =
+        context.answer("cuLaunchKernel", &CuApi::LaunchKernel, function_, g.x, g.y, g.z, b.x, b.y, b.z,
+                       static_cast<unsigned>(call_.shared_bytes), stream, parameters.data(), nullptr);
     if (error != cu_success)
       context.fail("cuLaunchKernel", error,
                    fmt::format("kernel {}, {} blocks of {} threads", call_.kernel, g.count(), b.count()));
@@ -130,7 +131,25 @@ struct Maker {
     ESPALIER_CHECK(call.block.count() <= most,
                    fmt::format("{} is launched with {} threads a block and may have {}", call.kernel,
                                call.block.count(), most));
+    if (call.shared_bytes > 0) opt_in(call, it->second);
     return std::make_unique<ReadyKernel>(it->second, call);
+  }
+  /// More shared memory than any launch may have must be asked for, once.
+  void opt_in(const KernelCall& call, CuFunction function) const {
+    int may = 0, most = 0;
+    context.call("cuFuncGetAttribute", &CuApi::FuncGetAttribute, &may,
+                 CuFunctionAttribute::max_dynamic_shared_bytes, function);
+    if (call.shared_bytes <= may) return;
+    context.call("cuDeviceGetAttribute", &CuApi::DeviceGetAttribute, &most,
+                 CuAttribute::shared_per_block_opt_in, context.device());
+    if (call.shared_bytes > most)
+      throw DeviceError(
+          {fmt::format("device {}, kernel {}", context.device_name(), call.kernel),
+           "needs more shared memory than a block may have here", fmt::format("{} bytes", call.shared_bytes),
+           fmt::format("at most {} bytes: a program planned for this device", most)},
+          false);
+    context.call("cuFuncSetAttribute", &CuApi::FuncSetAttribute, function,
+                 CuFunctionAttribute::max_dynamic_shared_bytes, static_cast<int>(call.shared_bytes));
   }
   std::unique_ptr<ReadyCall> ready(const CopyCall& call, const CallRecord& record) const {
     ESPALIER_CHECK(record.operands.size() == 2, "a copy has two operands");

@@ -164,6 +164,7 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   const int64_t blocks = (m.units + m.side_by_side - 1) / m.side_by_side;
   ESPALIER_CHECK(blocks <= 0x7fffffff, "more blocks than a launch has");
   out.call = {out.source.name, {static_cast<uint32_t>(blocks), static_cast<uint32_t>(m.slices)}, {threads}};
+  for (const int b : out.operands) out.call.alignment.push_back(printer.widest(b));
   for (int o = 0; o < static_cast<int>(nest.buffers.size()); ++o)
     for (int i = 0; i < static_cast<int>(nest.buffers.size()); ++i)
       if (lie_apart(m, o, i)) out.apart.emplace_back(o, i);
@@ -235,7 +236,10 @@ class BatchEmitter {
     out_.source.text = fmt::format("K_KERNEL({}, {})", out_.source.name, out_.source.max_threads) + entry;
     out_.call = {
         out_.source.name, {static_cast<uint32_t>(blocks)}, {static_cast<uint32_t>(out_.source.max_threads)}};
-    for (const auto& [b, operand] : operands_) out_.operands.push_back(b);
+    for (const auto& [b, operand] : operands_) {
+      out_.operands.push_back(b);
+      out_.call.alignment.push_back(operand.widest);
+    }
     return std::move(out_);
   }
 
@@ -243,6 +247,7 @@ class BatchEmitter {
   struct Parameter {
     Dtype dtype = Dtype::f32;
     bool stored = false, shared = false;
+    int64_t widest = 1;  ///< bytes of an access
   };
 
   std::optional<kernel::Refusal> add(size_t i) {
@@ -283,7 +288,7 @@ class BatchEmitter {
   }
 
   /// The leaves from `low` to before `high`, by halves.
-  void choose(Source& out, size_t low, size_t high) const {
+  void choose(Source& out, size_t low, size_t high) {
     if (high - low == 1) return print(out, leaves_[low]);
     const size_t middle = (low + high) / 2;
     out.open(fmt::format("if (blockIdx.x < {}u)", leaves_[middle].first));
@@ -294,7 +299,7 @@ class BatchEmitter {
     out.close();
   }
 
-  void print(Source& out, const Leaf& leaf) const {
+  void print(Source& out, const Leaf& leaf) {
     const Mapping& m = leaf.mapping;
     const std::vector<int> used = operands_of(m.nest);
     const auto operand = [&](size_t member, int b) {
@@ -326,6 +331,11 @@ class BatchEmitter {
     StagePrinter printer(out, m);
     decode(out, m, printer);
     printer.stages();
+    for (const size_t member : leaf.members)
+      for (const int b : used) {
+        int64_t& widest = operands_.at(operand(member, b)).widest;
+        widest = std::max(widest, printer.widest(b));
+      }
   }
 
   std::span<const BatchMember> members_;

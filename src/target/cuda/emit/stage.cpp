@@ -271,10 +271,18 @@ void StagePrinter::body() {
     else out_.line(fmt::format("p{}[{}] = {};", s.buffer, affine(s.address, false), stored(s)));
   }
   close_lanes();
-  for (size_t i = 0; i < st.stores.size(); ++i)
-    if (stores_as_vector(st.stores[i]))
-      out_.line(fmt::format("esp_store<{}>(p{} + {}, y{});", lanes(), st.stores[i].buffer,
-                            affine(st.stores[i].address, true), i));
+  for (size_t i = 0; i < st.stores.size(); ++i) {
+    if (!stores_as_vector(st.stores[i])) continue;
+    accesses(st.stores[i].buffer, lanes());
+    out_.line(fmt::format("esp_store<{}>(p{} + {}, y{});", lanes(), st.stores[i].buffer,
+                          affine(st.stores[i].address, true), i));
+  }
+}
+
+/// So many elements of `buffer` are moved as one.
+void StagePrinter::accesses(int buffer, int lanes) {
+  const auto b = static_cast<size_t>(buffer);
+  widest_[b] = std::max(widest_[b], lanes * ir::dtype_size(m_.nest.buffers[b].dtype));
 }
 
 void StagePrinter::instruction(size_t t) {
@@ -291,6 +299,7 @@ void StagePrinter::instruction(size_t t) {
 void StagePrinter::vector_load(size_t t) {
   const Instr& in = current().body[t];
   const char* type = memory_type(m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype);
+  accesses(in.buffer, lanes());
   std::string load = fmt::format("esp_load<{}>(p{} + {})", lanes(), in.buffer, address(in, true));
   if (!in.guards.empty())
     load = fmt::format("{} ? {} : Vec<{}, {}>{{}}", condition(in.guards, true), load, type, lanes());

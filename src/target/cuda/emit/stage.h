@@ -12,7 +12,9 @@ namespace espalier::target::cuda {
 
 class StagePrinter {
  public:
-  StagePrinter(Source& out, const Mapping& mapping) : out_(out), m_(mapping) {}
+  StagePrinter(Source& out, const Mapping& mapping) : out_(out), m_(mapping) {
+    for (const kernel::Buffer& b : m_.nest.buffers) widest_.push_back(ir::dtype_size(b.dtype));
+  }
   /// All stages at the outer point where the variables v0, v1, ... stand (of several lanes, w3 is the first). Where threads share
   /// the point: `part` is the thread's number among them, `live` whether the point exists.
   void stages();
@@ -20,6 +22,8 @@ class StagePrinter {
   void transposed();
   /// Of the shared arrays that were printed.
   int64_t shared_bytes() const { return shared_bytes_; }
+  /// Bytes of the widest access to `buffer` that was printed.
+  int64_t widest(int buffer) const { return widest_[static_cast<size_t>(buffer)]; }
   /// "int" or "long long": of variables and addresses.
   const char* index_type() const { return m_.wide_index ? "long long" : "int"; }
   /// A whole number of that type.
@@ -75,6 +79,7 @@ class StagePrinter {
   void combine_in_block(size_t r);
   void combine_columns(size_t r);
   void wait_before(size_t index);
+  void accesses(int buffer, int lanes);
   void share(const char* type, const std::string& array, int64_t elements, int64_t bytes_of_one);
   std::string stored(const kernel::Store& st) const;
 
@@ -84,8 +89,9 @@ class StagePrinter {
   const Mapping& m_;
   size_t stage_ = 0;
   int64_t shared_bytes_ = 0;
-  bool waited_ = true;         // since a thread of the group has read
-  std::vector<char> on_lane_;  // of the stage's instructions
+  std::vector<int64_t> widest_;  // access to each buffer
+  bool waited_ = true;           // since a thread of the group has read
+  std::vector<char> on_lane_;    // of the stage's instructions
   std::vector<char>
       fixed_;  // of the stage's instructions: the same at every turn of its loops, and computed before them
   std::vector<char> kept_;        // those of them that the loops read,

@@ -31,6 +31,7 @@ void StagePrinter::tile_load(size_t t) {
   const Instr& in = current().body[t];
   const int lanes = m_.tile.load_lanes, pitch = m_.tile.edge + 1;
   const char* type = memory_type(m_.nest.buffers[static_cast<size_t>(in.buffer)].dtype);
+  accesses(in.buffer, lanes);
   std::string load = fmt::format("esp_load<{}>(p{} + {})", lanes, in.buffer, affine(in.address, false));
   if (!in.guards.empty())
     load = fmt::format("{} ? {} : Vec<{}, {}>{{}}", condition(in.guards, false), load, type, lanes);

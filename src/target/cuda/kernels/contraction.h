@@ -37,7 +37,10 @@ std::variant<Contraction, kernel::Refusal> contraction_of(const ir::Node& node);
 
 struct ContractionOptions {
   MapOptions map{};
-  int64_t wanted_blocks = 128;  ///< below that, long sums are cut in parts that are added in order
+  /// Below that, long sums are cut in parts that are added in order, and tiles are small.
+  int64_t wanted_blocks = 128;
+  /// Bytes of shared memory that a block of the device may have (Arch::shared_per_block).
+  int64_t shared_limit = 48 << 10;
 };
 
 /// Kernels for the contraction alone: tiles through shared memory, or (few rows or columns for each of many batches, as in depthwise

@@ -69,14 +69,14 @@ class Calls {
             .wide_index = needs_wide_index(node_, loops_, options_.map.index_limit),
             .parts = parts,
             .part_length = length,
-            .part_var = var};
+            .part_var = var,
+            .shared_limit = options_.shared_limit,
+            .wanted_blocks = options_.wanted_blocks};
   }
 
   /// As few as give every part of a GPU something to do.
   int64_t wanted_parts(int64_t folded) const {
-    int64_t blocks = (units_ + 255) / 256;
-    const ContractionPart whole = part_of(loops_, 1, 0, -1);
-    if (!direct_) tiled_kernel(whole, blocks);
+    const int64_t blocks = direct_ ? (units_ + 255) / 256 : tiled_blocks(part_of(loops_, 1, 0, -1));
     if (blocks >= options_.wanted_blocks) return 1;
     return std::clamp<int64_t>(2 * options_.wanted_blocks / blocks, 1,
                                std::max<int64_t>(1, folded / shortest_part));
@@ -103,18 +103,20 @@ class Calls {
     KernelSource sum = parts_kernel(part, loops_.c, loops_.result);
     Cost cost{.bytes = bytes + node_.types()[0].bytes(), .flops = static_cast<double>(parts * units_)};
     cost.dtype = loops_.sum;
-    list_.calls.push_back({.work = launch_of(sum, units_), .operands = {{3}, {2}}, .cost = cost});
+    KernelCall call = launch_of(sum, units_);
+    call.alignment = {ir::dtype_size(loops_.sum), ir::dtype_size(loops_.result)};
+    list_.calls.push_back({.work = std::move(call), .operands = {{3}, {2}}, .cost = cost});
     list_.sources.push_back(std::move(sum));
   }
 
   void add(const ContractionPart& part, Operand to) {
-    int64_t count = 0;  // of threads, or of blocks
-    KernelSource source = direct_ ? direct_kernel(part, count) : tiled_kernel(part, count);
-    const int64_t all_threads = direct_ ? count : count * source.max_threads;
-    list_.calls.push_back({.work = launch_of(source, all_threads),
+    ContractionKernel made = direct_ ? direct_kernel(part) : tiled_kernel(part);
+    Cost cost = cost_of(node_);
+    cost.loaded = made.loaded;
+    list_.calls.push_back({.work = std::move(made.call),
                            .operands = {{loops_.a_operand}, {loops_.b_operand}, to},
-                           .cost = cost_of(node_)});
-    list_.sources.push_back(std::move(source));
+                           .cost = cost});
+    list_.sources.push_back(std::move(made.source));
   }
 
   const ir::Node& node_;

@@ -132,7 +132,7 @@ KernelSource parts_kernel(const ContractionPart& part, const Contraction::Side& 
                        256, false);
 }
 
-KernelSource direct_kernel(const ContractionPart& part, int64_t& all_threads) {
+ContractionKernel direct_kernel(const ContractionPart& part) {
   const Contraction& c = part.loops;
   const ContractionText text(part);
   std::vector<int> all = c.batch;
@@ -144,7 +144,7 @@ KernelSource direct_kernel(const ContractionPart& part, int64_t& all_threads) {
   };
   std::ranges::stable_sort(all, {}, unit_steps);
   if (part.parts > 1) all.insert(all.begin(), part.part_var);
-  all_threads = c.points(all);
+  const int64_t all_threads = c.points(all);
   Source out(1);
   out.line(fmt::format("const {} unit = static_cast<{}>(blockIdx.x) * 256u + threadIdx.x;",
                        text.unsigned_type(), text.unsigned_type()));
@@ -169,11 +169,15 @@ KernelSource direct_kernel(const ContractionPart& part, int64_t& all_threads) {
   out.line(fmt::format("sum = {};", text.multiply_add(value("a", c.a), value("b", c.b), "sum")));
   out.close();
   out.line(fmt::format("c[{}] = {};", text.fixed(c.c.address, {}), text.stored("sum")));
-  return kernel_source(
+  ContractionKernel made;
+  made.source = kernel_source(
       "contraction_direct",
       fmt::format("(const {0}* __restrict__ a, const {0}* __restrict__ b, {1}* __restrict__ c) {{\n{2}}}\n",
                   memory_type(c.operand), text.result_type(), out.text()),
       256, false);
+  made.call = launch_of(made.source, all_threads);
+  made.call.alignment = {ir::dtype_size(c.operand), ir::dtype_size(c.operand), ir::dtype_size(c.result)};
+  return made;
 }
 
 }  // namespace espalier::target::cuda

@@ -20,6 +20,8 @@ struct ContractionPart {
   bool wide_index = false;
   int64_t parts = 1, part_length = 0;  ///< of the folded loops; a multiple of largest_fold_step
   int part_var = -1;                   ///< says which part this is, where there are several
+  int64_t shared_limit = 48 << 10;     ///< bytes of shared memory that a block may have
+  int64_t wanted_blocks = 128;         ///< no fewer for the sake of larger tiles
 };
 
 class ContractionText {
@@ -59,8 +61,16 @@ class ContractionText {
 int vector_along(const Contraction& c, const Contraction::Side& side, const std::vector<int>& list,
                  Dtype dtype, int64_t alignment);
 
-KernelSource tiled_kernel(const ContractionPart& part, int64_t& blocks);
-KernelSource direct_kernel(const ContractionPart& part, int64_t& all_threads);
+/// A kernel with its launch.
+struct ContractionKernel {
+  KernelSource source;
+  KernelCall call;
+  int64_t loaded = 0;  ///< Cost::loaded
+};
+ContractionKernel tiled_kernel(const ContractionPart& part);
+ContractionKernel direct_kernel(const ContractionPart& part);
+/// Blocks that tiled_kernel() would have.
+int64_t tiled_blocks(const ContractionPart& part);
 /// The parts, dense one after the other, added in order.
 KernelSource parts_kernel(const ContractionPart& part, const Contraction::Side& result, Dtype dtype);
 

@@ -161,9 +161,15 @@ class Builder {
 
   void add(KernelSource source, int64_t all_threads, std::vector<Operand> operands, Cost cost) {
     cost.dtype = s_.dtype;
-    list_.calls.push_back(
-        {.work = launch_of(source, all_threads), .operands = std::move(operands), .cost = cost});
+    KernelCall call = launch_of(source, all_threads);
+    for (const Operand& o : operands) call.alignment.push_back(widest_access(o.buffer));
+    list_.calls.push_back({.work = std::move(call), .operands = std::move(operands), .cost = cost});
     list_.sources.push_back(std::move(source));
+  }
+
+  /// Indices and what is sorted go by the element.
+  int64_t widest_access(int buffer) const {
+    return buffer == 1 ? ir::dtype_size(s_.index) : buffer == 4 ? 4 : vector_ * ir::dtype_size(s_.dtype);
   }
 
   /// "const int key = ..." of update j: where it goes, or beyond all where it is ignored.

@@ -1,10 +1,13 @@
 // A contraction through shared memory: a block of 256 threads computes a tile of rows and columns, 16 or 32 folded elements at a
 // time. Each thread keeps a small square of the tile in registers, or (bf16 and f16, by tensor cores) each of the 8 warps some
-// squares of 16 by 8.
+// squares of 16 by 8. Where there is much to multiply, tensor cores take tiles of 256 by 128, 64 folded elements at a time: a block then asks
+// memory for a quarter less than two of 128 by 128 do for the same results, and waits half as often. That is 54 KiB of shared memory, which
+// a launch has to ask for.
 #include <fmt/format.h>
 
 #include <algorithm>
 
+#include "target/cuda/arch.h"
 #include "target/cuda/kernels/contraction_text.h"
 #include "target/cuda/kernels/pattern.h"
 
@@ -14,6 +17,9 @@ namespace {
 
 constexpr int threads = 256;
 constexpr int warp_rows = 2, warp_columns = 4;  // of the tile, by tensor cores
+constexpr int matrix_gap = 8;                   // elements between rows of a tile for tensor cores
+constexpr int large_fold_step = 64;
+constexpr int64_t large_least_fold = 256;
 
 /// How the threads of a block bring one operand's part of a tile.
 struct Load {
@@ -52,7 +58,7 @@ class Tiled {
     return tiles(rows_, mine_rows_) * tiles(columns_, mine_columns_) * p_.parts * c_.points(c_.batch);
   }
 
-  KernelSource source() {
+  ContractionKernel kernel() {
     memory();
     place();
     prepare(*a_);
@@ -64,11 +70,20 @@ class Tiled {
     sums();
     if (matrix_) matrix_results();
     else results();
-    return kernel_source(
+    ContractionKernel made;
+    made.source = kernel_source(
         matrix_ ? "contraction_matrix" : "contraction_tiled",
         fmt::format("(const {0}* __restrict__ a, const {0}* __restrict__ b, {1}* __restrict__ c) {{\n{2}}}\n",
                     memory_type(c_.operand), text_.result_type(), out_.text()),
         threads, true, true);
+    made.call = launch_of(made.source, blocks() * threads);
+    made.call.shared_bytes = asks_for_memory() ? tile_bytes() : 0;
+    const int64_t element = ir::dtype_size(c_.operand);
+    const int result_vector = together(matrix_ ? 2 : std::min(mine_columns_, wide_));
+    made.call.alignment = {a_->vector * element, b_->vector * element,
+                           result_vector * ir::dtype_size(c_.result)};
+    made.loaded = blocks() / p_.parts * (a_->tile + b_->tile) * folded_ * element;
+    return made;
   }
 
  private:
@@ -87,10 +102,26 @@ class Tiled {
     const int most = by_element || ir::dtype_size(c_.sum) == 8 ? 4 : 8;
     mine_rows_ = fitting(rows_, most);
     mine_columns_ = fitting(columns_, most);
-    while ((mine_rows_ > 4 || mine_columns_ > 4) && blocks() < 128) {
+    if (matrix_ && most == 8) enlarge();
+    while ((mine_rows_ > 4 || mine_columns_ > 4) && blocks() < p_.wanted_blocks) {
       mine_rows_ = std::min(mine_rows_, 4);
       mine_columns_ = std::min(mine_columns_, 4);
     }
+  }
+
+  /// The longer side twice as long, where the device has the memory, enough blocks stay, and no registers go to guards or wide indices.
+  void enlarge() {
+    if (p_.wide_index || !c_.a.guards.empty() || !c_.b.guards.empty()) return;
+    if (mine_rows_ < 8 || mine_columns_ < 8 || p_.parts > 1 || folded_ < large_least_fold) return;
+    const bool is_tall = rows_ >= columns_;
+    if (tiles(is_tall ? rows_ : columns_, 8) % 2 != 0) return;  // half of the last would be empty
+    const auto with = [&](int factor, int step) {
+      (is_tall ? mine_rows_ : mine_columns_) = 8 * factor;
+      fold_step_ = step;
+    };
+    with(2, large_fold_step);
+    const int64_t bytes = int64_t{16} * (mine_rows_ + mine_columns_) * (fold_step_ + matrix_gap) * 2;
+    if (blocks() < p_.wanted_blocks || bytes > p_.shared_limit) with(1, largest_fold_step);
   }
 
   Load load_of(const char* name, const Contraction::Side& side, const std::vector<int>& list, int64_t extent,
@@ -109,13 +140,26 @@ class Tiled {
   /// A tile's rows are folded elements, 16 bytes further than they must be, so that banks differ; for tensor cores, whose operands are
   /// neighbours in the folded loops, rows of the operand.
   int pitch(const Load& l) const {
-    return matrix_ ? fold_step_ + 8 : l.tile + 16 / static_cast<int>(ir::dtype_size(c_.sum));
+    return matrix_ ? fold_step_ + matrix_gap : l.tile + 16 / static_cast<int>(ir::dtype_size(c_.sum));
   }
   int pitches(const Load& l) const { return matrix_ ? l.tile : fold_step_; }
   const char* tile_type() const { return matrix_ ? memory_type(c_.operand) : text_.sum_type(); }
 
+  int64_t bytes_of(const Load& l) const {
+    return int64_t{pitches(l)} * pitch(l) * ir::dtype_size(matrix_ ? c_.operand : c_.sum);
+  }
+  int64_t tile_bytes() const { return bytes_of(*a_) + bytes_of(*b_); }
+  bool asks_for_memory() const { return tile_bytes() > shared_without_opt_in; }
+
   void memory() {
     const int together = 16 / static_cast<int>(ir::dtype_size(matrix_ ? c_.operand : c_.sum));
+    if (asks_for_memory()) {
+      out_.line(fmt::format("using VecTile = Vec<{}, {}>;", tile_type(), together));
+      out_.line("K_SHARED_REST(VecTile, memory);");
+      out_.line(fmt::format("{0}* const a_tile = reinterpret_cast<{0}*>(memory);", tile_type()));
+      out_.line(fmt::format("{}* const b_tile = a_tile + {};", tile_type(), pitches(*a_) * pitch(*a_)));
+      return;
+    }
     for (const Load* l : {a_.get(), b_.get()}) {
       const std::string type = fmt::format("Vec{}", l->name);
       out_.line(fmt::format("using {} = Vec<{}, {}>;", type, tile_type(), together));
@@ -398,10 +442,7 @@ class Tiled {
 
 }  // namespace
 
-KernelSource tiled_kernel(const ContractionPart& part, int64_t& blocks) {
-  Tiled tiled(part);
-  blocks = tiled.blocks();
-  return tiled.source();
-}
+ContractionKernel tiled_kernel(const ContractionPart& part) { return Tiled(part).kernel(); }
+int64_t tiled_blocks(const ContractionPart& part) { return Tiled(part).blocks(); }
 
 }  // namespace espalier::target::cuda

@@ -10,6 +10,12 @@
 #define K_KERNEL_LARGE(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name
 // `count` elements that a block shares.
 #define K_SHARED(type, name, count) __shared__ type name[count]
+// All that the launch asks for (KernelCall::shared_bytes), at a multiple of 16 bytes; once in a kernel.
+#define K_SHARED_REST(type, name)                          \
+  extern __shared__ __align__(16) unsigned char name##_[]; \
+  type* const name = reinterpret_cast<type*>(name##_)
+// Before an access of so many bytes at `p`, which the device makes as one: the simulator looks at the address.
+#define K_ACCESS(p, bytes) (void)0
 // Behind the parameters of a function in which threads meet, and behind the arguments of what it calls: the simulator tells such
 // places by the line from which they are called.
 #define K_SITE
@@ -58,10 +64,12 @@ struct alignas(sizeof(T) * V) Vec {
 };
 template <int V, class T>
 K_DEV Vec<T, V> esp_load(const T* p) {
+  K_ACCESS(p, sizeof(T) * V);
   return *reinterpret_cast<const Vec<T, V>*>(p);
 }
 template <int V, class T>
 K_DEV void esp_store(T* p, const Vec<T, V>& x) {
+  K_ACCESS(p, sizeof(T) * V);
   *reinterpret_cast<Vec<T, V>*>(p) = x;
 }
 

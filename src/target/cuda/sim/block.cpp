@@ -46,14 +46,15 @@ esp_sim_switch:
 namespace espalier::target::cuda::sim {
 namespace {
 
-constexpr size_t stack_bytes = size_t{64} * 1024, shared_bytes = size_t{227} * 1024, largest_exchange = 16;
-constexpr size_t static_shared_bytes = size_t{48} * 1024;  // arrays of known size have no more
+constexpr size_t stack_bytes = size_t{64} * 1024, largest_exchange = 16;
+constexpr size_t static_shared_bytes = sim_static_shared_bytes;
 constexpr int max_arrays = 64;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t gap = 64;  // between shared arrays, not to be touched
 #else
 constexpr size_t gap = 0;
 #endif
+constexpr size_t shared_bytes = sim_most_shared_bytes + (max_arrays + 1) * (gap + 16);
 
 struct Index {
   unsigned x, y, z;
@@ -102,6 +103,7 @@ struct Machine {
   const char* failure = nullptr;
   char* shared = nullptr;
   size_t shared_used = 0;
+  size_t rest_bytes = 0;  // at the beginning of `shared`: what the launch asked for
   SharedArray arrays[max_arrays];
   int array_count = 0;
   void* scheduler_sp = nullptr;
@@ -308,9 +310,12 @@ void* shared(size_t bytes, size_t alignment, const void* tag) {
   for (int i = 0; i < machine.array_count; ++i)
     if (machine.arrays[i].tag == tag) return machine.arrays[i].memory;
   const size_t step = alignment < 16 ? 16 : alignment, at = (machine.shared_used + step - 1) / step * step;
-  if (at + bytes > static_shared_bytes + static_cast<size_t>(machine.array_count) * gap ||
-      machine.array_count == max_arrays)
+  const size_t rest = machine.rest_bytes > 0 ? machine.rest_bytes + gap : 0,
+               gaps = static_cast<size_t>(machine.array_count) * gap;
+  if (at - rest + bytes > static_shared_bytes + gaps || machine.array_count == max_arrays)
     fail("more than 48 KiB of shared memory");
+  if (at - rest + bytes - gaps + machine.rest_bytes > sim_most_shared_bytes)
+    fail("more shared memory than a device has");
   char* memory = machine.shared + at;
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(memory, bytes);
@@ -321,6 +326,18 @@ void* shared(size_t bytes, size_t alignment, const void* tag) {
   return memory;
 }
 
+void* shared_rest() {
+  if (!machine.current) fail("shared memory in a kernel that says its threads do not meet");
+  if (machine.rest_bytes == 0) fail("shared memory that the launch does not ask for");
+  return machine.shared;
+}
+
+void misaligned(size_t bytes) {
+  fail(bytes == 16  ? "a misaligned access of 16 bytes"
+       : bytes == 8 ? "a misaligned access of 8 bytes"
+                    : "a misaligned access of several elements as one");
+}
+
 struct Port {
   const Place* place;
   void (*sync_threads)(int site);
@@ -328,8 +345,10 @@ struct Port {
   void* (*shared)(size_t bytes, size_t alignment, const void* tag);
   void (*exchange)(unsigned mask, void* value, size_t bytes, int from, int site);
   unsigned (*ballot)(unsigned mask, int predicate, int site);
+  void* (*shared_rest)();
+  void (*misaligned)(size_t bytes);
 };
-const Port port{&machine.place, sync_threads, sync_warp, shared, exchange, ballot};
+const Port port{&machine.place, sync_threads, sync_warp, shared, exchange, ballot, shared_rest, misaligned};
 
 void map_shared() {
   machine.shared = static_cast<char*>(
@@ -340,7 +359,7 @@ void map_shared() {
 /// Every block finds shared memory that nobody has touched.
 void fresh_shared() {
 #if ESPALIER_SIM_TSAN
-  if (machine.shared && machine.array_count > 0) {
+  if (machine.shared && (machine.array_count > 0 || machine.rest_bytes > 0)) {
     munmap(machine.shared, shared_bytes);
     machine.shared = nullptr;
   }
@@ -351,6 +370,13 @@ void fresh_shared() {
 #endif
   machine.shared_used = 0;
   machine.array_count = 0;
+  machine.rest_bytes = static_cast<size_t>(machine.launch->shared_bytes);
+  if (machine.rest_bytes == 0) return;
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(machine.shared, machine.rest_bytes);
+#endif
+  poison_bytes(machine.shared, machine.rest_bytes);
+  machine.shared_used = machine.rest_bytes + gap;
 }
 
 void prepare_fiber(Fiber& f, Index thread, int64_t number) {
@@ -452,6 +478,8 @@ void run_blocks(const Launch& launch) {
   const MachineLock lock;
   const int64_t threads = count_of(launch.block), blocks = count_of(launch.grid);
   if (threads < 1 || threads > 1024) throw InternalError("simulated kernel: a block has 1 to 1024 threads");
+  if (launch.shared_bytes < 0 || launch.shared_bytes > sim_most_shared_bytes)
+    throw InternalError("simulated kernel: more shared memory than a device has");
   if (!machine.fibers) machine.fibers = new Fiber[1024], machine.warps = new Warp[32];
   machine.launch = &launch;
   machine.failure = nullptr;

@@ -19,10 +19,15 @@ struct Launch {
   Order order = Order::forward;
   uint64_t seed = 1;
   bool synchronises = true;  ///< else the threads run as a plain loop (but under the thread sanitizer)
+  int64_t shared_bytes = 0;  ///< of a block, beside the arrays of its text
 };
+/// Bytes that arrays of known size, and a launch that does not opt in, may have; and the most that any device gives.
+inline constexpr int64_t sim_static_shared_bytes = int64_t{48} << 10,
+                         sim_most_shared_bytes = int64_t{227} << 10;
 
 /// Run it. One launch at a time in a process. InternalError when threads wait for each other in a way that hangs or is undefined on a
-/// GPU: divergent barriers, warp operations with absent lanes, too much shared memory.
+/// GPU: divergent barriers, warp operations with absent lanes, too much shared memory, an access of several elements as one that is not at a
+/// multiple of its size.
 void run_blocks(const Launch& launch);
 
 /// What kernels call, in the layout of SimPort in slim.h.

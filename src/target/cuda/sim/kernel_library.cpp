@@ -114,6 +114,7 @@ void KernelLibrary::launch(const KernelSource& source, const KernelCall& call,
   l.order = options.order;
   l.seed = options.seed;
   l.synchronises = source.synchronises;
+  l.shared_bytes = call.shared_bytes;
   run_blocks(l);
 }
 

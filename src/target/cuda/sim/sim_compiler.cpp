@@ -15,10 +15,29 @@ constexpr char first_line[] = "image of the Espalier simulator";
 
 }  // namespace
 
+namespace {
+
+/// A digit for each parameter: 1 where it is written, and 2 where it is restricted; "-" where there are none.
+std::string promises(std::span<const KernelParameter> parameters) {
+  std::string text;
+  for (const KernelParameter& p : parameters)
+    text += static_cast<char>('0' + (p.written ? 1 : 0) + (p.restricted ? 2 : 0));
+  return text.empty() ? "-" : text;
+}
+std::vector<KernelParameter> parameters_of_promises(const std::string& text) {
+  std::vector<KernelParameter> out;
+  for (const char c : text)
+    if (c != '-') out.push_back({.written = ((c - '0') & 1) != 0, .restricted = ((c - '0') & 2) != 0});
+  return out;
+}
+
+}  // namespace
+
 std::string write_image(const SimImage& image) {
   std::string text = fmt::format("{}\n{}\n", first_line, image.file.string());
   for (const SimImage::Kernel& k : image.kernels)
-    text += fmt::format("{} {} {}\n", k.name, k.max_threads, k.synchronises ? 1 : 0);
+    text +=
+        fmt::format("{} {} {} {}\n", k.name, k.max_threads, k.synchronises ? 1 : 0, promises(k.parameters));
   return text;
 }
 
@@ -29,7 +48,11 @@ std::optional<SimImage> read_image(const std::string& text) {
   SimImage image;
   image.file = line;
   SimImage::Kernel k;
-  while (in >> k.name >> k.max_threads >> k.synchronises) image.kernels.push_back(k);
+  std::string promised;
+  while (in >> k.name >> k.max_threads >> k.synchronises >> promised) {
+    k.parameters = parameters_of_promises(promised);
+    image.kernels.push_back(k);
+  }
   return image;
 }
 
@@ -37,7 +60,7 @@ std::vector<driver::KernelImage> SimCompiler::compile(std::span<const KernelSour
   SimImage image{.file = {}, .kernels = {}};
   std::vector<std::string> names;
   for (const KernelSource& s : sources) {
-    image.kernels.push_back({s.name, s.max_threads, s.synchronises});
+    image.kernels.push_back({s.name, s.max_threads, s.synchronises, parameters_of(s)});
     names.push_back(s.name);
   }
   bool found = false;

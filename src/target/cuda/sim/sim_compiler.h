@@ -16,6 +16,7 @@ struct SimImage {
     std::string name;
     int max_threads = 0;
     bool synchronises = false;
+    std::vector<KernelParameter> parameters{};
   };
   std::filesystem::path file;
   std::vector<Kernel> kernels;

@@ -132,6 +132,7 @@ const CuApi* table() {
                          .ModuleUnload = B::template gives_back<&S::module_unload>,
                          .ModuleGetFunction = B::template plain<&S::module_get_function>,
                          .FuncGetAttribute = B::template plain<&S::func_get_attribute>,
+                         .FuncSetAttribute = B::template plain<&S::func_set_attribute>,
                          .LaunchKernel = B::template plain<&S::launch_kernel>,
                          .StreamBeginCapture = B::template plain<&S::begin_capture>,
                          .StreamEndCapture = B::template gives_back<&S::end_capture>,

@@ -25,7 +25,9 @@ struct SimOptions {
   int capability = 90;
   int64_t memory_bytes = int64_t{1} << 30;  ///< of each device
   int64_t taken_bytes = 0;                  ///< of it, by other processes
-  bool held_by_another = false;             ///< in compute mode exclusive process: no context can be had
+  /// Bytes of shared memory that a block may have after the opt-in; 0: those of the capability.
+  int shared_limit = 0;
+  bool held_by_another = false;  ///< in compute mode exclusive process: no context can be had
   Others others = Others::late;
   Order order = Order::forward;  ///< of the threads of every launch
   uint64_t seed = 1;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "target/cuda/sim/sim_compiler.h"
@@ -28,7 +29,8 @@ CuResult SimState::module_load_data(CuModule* module, const void* image) {
   if (!kernels) return refuse(cu_error_invalid_image, "no image of the simulator's compiler");
   auto made = std::make_shared<SimModule>(kernels->file);
   for (const SimImage::Kernel& k : kernels->kernels)
-    made->functions[k.name] = {k.name, made->library.find(k.name), k.max_threads, k.synchronises};
+    made->functions[k.name] = {k.name, made->library.find(k.name), k.max_threads, k.synchronises,
+                               k.parameters};
   *module = reinterpret_cast<CuModule>(made.get());
   c->modules[*module] = std::move(made);
   return cu_success;
@@ -66,8 +68,26 @@ CuResult SimState::func_get_attribute(int* value, CuFunctionAttribute attribute,
   if (!c) return error;
   const SimFunction* f = c->find(function).function;
   if (!f) return cu_error_invalid_handle;
-  if (attribute != CuFunctionAttribute::max_threads_per_block) return cu_error_invalid_value;
-  *value = f->max_threads;
+  switch (attribute) {
+    case CuFunctionAttribute::max_threads_per_block: *value = f->max_threads; return cu_success;
+    case CuFunctionAttribute::max_dynamic_shared_bytes:
+      *value = static_cast<int>(f->shared_bytes);
+      return cu_success;
+  }
+  return cu_error_invalid_value;
+}
+
+CuResult SimState::func_set_attribute(CuFunction function, CuFunctionAttribute attribute, int value) {
+  CuResult error = cu_success;
+  const SimContext* c = current(error);
+  if (!c) return error;
+  const auto [module, f] = c->find(function);
+  if (!f) return cu_error_invalid_handle;
+  if (attribute != CuFunctionAttribute::max_dynamic_shared_bytes) return cu_error_invalid_value;
+  if (value < 0 || value > shared_limit())
+    return refuse(cu_error_invalid_value, fmt::format("kernel {}: {} bytes of shared memory; a block has {}",
+                                                      f->name, value, shared_limit()));
+  module->functions.find(f->name)->second.shared_bytes = value;
   return cu_success;
 }
 
@@ -80,6 +100,29 @@ std::string shape_problem(const SimFunction& f, const Grid& grid, const Grid& bl
   if (block.count() < 1 || block.count() > f.max_threads || block.z > 64)
     return fmt::format("blocks of {} x {} x {} threads, of at most {}", block.x, block.y, block.z,
                        f.max_threads);
+  return "";
+}
+
+/// What is wrong with addresses that several parameters have, or "". Whether what they reach overlaps otherwise nobody tells a driver: in
+/// a plan buffers either begin in one place or lie apart, which its own verifier holds.
+std::string sharing_problem(const SimFunction& f, const std::vector<uint64_t>& values) {
+  struct Place {
+    size_t first = 0, others = 0;
+    bool written = false, restricted = false;
+  };
+  std::map<uint64_t, Place> places;
+  for (size_t i = 0; i < values.size() && i < f.parameters.size(); ++i) {
+    if (f.code.parameters[i] != 0 || values[i] == 0) continue;
+    const auto [it, added] = places.try_emplace(values[i], Place{i, 0});
+    Place& p = it->second;
+    if (!added) p.others = i;
+    p.written |= f.parameters[i].written;
+    p.restricted |= f.parameters[i].restricted;
+    if (p.others > 0 && p.written && p.restricted)
+      return fmt::format(
+          "operands {} and {} are one place that is written, and a parameter of it is __restrict__", p.first,
+          p.others);
+  }
   return "";
 }
 
@@ -110,8 +153,12 @@ CuResult SimState::launch_kernel(CuFunction function, unsigned grid_x, unsigned 
   const Grid grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
   std::vector<uint64_t> values;
   std::string wrong = shape_problem(*f, grid, block);
-  if (wrong.empty() && (shared_bytes != 0 || extra)) wrong = "shared memory beside that of the text";
+  if (wrong.empty() && extra) wrong = "parameters in a buffer";
+  if (wrong.empty() && shared_bytes > f->shared_bytes)
+    wrong = fmt::format("{} bytes of shared memory, and {} without asking for more", shared_bytes,
+                        f->shared_bytes);
   if (wrong.empty()) wrong = read_parameters(*f, parameters, values);
+  if (wrong.empty()) wrong = sharing_problem(*f, values);
   if (!wrong.empty()) return refuse(cu_error_invalid_value, fmt::format("kernel {}: {}", f->name, wrong));
 
   const auto problem = [module = module, f = f, c = &s->context, values](bool after) -> std::string {
@@ -125,12 +172,13 @@ CuResult SimState::launch_kernel(CuFunction function, unsigned grid_x, unsigned 
   };
   if (wrong = problem(false); !wrong.empty())
     return lose(s->context, cu_error_illegal_address, std::move(wrong));
-  s->add([this, f = f, grid, block, values, problem](SimStream& self) {
+  s->add([this, f = f, grid, block, values, problem, shared_bytes](SimStream& self) {
     SimContext& c = self.context;
     if (std::string what = problem(false); !what.empty())
       return void(lose(c, cu_error_illegal_address, std::move(what)));
     ++launches;
-    const Launch launch{f->code.entry, nullptr, grid, block, options.order, options.seed, f->synchronises};
+    const Launch launch{f->code.entry, nullptr,         grid,        block, options.order,
+                        options.seed,  f->synchronises, shared_bytes};
     if (std::string what = self.worker.launch(launch, values.data(), values.size()); !what.empty())
       return void(lose(c, cu_error_launch_failed, fmt::format("kernel {}: {}", f->name, what)));
     if (std::string what = problem(true); !what.empty())

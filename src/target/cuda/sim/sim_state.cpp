@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "target/cuda/arch.h"
 #include "target/cuda/sim/sim_driver.h"
 
 namespace espalier::target::cuda::sim {
@@ -171,14 +172,22 @@ CuResult SimState::device_get_attribute(int* value, CuAttribute attribute, CuDev
   switch (attribute) {
     case CuAttribute::capability_major: *value = options.capability / 10; return cu_success;
     case CuAttribute::capability_minor: *value = options.capability % 10; return cu_success;
-    case CuAttribute::shared_per_block: *value = 48 << 10; return cu_success;
-    case CuAttribute::shared_per_block_opt_in: *value = 227 << 10; return cu_success;
+    case CuAttribute::shared_per_block: *value = shared_without_opt_in; return cu_success;
+    case CuAttribute::shared_per_block_opt_in: *value = shared_limit(); return cu_success;
     case CuAttribute::multiprocessors: *value = 1; return cu_success;
     case CuAttribute::compute_mode: *value = options.held_by_another ? 3 : 0; return cu_success;
     case CuAttribute::ecc_enabled:
     case CuAttribute::integrated: *value = 0; return cu_success;
     default: return not_supported;
   }
+}
+
+int SimState::shared_limit() const {
+  if (options.shared_limit > 0) return options.shared_limit;
+  int bytes = shared_without_opt_in;
+  for (const Arch& a : arches)
+    if (a.capability <= options.capability) bytes = a.shared_per_block;
+  return bytes;
 }
 
 CuResult SimState::device_can_access_peer(int* can, CuDevice, CuDevice) {

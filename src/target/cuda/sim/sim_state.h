@@ -70,13 +70,15 @@ struct SimFunction {
   KernelLibrary::Entry code;
   int max_threads = 0;
   bool synchronises = false;
+  std::vector<KernelParameter> parameters{};
+  int64_t shared_bytes = sim_static_shared_bytes;  // that a launch may ask for
 };
 
 struct SimModule {
   explicit SimModule(const std::filesystem::path& file) : library(file) {}
   bool loaded = true;  // graphs may hold more of it
   KernelLibrary library;
-  std::map<std::string, SimFunction, std::less<>> functions;
+  std::map<std::string, SimFunction, std::less<>> functions;  // which graphs and streams point to
 };
 
 /// The primary context of one device.
@@ -92,7 +94,7 @@ struct SimContext {
   std::map<driver::CuGraphExec, std::shared_ptr<SimGraph>> ready_graphs;
 
   struct Found {
-    std::shared_ptr<const SimModule> module;
+    std::shared_ptr<SimModule> module;
     const SimFunction* function = nullptr;
   };
   Found find(driver::CuFunction function) const;
@@ -147,6 +149,9 @@ struct SimState {
   CuResult module_unload(driver::CuModule module);
   CuResult module_get_function(driver::CuFunction* function, driver::CuModule module, const char* name);
   CuResult func_get_attribute(int* value, driver::CuFunctionAttribute attribute, driver::CuFunction function);
+  CuResult func_set_attribute(driver::CuFunction function, driver::CuFunctionAttribute attribute, int value);
+  /// Bytes of shared memory that a block may have after the opt-in.
+  int shared_limit() const;
   CuResult launch_kernel(driver::CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                          unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                          driver::CuStream stream, void** parameters, void** extra);

@@ -22,6 +22,10 @@ struct SimPort {
   // `value` becomes that of lane `from`.
   void (*exchange)(unsigned mask, void* value, size_t bytes, int from, int site);
   unsigned (*ballot)(unsigned mask, int predicate, int site);
+  // The shared memory that the launch asked for.
+  void* (*shared_rest)();
+  // An access of so many bytes that is not where a device makes it.
+  void (*misaligned)(size_t bytes);
 };
 static const SimPort* sim_port;
 extern "C" void sim_bind(const SimPort* port) { sim_port = port; }
@@ -50,6 +54,12 @@ static inline const SimPlace& sim_place() { return *sim_port->place; }
     static const char tag = 0; /* one per use, as __shared__ is */        \
     return sim_port->shared(sizeof(type) * (count), alignof(type), &tag); \
   }())
+
+#define K_SHARED_REST(type, name) type* const name = static_cast<type*>(sim_port->shared_rest())
+static inline void sim_access(const void* p, size_t bytes) {
+  if (__builtin_expect((reinterpret_cast<size_t>(p) & (bytes - 1)) != 0, 0)) sim_port->misaligned(bytes);
+}
+#define K_ACCESS(p, bytes) sim_access(p, bytes)
 
 // Where threads meet is told by the line: a compiler may copy code, and return addresses with it.
 #define K_SITE , int site = __builtin_LINE()

@@ -39,7 +39,7 @@ inline constexpr unsigned cu_stream_non_blocking = 1, cu_event_disable_timing = 
 enum class CuCaptureMode : int { thread_local_ = 1 };
 
 /// CUfunction_attribute.
-enum class CuFunctionAttribute : int { max_threads_per_block = 0 };
+enum class CuFunctionAttribute : int { max_threads_per_block = 0, max_dynamic_shared_bytes = 8 };
 
 /// CUuuid.
 struct CuUuid {
@@ -111,6 +111,7 @@ struct CuApi {
   CuResult (*ModuleUnload)(CuModule module);
   CuResult (*ModuleGetFunction)(CuFunction* function, CuModule module, const char* name);
   CuResult (*FuncGetAttribute)(int* value, CuFunctionAttribute attribute, CuFunction function);
+  CuResult (*FuncSetAttribute)(CuFunction function, CuFunctionAttribute attribute, int value);
   CuResult (*LaunchKernel)(CuFunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                            unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                            CuStream stream, void** parameters, void** extra);
@@ -166,6 +167,7 @@ inline constexpr std::tuple cu_entries{
     entry("cuModuleUnload", &CuApi::ModuleUnload),
     entry("cuModuleGetFunction", &CuApi::ModuleGetFunction),
     entry("cuFuncGetAttribute", &CuApi::FuncGetAttribute),
+    entry("cuFuncSetAttribute", &CuApi::FuncSetAttribute),
     entry("cuLaunchKernel", &CuApi::LaunchKernel),
     entry("cuStreamBeginCapture", &CuApi::StreamBeginCapture),
     entry("cuStreamEndCapture", &CuApi::StreamEndCapture),

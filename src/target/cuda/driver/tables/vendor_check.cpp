@@ -88,6 +88,8 @@ static_assert(static_cast<int>(CuFunctionAttribute::max_threads_per_block) ==
               CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
 static_assert(sizeof(CuAddress) == sizeof(CUdeviceptr));
 constexpr bool same(CuAttribute ours, CUdevice_attribute theirs) { return static_cast<int>(ours) == theirs; }
+static_assert(static_cast<int>(CuFunctionAttribute::max_dynamic_shared_bytes) ==
+              CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
 static_assert(same(CuAttribute::shared_per_block, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK));
 static_assert(same(CuAttribute::clock_rate, CU_DEVICE_ATTRIBUTE_CLOCK_RATE));
 static_assert(same(CuAttribute::multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
@@ -148,6 +150,7 @@ static_assert(same_call<decltype(CuApi::ModuleLoadData), decltype(cuModuleLoadDa
 static_assert(same_call<decltype(CuApi::ModuleUnload), decltype(cuModuleUnload)>);
 static_assert(same_call<decltype(CuApi::ModuleGetFunction), decltype(cuModuleGetFunction)>);
 static_assert(same_call<decltype(CuApi::FuncGetAttribute), decltype(cuFuncGetAttribute)>);
+static_assert(same_call<decltype(CuApi::FuncSetAttribute), decltype(cuFuncSetAttribute)>);
 static_assert(same_call<decltype(CuApi::LaunchKernel), decltype(cuLaunchKernel)>);
 static_assert(same_call<decltype(CuApi::StreamBeginCapture), decltype(cuStreamBeginCapture)>);
 static_assert(same_call<decltype(CuApi::StreamEndCapture), decltype(cuStreamEndCapture)>);
