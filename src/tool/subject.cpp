@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/threads.h"
 #include "run/open_device.h"
+#include "run/runner.h"
 #include "run/tuner.h"
 #include "tool/model_file.h"
 #include "tool/options.h"
@@ -31,6 +32,8 @@ void add_subject_options(CLI::App& command, SubjectOptions& o) {
   add_disable_option(command, o.disabled);
 }
 
+void add_run_switches(CLI::App& command, SubjectOptions& o) { add_gpu_switches(command, o.gpu); }
+
 void add_choices_option(CLI::App& command, SubjectOptions& o) {
   command.add_option("--choices", o.choices, "plan with what `espalier tune` wrote to this file");
 }
@@ -38,9 +41,9 @@ void add_choices_option(CLI::App& command, SubjectOptions& o) {
 namespace {
 
 /// The GPU, with the choices of a file.
-run::Location tuned_place(const std::string& device, const std::string& file) {
-  run::Location place = run::find_location(Device::named(device).name());
-  if (!place.device) throw UserError({"--choices " + file, "are a GPU's", device, "--device cuda"});
+run::Location tuned_place(const Device& device, const std::string& file) {
+  run::Location place = run::find_location(device.name());
+  if (!place.device) throw UserError({"--choices " + file, "are a GPU's", device.name(), "--device cuda"});
   const std::string unused =
       run::use_choices(place.device->device(), target::parse_choices(read_file(file), file));
   if (!unused.empty()) fmt::print(stderr, "espalier: {} is not used: {}\n", file, unused);
@@ -49,14 +52,17 @@ run::Location tuned_place(const std::string& device, const std::string& file) {
 
 }  // namespace
 
-Subject::Subject(const SubjectOptions& o) {
+Subject::Subject(const SubjectOptions& o) : gpu_(o.gpu) {
   if (o.model.empty() == o.net.empty())
     throw UserError(
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   if (o.threads != 0) set_threads(o.threads);
-  if (!o.choices.empty()) place_ = tuned_place(o.device, o.choices);
+  device_ = device_of(o.device, o.gpu);
+  if (!o.choices.empty()) place_ = tuned_place(device_.device, o.choices);
   CompileOptions c;
-  c.device = Device::named(o.device);
+  c.device = device_.device;
+  c.sync = o.gpu.sync;
+  c.graphs = !o.gpu.no_graphs;
   c.exact = o.exact;
   c.freeze = !o.train;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
@@ -100,6 +106,12 @@ Subject::Subject(const SubjectOptions& o) {
     step_->set_input(i, batch_.back());
   }
   copies_batch_ = o.train;
+}
+
+void Subject::say_why_no_graphs() {
+  const run::DeviceExecutor* const device = step_->runner().on_device();
+  if (!device || gpu_.sync || gpu_.no_graphs || device->why_no_graphs().empty()) return;
+  fmt::print(stderr, "espalier: runs are launched record by record: {}\n", device->why_no_graphs());
 }
 
 void Subject::feed() {

@@ -5,6 +5,7 @@
 #include "run/targets.h"
 #include "tensor/compile.h"
 #include "tool/networks.h"
+#include "tool/options.h"
 
 namespace CLI {
 class App;
@@ -19,11 +20,14 @@ struct SubjectOptions {
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
+  GpuSwitches gpu;
   bool train = false, exact = false, batch_given = false;
 };
 
 /// The options that name a subject.
 void add_subject_options(CLI::App& command, SubjectOptions& options);
+/// And those of how a GPU runs it.
+void add_run_switches(CLI::App& command, SubjectOptions& options);
 /// And the one that has it planned with what `espalier tune` found.
 void add_choices_option(CLI::App& command, SubjectOptions& options);
 
@@ -38,6 +42,8 @@ class Subject {
   void feed();
   /// One run; a training step copies its batch in first. Results lie in the step's outputs.
   void run();
+  /// Say on standard error where a GPU's runs are not launched as one without anybody having asked for that.
+  void say_why_no_graphs();
   const std::string& name() const { return name_; }
   /// Of its kernels.
   const std::string& precision() const { return precision_; }
@@ -46,6 +52,8 @@ class Subject {
   double compile_seconds() const { return compile_seconds_; }
 
  private:
+  ChosenDevice device_;
+  GpuSwitches gpu_;
   run::Location place_;  ///< kept open, with its choices
   std::string name_, precision_;
   int64_t batch_size_ = 1;

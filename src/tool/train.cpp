@@ -27,6 +27,7 @@ struct Options {
   uint64_t seed = 0;
   int threads = 0;
   bool json = false;
+  GpuSwitches gpu;
 };
 
 /// Training data, and what held-out accuracy is measured on (null: none).
@@ -63,10 +64,8 @@ Data make_data(const Options& o, const Network& net) {
 }
 
 double test_accuracy(const Network& net, const std::shared_ptr<const data::Dataset>& test, int64_t batch,
-                     const Device& device) {
+                     const CompileOptions& options) {
   data::DataLoader loader(test, {.batch_size = batch, .workers = 1});
-  CompileOptions options;
-  options.device = device;
   Compiled score = compile(
       [&](const std::vector<Tensor>& in) {
         return std::vector<Tensor>{nn::accuracy(net.forward(in[0], nn::Mode::eval), in[1])};
@@ -142,7 +141,10 @@ void run_train(const Options& o, int& exit_code) {
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
-  t.device = Device::named(o.device);
+  const ChosenDevice device = device_of(o.device, o.gpu);
+  t.device = device.device;
+  t.sync = o.gpu.sync;
+  t.graphs = !o.gpu.no_graphs;
   t.clip_norm = o.clip;
   t.loss_scale = o.loss_scale;
   t.checkpoint = o.checkpoint;
@@ -168,7 +170,13 @@ void run_train(const Options& o, int& exit_code) {
   }
   nlohmann::json out{{"net", net.name}, {"steps", trainer.steps_done()}};
   if (o.precision == "f16") out["steps_skipped"] = trainer.steps_skipped();
-  if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch, t.device);
+  if (data.test && net.classes) {
+    CompileOptions c;
+    c.device = t.device;
+    c.sync = t.sync;
+    c.graphs = t.graphs;
+    out["test_accuracy"] = test_accuracy(net, data.test, o.batch, c);
+  }
   if (!o.output.empty()) {
     save_model(o, net);
     out["model"] = o.output;
@@ -210,6 +218,7 @@ void add_train(CLI::App& app, int& exit_code) {
       ->check(whole_number());
   add_threads_option(*c, o->threads);
   add_device_option(*c, o->device);
+  add_gpu_switches(*c, o->gpu);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");

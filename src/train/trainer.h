@@ -62,6 +62,8 @@ struct TrainerOptions {
   int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32";
   Device device{};       ///< where the step runs
+  bool sync = false;     ///< of a GPU, as in CompileOptions
+  bool graphs = true;    ///< of a GPU, as in CompileOptions
   double clip_norm = 0;  ///< limit of the norm of all gradients together (nn::clip_by_norm); 0: none
   /// f16 alone: gradients are computed this many times as large. 0: the largest that fits, found while it trains (nn::LossScale).
   double loss_scale = 0;
