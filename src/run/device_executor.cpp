@@ -73,7 +73,6 @@ struct DeviceExecutor::Slot {
   Ticket ticket = -1;   ///< of the last run in it
   bool waited = false;  ///< for that run: it is over
   bool shared = false;  ///< its results were given out
-  bool warm = false;    ///< a run has launched all of its kernels one by one
   std::shared_ptr<Readers> readers = std::make_shared<Readers>();
   std::vector<OwnedEvent> left;  ///< by readers that the last run waits for
   std::unique_ptr<target::DeviceGraph> graph;
@@ -97,8 +96,36 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   ESPALIER_CHECK(options_.slots >= 1, "an executor needs a slot");
   const Program& p = this->program();
   Device& device = program_->device();
+  const target::OnDevice here(device);
   inputs_.assign(p.inputs().size(), 0);
-  check_room(p, layout_, device);
+  check_room(p, layout_, device, options_.beside);
+  std::optional<target::OutOfMemory> failed;
+  try {
+    allocate();
+  } catch (const target::OutOfMemory& e) {
+    failed = e;
+  }
+  if (failed) {
+    slots_.clear();
+    flag_ = PinnedMemory();
+    memory_.reset();
+    fail_room(p, layout_, device, options_.beside, *failed);
+  }
+  checks_ = range_checks(p);
+  choose_graphs();
+  const auto writes_state = [&](const Step& step) {
+    return std::any_of(step.buffers.begin() + static_cast<std::ptrdiff_t>(step.operands), step.buffers.end(),
+                       [&](const pass::Place& at) {
+                         return at.kind == pass::Place::Kind::input &&
+                                p.is_state_input(static_cast<size_t>(at.index));
+                       });
+  };
+  first_writer_ = static_cast<size_t>(std::ranges::find_if(p.steps(), writes_state) - p.steps().begin());
+}
+
+void DeviceExecutor::allocate() {
+  const Program& p = this->program();
+  Device& device = program_->device();
   memory_ = std::make_shared<ExecutorMemory>();
   if (p.apart()) memory_->apart = ApartMemory(device, p.offsets());
   else memory_->whole = device_memory(device, layout_.bytes());
@@ -120,9 +147,17 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
     const std::vector<char> zeros(static_cast<size_t>(bytes));
     upload_and_wait(device, inputs_[i], zeros.data(), bytes);
   }
-  checks_ = range_checks(p);
-  const int64_t launches = options_.graphs && !options_.sync ? launches_of(program_->body()) : 0;
-  captures_ = launches > 0 && launches <= most_captured;
+}
+
+void DeviceExecutor::choose_graphs() {
+  const int64_t launches = launches_of(program_->body());
+  if (!options_.graphs) why_no_graphs_ = "they are switched off";
+  else if (options_.sync) why_no_graphs_ = "every record is waited for";
+  else if (launches > most_captured)
+    why_no_graphs_ =
+        fmt::format("the host decides in between, or there are more than {} launches", most_captured);
+  else if (launches == 0) why_no_graphs_ = "there is nothing to launch";
+  else why_no_graphs_ = program_->device().why_no_capture(compute_);
 }
 
 /// What lies at `in_memory`, or where every buffer is an allocation, in one of its own.
@@ -316,14 +351,20 @@ void DeviceExecutor::upload(Slot& slot) {
 /// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
 void DeviceExecutor::compute(Slot& slot) {
   Device& device = program_->device();
-  if (!captures_ || !slot.warm || times_records()) {
-    run_frame(*frame_);
-    slot.warm = true;
-    return;
+  if (!why_no_graphs_.empty() || !warm_ || times_records()) {
+    run_all(StatesLeft::torn);
+    warm_ = true;
+  } else {
+    if (!slot.graph) slot.graph = target::capture(device, compute_, [&] { run_all(StatesLeft::before); });
+    device.launch(*slot.graph, compute_);
+    ++replays_;
   }
-  if (!slot.graph) slot.graph = target::capture(device, compute_, [&] { run_frame(*frame_); });
-  device.launch(*slot.graph, compute_);
-  ++replays_;
+  states_left_ = StatesLeft::after;
+}
+
+void DeviceExecutor::run_all(StatesLeft on_write) {
+  on_write_ = on_write;
+  for (step_ = 0; step_ < frame_->wiring.steps(); ++step_) run_step(*frame_, step_);
 }
 
 void DeviceExecutor::download(Slot& slot) {
@@ -341,8 +382,10 @@ Ticket DeviceExecutor::submit() {
     if (layout_.input_at[i] < 0 && inputs_[i] == 0)
       throw UserError({(program().is_state_input(i) ? "state " : "input ") + program().inputs()[i].name,
                        "is not bound to memory", "", "bind it before submit()"});
+  states_left_ = StatesLeft::before;
   const target::WatchedRange range(program_->device(),
                                    [&] { return fmt::format("{} run {}", program().name(), next_); });
+  const target::OnDevice here(program_->device());
   Slot& slot = next_slot();
   if (slot.ticket >= 0 && !slot.waited) program_->device().sync(slot.downloaded.get());
   check_ranges(slot);
@@ -452,6 +495,7 @@ void DeviceExecutor::launch(size_t call, void** buffers, size_t count, char* scr
   Device& device = program_->device();
   timed(times_records(), Lane::computing, static_cast<int64_t>(call), compute_,
         [&] { device.launch(program_->executable(), call, operands_, compute_); });
+  if (step_ >= first_writer_) states_left_ = on_write_;
   if (options_.sync) device.sync(compute_);
 }
 

@@ -31,6 +31,15 @@ struct DeviceExecutorOptions {
   std::optional<target::Stream> stream{};
   /// Inputs without a place in the slots: bound to the device's memory before the first run.
   std::vector<size_t> external{};
+  /// What will be allocated for the program after the executor: errors say it.
+  BesideExecutor beside{};
+};
+
+/// What a run that submit() threw from has left of the program's states.
+enum class StatesLeft : uint8_t {
+  before,  ///< as they were before it
+  after,   ///< as after it: only its outputs are missing
+  torn,    ///< some are written
 };
 
 /// The number of a run, from 0 on.
@@ -38,7 +47,7 @@ using Ticket = int64_t;
 
 class DeviceExecutor {
  public:
-  /// UserError: the device has less free memory than the plan asks for, with both figures.
+  /// UserError: the device has less free memory than the plan asks for, with both figures. OutOfMemory: it had enough, and then not.
   explicit DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options = {});
   DeviceExecutor(DeviceExecutor&&) noexcept;
   DeviceExecutor& operator=(DeviceExecutor&&) noexcept;
@@ -65,6 +74,12 @@ class DeviceExecutor {
   /// way as there are slots. Slots whose results are held keep them: UserError where all are, or where the others' runs have not been
   /// waited for.
   Ticket submit();
+  /// After a DeviceError of submit(). Runs that are launched as one are never torn.
+  StatesLeft states_left() const { return states_left_; }
+  /// Has no run launched its records yet? That run is launched one by one, and where it fails, states may be torn.
+  bool is_fresh() const { return !warm_; }
+  /// Why runs are not launched as one, in a few words; "" where they are, from the second on.
+  const std::string& why_no_graphs() const { return why_no_graphs_; }
   /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
   void wait(Ticket ticket);
   /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot: the next one
@@ -102,6 +117,8 @@ class DeviceExecutor {
   struct Frame;
   struct Slot;
 
+  void allocate();
+  void choose_graphs();
   size_t state_index(std::string_view name) const;
   void set_input(size_t i, target::Address data);
   /// Of the next run: none that is held.
@@ -124,6 +141,8 @@ class DeviceExecutor {
   void run_while(Frame& frame, size_t step, void** buffers);
   bool read_flag(const void* flag);
   void launch(size_t call, void** buffers, size_t count, char* scratch);
+  /// The launches of one run, for the stream or for a graph.
+  void run_all(StatesLeft on_write);
   bool times_records() const { return timer_ && timer_->times_records(); }
   /// `work` puts something into the stream, which is timed where `when`.
   template <class Work>
@@ -157,8 +176,13 @@ class DeviceExecutor {
   std::vector<RangeCheck> checks_;
   bool asked_ = false;  ///< input() has given out places of the next run's slot
   Ticket next_ = 0;
-  size_t slot_ = 0;  ///< of the next run
-  bool captures_ = false;
+  size_t slot_ = 0;    ///< of the next run
+  bool warm_ = false;  ///< a run has launched all kernels one by one
+  std::string why_no_graphs_;
+  size_t first_writer_ = 0;                 ///< step that writes a state; their number where none does
+  size_t step_ = 0;                         ///< of the outermost program, now
+  StatesLeft on_write_ = StatesLeft::torn;  ///< what states_left_ becomes when one is written
+  StatesLeft states_left_ = StatesLeft::before;
   DeviceTimer* timer_ = nullptr;
   int64_t replays_ = 0;
 };

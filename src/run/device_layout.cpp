@@ -30,23 +30,57 @@ DeviceLayout device_layout(const Program& p, const DeviceExecutorOptions& option
   return out;
 }
 
+namespace {
+
+/// What a program needs of a device, and what there is, in words.
+struct Room {
+  int64_t needed, free;
+  std::string where, parts, fits;
+};
+
+Room room_of(const Program& program, const DeviceLayout& layout, const target::Device& device,
+             const BesideExecutor& beside) {
+  Room out;
+  out.free = device.account().usable(device.free_bytes());
+  out.needed = layout.bytes() + beside.constants + beside.cells;
+  out.where = fmt::format("program {} on {}", program.name(), device.info().name.value_or("the device"));
+  out.parts =
+      fmt::format("{}: arena {}, state {}, {} slots of {}", bytes_text(out.needed), bytes_text(layout.arena),
+                  bytes_text(layout.state), layout.slots, bytes_text(layout.slot()));
+  if (beside.constants > 0) out.parts += ", constants " + bytes_text(beside.constants);
+  if (beside.cells > 0) out.parts += ", parameters " + bytes_text(beside.cells);
+  out.fits = fmt::format("at most {}, which are free now", bytes_text(out.free));
+  if (const int64_t limit = device.account().statistics().limit; limit > 0)
+    out.fits += fmt::format(" within the limit of {}", bytes_text(limit));
+  const int64_t with_one = out.needed - (layout.slots - 1) * layout.slot();
+  if (layout.slots > 1 && with_one <= out.free)
+    out.fits += fmt::format("; with 1 slot it needs {}", bytes_text(with_one));
+  return out;
+}
+
+}  // namespace
+
 void check_room(const Program& program, const DeviceLayout& layout, const target::Device& device,
                 const BesideExecutor& beside) {
   const int64_t free = device.account().usable(device.free_bytes()),
                 needed = layout.bytes() + beside.constants + beside.cells;
   if (needed <= free) return;
-  std::string parts = fmt::format("arena {}, state {}, {} slots of {}", bytes_text(layout.arena),
-                                  bytes_text(layout.state), layout.slots, bytes_text(layout.slot()));
-  if (beside.constants > 0) parts += ", constants " + bytes_text(beside.constants);
-  if (beside.cells > 0) parts += ", parameters " + bytes_text(beside.cells);
-  const int64_t limit = device.account().statistics().limit;
-  std::string fits = fmt::format("at most {}, which are free now", bytes_text(free));
-  if (limit > 0) fits += fmt::format(" within the limit of {}", bytes_text(limit));
-  const int64_t with_one = needed - (layout.slots - 1) * layout.slot();
-  if (layout.slots > 1 && with_one <= free)
-    fits += fmt::format("; with 1 slot it needs {}", bytes_text(with_one));
-  throw UserError({fmt::format("program {} on {}", program.name(), device.info().name.value_or("the device")),
-                   "needs more memory than is free", bytes_text(needed) + ": " + parts, fits});
+  const Room room = room_of(program, layout, device, beside);
+  throw UserError({room.where, "needs more memory than is free", room.parts, room.fits});
+}
+
+void fail_room(const Program& program, const DeviceLayout& layout, const target::Device& device,
+               const BesideExecutor& beside, const target::OutOfMemory& failed) {
+  const Room room = room_of(program, layout, device, beside);
+  const ErrorFields& why = failed.fields();
+  throw target::OutOfMemory(
+      {room.where,
+       fmt::format(
+           "memory ran out while it was allocated, though there was enough before; another process may "
+           "have taken it ({}: {}, {})",
+           why.where, why.problem, why.got),
+       fmt::format("{}; {} of the host pinned", room.parts, bytes_text(layout.slots * layout.slot())),
+       room.fits});
 }
 
 }  // namespace espalier::run

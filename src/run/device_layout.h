@@ -32,5 +32,9 @@ struct BesideExecutor {
 /// UserError where the device has less free, with every figure and what would fit.
 void check_room(const Program& program, const DeviceLayout& layout, const target::Device& device,
                 const BesideExecutor& beside = {});
+/// OutOfMemory where an allocation failed after all, as another process has taken memory since it was looked: the plan's figures, what the
+/// allocation was, what is free now and what would fit. To be called when what was allocated before has been given back.
+[[noreturn]] void fail_room(const Program& program, const DeviceLayout& layout, const target::Device& device,
+                            const BesideExecutor& beside, const target::OutOfMemory& failed);
 
 }  // namespace espalier::run

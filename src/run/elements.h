@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "ir/array.h"
@@ -22,10 +23,12 @@ class Elements {
 
   /// Type and place on the host; its elements may be old.
   const ir::Array& host() const { return host_; }
-  /// The newest elements, fetched where a device has them. DeviceError: from there.
+  /// The newest elements, fetched where a device has them. DeviceError: from there. UserError, also of write() and bring_to(): they are lost.
   const ir::Array& read();
   /// The same, to be written to before the next run: devices get them when they next need them.
   void* write();
+  /// The same where every element is written, whatever they were.
+  void* replace();
   /// A program on the host has written them.
   void written_on_host();
 
@@ -35,6 +38,9 @@ class Elements {
   void bring_to(const OpenDevice& device);
   /// A run on a device that has a copy will have written it when it is over.
   void written_on(const OpenDevice& device);
+  /// A run there has failed and may have written some of them: where no other place has them as they were before it, they are lost until
+  /// they are replaced. Are they? `name`: what people call them.
+  bool torn_on(const OpenDevice& device, const std::string& name);
 
   /// Bytes that on() would still allocate.
   int64_t missing_on(const OpenDevice& device) const;
@@ -49,12 +55,14 @@ class Elements {
   };
   Copy& copy_on(const OpenDevice& device);
   void fetch();
+  void check_there() const;
 
   static std::atomic<int64_t> copies_in_all_;
   ir::Array host_;
   mutable std::mutex one_;
   uint64_t newest_ = 1, host_version_ = 1;
   std::vector<Copy> copies_;
+  std::string lost_;  ///< what people call them; "": they are not
 };
 
 }  // namespace espalier::run

@@ -54,6 +54,7 @@ class DeviceRunner final : public Runner {
       const bool travels = !state && c.elements->host().bytes() <= most_travelling_bytes;
       (travels ? travelling_ : resident_).push_back(c);
     }
+    const target::OnDevice here(device_->device());
     DeviceExecutorOptions o{
         .slots = options.slots, .own_state = false, .sync = options.sync, .graphs = options.graphs};
     o.stream = foreign_ ? foreign_.get() : device_->stream();
@@ -62,20 +63,31 @@ class DeviceRunner final : public Runner {
       if (!program->is_state_input(c.input)) o.external.push_back(c.input);
       beside.cells += c.elements->missing_on(*device_);
     }
-    check_room(*program, device_layout(*program, o), device_->device(), beside);
-    executor_ = std::make_unique<DeviceExecutor>(
-        std::make_shared<DeviceProgram>(std::move(program), device_->shared()), std::move(o));
-    for (const BoundCell& c : resident_) {
-      const target::Address at = c.elements->on(device_);
-      if (this->program().is_state_input(c.input))
-        executor_->bind_state(this->program().inputs()[c.input].name, at);
-      else executor_->bind_input(c.input, at);
-    }
+    const DeviceLayout layout = device_layout(*program, o);
+    check_room(*program, layout, device_->device(), beside);
+    o.beside.cells = beside.cells;
+    const auto having_room = [&](const auto& work) {
+      std::optional<target::OutOfMemory> failed;
+      try {
+        return work();
+      } catch (const target::OutOfMemory& e) {
+        failed = e;
+      }
+      executor_.reset();
+      beside.cells = 0;  // those that were had stay
+      for (const BoundCell& c : resident_) beside.cells += c.elements->missing_on(*device_);
+      fail_room(*program, layout, device_->device(), beside, *failed);
+    };
+    std::shared_ptr<const DeviceProgram> loaded;
+    having_room([&] { loaded = std::make_shared<DeviceProgram>(program, device_->shared()); });
+    executor_ = std::make_unique<DeviceExecutor>(std::move(loaded), std::move(o));
+    having_room([&] { bind_cells(); });
   }
 
   /// No one else captures what is put into the device's stream while the executor waits for it.
   ~DeviceRunner() override {
     try {
+      const target::OnDevice here(device_->device());
       const OpenDevice::Turn turn = device_->turn(device_->stream());
       executor_.reset();
     } catch (const target::DeviceError&) {  // lost: nothing is under way, and the executor goes with the rest
@@ -94,6 +106,8 @@ class DeviceRunner final : public Runner {
   }
 
   void bring_cells() override {
+    // Where the first run fails, what it has written to begins anew from the host.
+    if (executor_->is_fresh()) for_states([](const BoundCell& c) { c.elements->read(); });
     for (const BoundCell& c : resident_) c.elements->bring_to(*device_);
     for (const BoundCell& c : travelling_) {
       const ir::Array& now = c.elements->read();
@@ -101,20 +115,28 @@ class DeviceRunner final : public Runner {
     }
   }
   Ticket submit() override {
-    bring_cells();
+    const target::OnDevice here(device_->device());
     Ticket ticket = 0;
+    bool begun = false;
     try {
+      bring_cells();
       const OpenDevice::Turn turn = device_->turn(foreign_ ? foreign_.get() : device_->stream());
+      begun = true;
       ticket = executor_->submit();
     } catch (const target::DeviceError& e) {
-      if (!e.lost()) note_written();  // part of it has run
+      if (!e.lost()) fail_run(e, cells_left(begun ? executor_->states_left() : StatesLeft::before));
       throw;
     }
-    note_written();
+    for_states([&](const BoundCell& c) { c.elements->written_on(*device_); });
     return ticket;
   }
   void wait(Ticket ticket) override {
-    executor_->wait(ticket);
+    try {
+      executor_->wait(ticket);
+    } catch (const target::DeviceError& e) {
+      if (!e.lost() && !program().state().empty()) fail_run(e, "parameters are as after the run");
+      throw;
+    }
     last_ = ticket;
   }
   void run() override { wait(submit()); }
@@ -122,13 +144,41 @@ class DeviceRunner final : public Runner {
   DeviceExecutor* on_device() override { return executor_.get(); }
 
  private:
-  void note_written() {
+  void bind_cells() {
+    for (const BoundCell& c : resident_) {
+      const target::Address at = c.elements->on(device_);
+      if (program().is_state_input(c.input)) executor_->bind_state(program().inputs()[c.input].name, at);
+      else executor_->bind_input(c.input, at);
+    }
+  }
+  template <class F>
+  void for_states(const F& f) const {
     for (const BoundCell& c : resident_)
-      if (program().is_state_input(c.input)) c.elements->written_on(*device_);
+      if (program().is_state_input(c.input)) f(c);
+  }
+  /// What has become of the cells that a run that failed was to write.
+  const char* cells_left(StatesLeft states) const {
+    if (program().state().empty()) return "";
+    if (states == StatesLeft::after) {
+      for_states([&](const BoundCell& c) { c.elements->written_on(*device_); });
+      return "parameters are as after the run";
+    }
+    bool lost = false;
+    if (states == StatesLeft::torn)
+      for_states([&](const BoundCell& c) {
+        lost |= c.elements->torn_on(*device_, program().inputs()[c.input].name);
+      });
+    return lost ? "the run had begun to write parameters, which are lost"
+                : "parameters are as before the run";
+  }
+  [[noreturn]] static void fail_run(const target::DeviceError& e, const std::string& left) {
+    ErrorFields fields = e.fields();
+    if (!left.empty()) fields.got += (fields.got.empty() ? "" : "; ") + left;
+    throw target::DeviceError(std::move(fields), false);
   }
   OwnedStream stream_of(const RunnerOptions& options) const {
     if (!options.stream) return {};
-    return {device_->device(), device_->device().adopt_stream(options.stream)};
+    return {device_->device(), device_->device().adopt_stream(*options.stream)};
   }
 
   std::shared_ptr<OpenDevice> device_;

@@ -13,10 +13,11 @@ struct BoundCell {
 };
 
 struct RunnerOptions {
-  int slots = 2;           ///< of a device: runs that may be under way
-  void* stream = nullptr;  ///< of a device: a stream of the caller's (CUstream) to compute in
-  bool sync = false;       ///< of a device: wait after every record, so that an error names its step
-  bool graphs = true;      ///< of a device: launch a whole run as one
+  int slots = 2;  ///< of a device: runs that may be under way
+  /// Of a device: a stream of the caller's (CUstream) to compute in; null is the default stream.
+  std::optional<void*> stream{};
+  bool sync = false;   ///< of a device: wait after every record, so that an error names its step
+  bool graphs = true;  ///< of a device: launch a whole run as one
 };
 
 /// One thread at a time may use a runner.

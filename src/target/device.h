@@ -32,6 +32,12 @@ class DeviceError : public UserError {
   bool lost_;
 };
 
+/// The device, or what of the host it can copy from, has too little memory now.
+class OutOfMemory : public DeviceError {
+ public:
+  explicit OutOfMemory(ErrorFields fields) : DeviceError(std::move(fields), false) {}
+};
+
 /// A library of the vendor's that plans for a device use where it is there.
 struct DeviceLibrary {
   std::string name;     ///< "cublaslt"
@@ -119,7 +125,8 @@ class Device {
   virtual void release_pinned(void* data) noexcept = 0;
 
   virtual Stream make_stream() = 0;
-  /// A stream of the caller's (a CUstream of this device's primary context), which stays the caller's.
+  /// A stream of the caller's (a CUstream of this device's primary context), which stays the caller's; null is the default stream, which
+  /// waits for the caller's blocking streams and they for it. DeviceError: of another context, or the default stream of each thread.
   virtual Stream adopt_stream(void* foreign) = 0;
   virtual void release(Stream stream) noexcept = 0;
   /// `timing`: elapsed_ms() may be asked of it.
@@ -150,6 +157,8 @@ class Device {
   /// What this thread puts into the stream from here on is kept instead of done: launches and copies, with the very addresses. Meanwhile
   /// it must not wait, allocate, release, load or use the stream's events: that is a DeviceError, then or at the end.
   virtual void begin_capture(Stream stream) = 0;
+  /// Why this stream cannot be captured, in a few words; "" where it can.
+  virtual std::string why_no_capture(Stream stream) const = 0;
   /// The stream works as before, also where this throws.
   virtual std::unique_ptr<DeviceGraph> end_capture(Stream stream) = 0;
   virtual void launch(const DeviceGraph& graph, Stream stream) = 0;
@@ -160,8 +169,30 @@ class Device {
   virtual void begin_range(const char* name) = 0;
   virtual void end_range() noexcept = 0;
 
+  /// Until leave(), calls of this thread have nothing to make ready for the device and nothing to put back. Any call leaves what the caller's
+  /// thread has of the vendor's as it was; between these two it is put back by leave(). What leave() takes.
+  struct Entered {
+    bool did = false;
+    const void* around = nullptr;
+  };
+  virtual Entered enter() = 0;
+  virtual void leave(const Entered& entered) noexcept = 0;
+
  private:
   mutable MemoryAccount account_;
+};
+
+/// Many calls of one thread while it lives: enter() and leave(). Ends in the reverse order of others.
+class OnDevice {
+ public:
+  explicit OnDevice(Device& device) : device_(device), entered_(device.enter()) {}
+  ~OnDevice() { device_.leave(entered_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  Device& device_;
+  Device::Entered entered_;
 };
 
 /// What this thread does while it lives, for a tool that watches; `name()` is asked only where one does.

@@ -39,8 +39,9 @@ struct CompileOptions {
   /// Of a GPU: give it a whole run as one, from the second run on.
   bool graphs = true;
   /// Of a GPU: compute in this stream of yours (a CUstream of the device's primary context) in place of the device's own; it must outlive
-  /// the compiled function.
-  void* stream = nullptr;
+  /// the compiled function. Null is the default stream, which waits for your blocking streams and they for it; it cannot be captured, so
+  /// every piece of work is launched by itself there.
+  std::optional<void*> stream{};
   /// Called with every pass that changed the graph and its text.
   std::function<void(std::string_view pass, const std::string& text)> print_changed{};
 };

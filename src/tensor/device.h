@@ -15,7 +15,7 @@ class ESPALIER_API Device {
   static Device cpu() { return {}; }
   /// GPU number `number`, as `espalier devices` counts them.
   static Device cuda(int number = 0);
-  /// "cpu", "cuda", "cuda:1", "reference", "null". UserError for anything else, with these.
+  /// "cpu", "cuda", "cuda:1", "reference", "null". UserError for anything else, with these. (choose_device() of tensor/devices.h takes "auto".)
   static Device named(std::string_view name);
 
   /// "cpu", "cuda:0".

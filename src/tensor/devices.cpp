@@ -43,6 +43,26 @@ std::vector<DeviceDescription> devices() {
   return out;
 }
 
+ChosenDevice choose_device(std::string_view name) {
+  if (name != "auto") return {.device = Device::named(name), .why = "", .open = nullptr};
+  std::vector<std::string> refusals;
+  const target::cuda::CudaReport report = target::cuda::report(target::cuda::Ask::devices);
+  for (const target::DeviceInfo& info : report.devices) {
+    const Device device = Device::cuda(info.index);
+    try {
+      run::Location place = run::find_location(device.name());
+      std::string why =
+          "the first GPU that can be had, " + info.name.value_or("which does not tell its name");
+      if (!refusals.empty()) why += "; " + join(refusals, "; ");
+      return {.device = device, .why = std::move(why), .open = std::move(place.device)};
+    } catch (const UserError& e) {
+      refusals.emplace_back(e.what());
+    }
+  }
+  if (report.devices.empty()) refusals.push_back(report.problem);
+  return {.device = Device::cpu(), .why = "no GPU can be had: " + join(refusals, "; "), .open = nullptr};
+}
+
 std::string why_no_gpu() { return target::cuda::report(target::cuda::Ask::devices).problem; }
 
 }  // namespace espalier

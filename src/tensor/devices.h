@@ -1,7 +1,9 @@
 #pragma once
 // What this machine can run on. Safe from any thread.
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/dtype.h"
@@ -20,6 +22,15 @@ struct DeviceDescription {
 
 /// The devices of this machine and build: the default one first, the GPUs last.
 ESPALIER_API std::vector<DeviceDescription> devices();
+
+/// A device by a name that may leave the choice open.
+struct ChosenDevice {
+  Device device;
+  std::string why;                   ///< one line for people; "" where the name left no choice
+  std::shared_ptr<const void> open;  ///< keeps a GPU that was looked at open until it is used
+};
+/// "auto": the first GPU that can be had and planned for, else the processor. Any other name: Device::named() of it.
+ESPALIER_API ChosenDevice choose_device(std::string_view name);
 
 /// Why devices() lists no GPU, in one line; empty where it lists one.
 ESPALIER_API std::string why_no_gpu();

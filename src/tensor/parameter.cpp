@@ -51,7 +51,7 @@ void Parameter::assign(const Tensor& value) const {
     return;
   }
   const Array& a = value.array();
-  std::memcpy(write(), a.data(), static_cast<size_t>(a.bytes()));
+  std::memcpy(c.elements->replace(), a.data(), static_cast<size_t>(a.bytes()));
 }
 
 const std::string& Parameter::name() const { return checked(cell()).name; }

@@ -59,6 +59,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   if (!(seconds > 0 && seconds <= 3600))
     throw UserError({"--seconds", "out of range", number_text(seconds), "0 to 3600"});
   Subject subject(options);
+  subject.say_why_no_graphs();
   const Timing t = measure(subject, seconds);
   const int64_t peak = peak_resident();  // before the ceilings are measured, on large buffers of their own
   const run::Program& program = subject.step().program();
@@ -113,6 +114,7 @@ void add_bench(CLI::App& app, int&) {
       "bench", "Time runs of a model or network on random data; a training step copies its batch in");
   add_subject_options(*c, o->subject);
   add_choices_option(*c, o->subject.choices);
+  add_gpu_switches(*c, o->subject.gpu);
   c->add_option("--seconds", o->seconds, "how long to measure")->capture_default_str();
   c->add_flag("--json", o->json, "one JSON object");
   c->footer(

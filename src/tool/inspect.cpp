@@ -204,7 +204,8 @@ void add_inspect(CLI::App& app, int&) {
       "  espalier inspect model.onnx --stop-after expand_composites\n  espalier inspect model.onnx --time\n"
       "  espalier inspect --list-passes");
   c->callback([o] {
-    o->where = run::find_location(o->device);
+    const ChosenDevice device = device_of(o->device);
+    o->where = run::find_location(device.device.name());
     run_inspect(*o);
   });
 }

@@ -42,7 +42,8 @@ ir::Graph folded(const ir::Graph& graph, const kernel::TargetSpec& spec,
 }
 
 void run_optimise(const Options& o) {
-  const run::Location where = run::find_location(o.device);
+  const ChosenDevice device = device_of(o.device);
+  const run::Location where = run::find_location(device.device.name());
   const target::Target& target = *where.target;
   ModelFile file = load_model(o.model, dims_of(o.dims));
   const int64_t batch = batch_of(file.model, o.batch, o.batch_given);

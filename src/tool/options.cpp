@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cstdio>
 #include <limits>
 
 #include "base/error.h"
@@ -20,16 +21,16 @@ std::vector<std::string> pass_names() {
   return names;
 }
 
-/// A name that Device::named() takes.
+/// A name that choose_device() takes.
 CLI::Validator device_name() {
   return {[](std::string& text) {
-            if (run::gpu_number(text) >= 0) return std::string();
+            if (text == "auto" || run::gpu_number(text) >= 0) return std::string();
             std::string names;
             for (const run::NamedTarget& t : run::targets()) {
               if (t.name == text) return std::string();
               names += std::string(t.name) + ", ";
             }
-            return text + " not in {" + names + "cuda, cuda:N}";
+            return text + " not in {" + names + "cuda, cuda:N, auto}";
           },
           "NAME"};
 }
@@ -67,10 +68,29 @@ void add_threads_option(CLI::App& command, int& threads) {
 
 void add_device_option(CLI::App& command, std::string& device) {
   command
-      .add_option("--device,--target", device,
-                  "what runs it: cpu, a GPU as cuda or cuda:N, reference or null")
+      .add_option(
+          "--device,--target", device,
+          "what runs it: cpu, a GPU as cuda or cuda:N, auto (the first GPU that can be had, else cpu), "
+          "reference or null")
       ->capture_default_str()
       ->check(device_name());
+}
+
+void add_gpu_switches(CLI::App& command, GpuSwitches& switches) {
+  command.add_flag("--sync", switches.sync,
+                   "of a GPU: wait after every record, so that an error names the one that failed");
+  command.add_flag("--no-graphs", switches.no_graphs,
+                   "of a GPU: launch every record by itself instead of whole runs");
+}
+
+ChosenDevice device_of(const std::string& name, const GpuSwitches& switches) {
+  ChosenDevice chosen = choose_device(name);
+  if (!chosen.why.empty())
+    fmt::print(stderr, "espalier: --device {} is {}: {}\n", name, chosen.device.name(), chosen.why);
+  if ((switches.sync || switches.no_graphs) && !chosen.device.is_gpu())
+    throw UserError({switches.sync ? "--sync" : "--no-graphs", "is of a GPU alone",
+                     "--device " + chosen.device.name(), "--device cuda"});
+  return chosen;
 }
 
 void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help) {

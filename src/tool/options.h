@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/devices.h"
+
 namespace CLI {
 class App;
 class Validator;
@@ -23,8 +25,15 @@ NamedText named_text(std::string_view option, const std::string& value, const st
 void add_precision_option(CLI::App& command, std::string& precision, const std::string& help);
 /// --threads N; 0 stands for all available.
 void add_threads_option(CLI::App& command, int& threads);
-/// --device NAME (or --target): of a target of the host, or cuda, cuda:N.
+/// --device NAME (or --target): of a target of the host, or cuda, cuda:N, auto.
 void add_device_option(CLI::App& command, std::string& device);
+/// How a GPU runs it: --sync and --no-graphs.
+struct GpuSwitches {
+  bool sync = false, no_graphs = false;
+};
+void add_gpu_switches(CLI::App& command, GpuSwitches& switches);
+/// The device of that name; what auto stands for is said on standard error. UserError: switches of a GPU for another device.
+ChosenDevice device_of(const std::string& name, const GpuSwitches& switches = {});
 /// --batch N.
 void add_batch_option(CLI::App& command, int64_t& batch, const std::string& help);
 /// The same, and whether it was given.

@@ -39,6 +39,7 @@ void add_profile(CLI::App& app, int&) {
       "profile", "Time, bytes and fraction of the machine's ceiling of every step of a run");
   add_subject_options(*c, o->subject);
   add_choices_option(*c, o->subject.choices);
+  add_gpu_switches(*c, o->subject.gpu);
   c->add_option("--runs", o->runs, "runs to take the median of")
       ->capture_default_str()
       ->check(CLI::Range(1, 10000));
@@ -50,6 +51,7 @@ void add_profile(CLI::App& app, int&) {
       "--trace step.json");
   c->callback([o] {
     Subject subject(o->subject);
+    subject.say_why_no_graphs();
     const run::Profile p = profile_of(subject, o->runs);
     if (o->json) {
       nlohmann::json out = nlohmann::json::parse(run::json_text(p));

@@ -28,6 +28,7 @@ struct Options {
   std::vector<std::string> inputs, disabled;
   int threads = 0;
   bool exact = false, json = false;
+  GpuSwitches gpu;
 };
 
 using Arrays = std::map<std::string, ir::Array>;
@@ -113,13 +114,16 @@ void run_model(const Options& o) {
     throw UserError(
         {"--device", "computes nothing that could be written", o.device, "cpu, cuda or reference"});
   if (o.threads != 0) set_threads(o.threads);
-  const run::Location tuned = tuned_place(o.device, o.choices);
+  const ChosenDevice device = device_of(o.device, o.gpu);
+  const run::Location tuned = tuned_place(device.device, o.choices);
   const Arrays arrays = read_arrays(o.inputs, format::onnx_input_names(o.model));
   const ModelFile file = load_for(o.model, arrays);
   const std::vector<Tensor> inputs = in_order(file.model, arrays);
   CompileOptions c;
   c.precision = precision_of(o.precision, file.metadata);
-  c.device = Device::named(o.device);
+  c.device = device.device;
+  c.sync = o.gpu.sync;
+  c.graphs = !o.gpu.no_graphs;
   c.exact = o.exact;
   c.freeze = true;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
@@ -155,6 +159,7 @@ void add_run(CLI::App& app, int&) {
   add_threads_option(*c, o->threads);
   add_device_option(*c, o->device);
   add_choices_option(*c, o->choices);
+  add_gpu_switches(*c, o->gpu);
   add_exact_option(*c, o->exact);
   add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "the files written, as one JSON object");

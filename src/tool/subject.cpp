@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "run/runner.h"
 #include "tool/choices.h"
 #include "tool/model_file.h"
 #include "tool/options.h"
@@ -81,13 +82,15 @@ SubjectFunction subject_function(const SubjectOptions& o) {
   return f;
 }
 
-Subject::Subject(const SubjectOptions& o) {
+Subject::Subject(const SubjectOptions& o) : gpu_(o.gpu) {
   if (o.threads != 0) set_threads(o.threads);
-  place_ = tuned_place(o.device, o.choices);
-  const Device device = Device::named(o.device);
+  device_ = device_of(o.device, o.gpu);
+  place_ = tuned_place(device_.device, o.choices);
   const int64_t start = now_ns();
   function_ = subject_function(o);
-  function_.options.device = device;
+  function_.options.device = device_.device;
+  function_.options.sync = o.gpu.sync;
+  function_.options.graphs = !o.gpu.no_graphs;
   compiled_ = std::make_unique<Compiled>(function_.function, function_.options);
   const std::vector<ir::Type>& types = function_.types;
   step_ = &compiled_->step(types);
@@ -99,6 +102,12 @@ Subject::Subject(const SubjectOptions& o) {
     step_->set_input(i, batch_.back());
   }
   copies_batch_ = o.train;
+}
+
+void Subject::say_why_no_graphs() {
+  const run::DeviceExecutor* const device = step_->runner().on_device();
+  if (!device || gpu_.sync || gpu_.no_graphs || device->why_no_graphs().empty()) return;
+  fmt::print(stderr, "espalier: runs are launched record by record: {}\n", device->why_no_graphs());
 }
 
 void Subject::feed() {

@@ -5,6 +5,7 @@
 #include "run/targets.h"
 #include "tensor/compile.h"
 #include "tool/networks.h"
+#include "tool/options.h"
 
 namespace CLI {
 class App;
@@ -19,6 +20,7 @@ struct SubjectOptions {
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
+  GpuSwitches gpu;
   bool train = false, exact = false, batch_given = false;
 };
 
@@ -48,6 +50,8 @@ class Subject {
   void feed();
   /// One run; a training step copies its batch in first. Results lie in the step's outputs.
   void run();
+  /// Say on standard error where a GPU's runs are not launched as one without anybody having asked for that.
+  void say_why_no_graphs();
   const std::string& name() const { return function_.name; }
   /// Of its kernels.
   const std::string& precision() const { return function_.options.precision; }
@@ -56,6 +60,8 @@ class Subject {
   double compile_seconds() const { return compile_seconds_; }
 
  private:
+  ChosenDevice device_;
+  GpuSwitches gpu_;
   run::Location place_;  ///< kept open, with its choices
   SubjectFunction function_;
   std::unique_ptr<Compiled> compiled_;

@@ -28,6 +28,7 @@ struct Options {
   uint64_t seed = 0;
   int threads = 0;
   bool json = false;
+  GpuSwitches gpu;
 };
 
 /// Training data, and what held-out accuracy is measured on (null: none).
@@ -64,10 +65,8 @@ Data make_data(const Options& o, const Network& net) {
 }
 
 double test_accuracy(const Network& net, const std::shared_ptr<const data::Dataset>& test, int64_t batch,
-                     const Device& device) {
+                     const CompileOptions& options) {
   data::DataLoader loader(test, {.batch_size = batch, .workers = 1});
-  CompileOptions options;
-  options.device = device;
   Compiled score = compile(
       [&](const std::vector<Tensor>& in) {
         return std::vector<Tensor>{nn::accuracy(net.forward(in[0], nn::Mode::eval), in[1])};
@@ -136,7 +135,8 @@ void run_train(const Options& o, int& exit_code) {
     throw UserError(
         {"--loss-scale", "is of f16 training alone", "--precision " + o.precision, "--precision f16"});
   if (o.threads != 0) set_threads(o.threads);
-  const run::Location tuned = tuned_place(o.device, o.choices);
+  const ChosenDevice device = device_of(o.device, o.gpu);
+  const run::Location tuned = tuned_place(device.device, o.choices);
   Network net = make_network(o.net, o.batch, o.seed);
   const Data data = make_data(o, net);
   data::DataLoader loader(
@@ -144,7 +144,9 @@ void run_train(const Options& o, int& exit_code) {
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
-  t.device = Device::named(o.device);
+  t.device = device.device;
+  t.sync = o.gpu.sync;
+  t.graphs = !o.gpu.no_graphs;
   t.clip_norm = o.clip;
   t.loss_scale = o.loss_scale;
   t.checkpoint = o.checkpoint;
@@ -170,7 +172,13 @@ void run_train(const Options& o, int& exit_code) {
   }
   nlohmann::json out{{"net", net.name}, {"steps", trainer.steps_done()}};
   if (o.precision == "f16") out["steps_skipped"] = trainer.steps_skipped();
-  if (data.test && net.classes) out["test_accuracy"] = test_accuracy(net, data.test, o.batch, t.device);
+  if (data.test && net.classes) {
+    CompileOptions c;
+    c.device = t.device;
+    c.sync = t.sync;
+    c.graphs = t.graphs;
+    out["test_accuracy"] = test_accuracy(net, data.test, o.batch, c);
+  }
   if (!o.output.empty()) {
     save_model(o, net);
     out["model"] = o.output;
@@ -213,6 +221,7 @@ void add_train(CLI::App& app, int& exit_code) {
   add_threads_option(*c, o->threads);
   add_device_option(*c, o->device);
   add_choices_option(*c, o->choices);
+  add_gpu_switches(*c, o->gpu);
   c->add_option("--checkpoint", o->checkpoint,
                 "file written every epoch; training goes on from it when it exists");
   c->add_option("--log", o->log, "CSV file with one row per step");

@@ -87,8 +87,7 @@ Facts load_checkpoint(const std::filesystem::path& path, std::span<const NamedPa
   }
   if (accept) accept(file.metadata);
   for (const NamedParameter& c : cells) {
-    const ir::Array& a = file.at(c.name);
-    std::memcpy(c.parameter.write(), a.data(), static_cast<size_t>(a.bytes()));
+    c.parameter.assign(Tensor(file.at(c.name)));
   }
   return file.metadata;
 }

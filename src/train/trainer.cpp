@@ -57,6 +57,8 @@ CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Fie
   CompileOptions c;
   c.precision = o.precision;
   c.device = o.device;
+  c.sync = o.sync;
+  c.graphs = o.graphs;
   c.name = "training_step";
   c.argument_ranges = o.argument_ranges;
   if (o.loss_scale > 0) c.loss_scale = o.loss_scale;

@@ -65,7 +65,9 @@ struct TrainerOptions {
   int64_t epochs = 1;
   int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32";
-  Device device{};  ///< where the step runs
+  Device device{};     ///< where the step runs
+  bool sync = false;   ///< of a GPU, as in CompileOptions
+  bool graphs = true;  ///< of a GPU, as in CompileOptions
   /// On a GPU: wait for each step before the next one is begun. The bits are the same.
   bool one_by_one = false;
   double clip_norm = 0;  ///< limit of the norm of all gradients together (nn::clip_by_norm); 0: none

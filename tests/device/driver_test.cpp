@@ -131,13 +131,14 @@ TEST(SimDevice, AStreamOfTheCallers) {
   driver::CuContext context = nullptr;
   driver::CuStream foreign = nullptr;
   ASSERT_EQ(driver->api().DevicePrimaryCtxRetain(&context, 0), 0);
-  ASSERT_EQ(driver->api().CtxSetCurrent(context), 0);
+  ASSERT_EQ(driver->api().CtxPushCurrent(context), 0);
   ASSERT_EQ(driver->api().StreamCreate(&foreign, 0), 0);
   const Stream stream = device->adopt_stream(foreign);
   device->sync(stream);
   device->release(stream);
   EXPECT_THAT(test::error_of([&] { other->adopt_stream(foreign); }), HasSubstr("belongs to another context"));
   EXPECT_EQ(driver->api().StreamDestroy(foreign), 0);
+  EXPECT_EQ(driver->api().CtxPopCurrent(&context), 0);
   EXPECT_EQ(driver->api().DevicePrimaryCtxRelease(0), 0);
 }
 

@@ -208,37 +208,132 @@ TEST_F(StepOnGpu, MemoryIsCountedAndLimited) {
   EXPECT_THAT(test::error_of([] { Device::cpu().memory(); }), HasSubstr("has no memory of its own"));
 }
 
-/// Programs in the caller's stream and in the device's own see each other's parameters.
-TEST(StepStreams, OfTheCallersAreInOrder) {
-  const auto driver = std::make_shared<SimDriver>();
-  target::cuda::driver::CuContext context = nullptr;
-  target::cuda::driver::CuStream foreign = nullptr;
-  ASSERT_EQ(driver->api().Init(0), 0);
-  ASSERT_EQ(driver->api().DevicePrimaryCtxRetain(&context, 0), 0);
-  ASSERT_EQ(driver->api().CtxSetCurrent(context), 0);
-  ASSERT_EQ(driver->api().StreamCreate(&foreign, 1), 0);
-  {
-    const auto open = std::make_shared<run::OpenDevice>("cuda:0", make_sim_device(driver));
-    const run::Location where{&open->target(), open};
-    ir::Graph g{.name = "twice"};
-    const ir::Value x = ir::new_input("x", {Dtype::f32, {ir::Dim(64)}});
-    g.inputs = {x};
-    g.outputs = {{"next", op::add(x, x)}};
-    g.state = {{"x", "next"}};
-    const auto program = run::Program::compile(g, {.target = where.target});
-    const auto cell = std::make_shared<run::Elements>(Array::full(Dtype::f32, {64}, 1));
-    const auto own = run::make_runner(program, where, {{0, cell}}),
-               theirs = run::make_runner(program, where, {{0, cell}}, {.stream = foreign});
-    for (int i = 0; i < 4; ++i) {
-      own->submit();
-      theirs->submit();
-    }
-    EXPECT_EQ(cell->read().at(63), 256);
-    EXPECT_EQ(driver->live().allocations, 3) << "two arenas, one copy of the cell";
+/// A caller with the context of GPU 0 and streams of its own beside a device of ours; all is given back in the end.
+struct Caller {
+  explicit Caller(const target::cuda::sim::SimOptions& options = {})
+      : driver(std::make_shared<SimDriver>(options)), cu(driver->api()) {
+    EXPECT_EQ(cu.Init(0), 0);
+    EXPECT_EQ(cu.DevicePrimaryCtxRetain(&context, 0), 0);
+    EXPECT_EQ(cu.CtxPushCurrent(context), 0);
+    open = std::make_shared<run::OpenDevice>("cuda:0", make_sim_device(driver));
   }
-  EXPECT_EQ(driver->api().StreamDestroy(foreign), 0);
-  EXPECT_EQ(driver->api().DevicePrimaryCtxRelease(0), 0);
-  EXPECT_EQ(driver->leaked(), "");
+  ~Caller() {
+    open = nullptr;
+    for (const auto stream : streams) EXPECT_EQ(cu.StreamDestroy(stream), 0);
+    EXPECT_EQ(cu.CtxPopCurrent(&context), 0);
+    EXPECT_EQ(cu.DevicePrimaryCtxRelease(0), 0);
+    EXPECT_EQ(driver->leaked(), "");
+  }
+  Caller(const Caller&) = delete;
+  Caller& operator=(const Caller&) = delete;
+  target::cuda::driver::CuStream stream(unsigned flags) {
+    EXPECT_EQ(cu.StreamCreate(&streams.emplace_back(), flags), 0);
+    return streams.back();
+  }
+  run::Location where() const { return {&open->target(), open}; }
+
+  std::shared_ptr<SimDriver> driver;
+  const target::cuda::driver::CuApi& cu;
+  std::shared_ptr<run::OpenDevice> open;
+  target::cuda::driver::CuContext context = nullptr;
+  std::vector<target::cuda::driver::CuStream> streams;
+};
+
+/// Programs in the caller's stream and in the device's own see each other's parameters.
+void expect_order(Caller& caller, void* theirs_is) {
+  ir::Graph g{.name = "twice"};
+  const ir::Value x = ir::new_input("x", {Dtype::f32, {ir::Dim(64)}});
+  g.inputs = {x};
+  g.outputs = {{"next", op::add(x, x)}};
+  g.state = {{"x", "next"}};
+  const auto program = run::Program::compile(g, {.target = caller.where().target});
+  const auto cell = std::make_shared<run::Elements>(Array::full(Dtype::f32, {64}, 1));
+  const auto own = run::make_runner(program, caller.where(), {{0, cell}}),
+             theirs = run::make_runner(program, caller.where(), {{0, cell}}, {.stream = theirs_is});
+  for (int i = 0; i < 4; ++i) {
+    own->submit();
+    theirs->submit();
+  }
+  EXPECT_EQ(cell->read().at(63), 256);
+  EXPECT_EQ(caller.driver->live().allocations, 3) << "two arenas, one copy of the cell";
+  EXPECT_EQ(theirs->on_device()->why_no_graphs(), theirs_is ? "" : "the default stream cannot be captured");
+  EXPECT_EQ(theirs->on_device()->replays() > 0, theirs_is != nullptr);
+}
+
+TEST(StepStreams, OfTheCallersAreInOrderThreads) {
+  Caller caller;
+  expect_order(caller, caller.stream(1));
+}
+
+TEST(StepStreams, TheDefaultStreamIsInOrderThreads) {
+  Caller caller({.default_stream = true});
+  expect_order(caller, nullptr);
+  expect_order(caller, nullptr);
+}
+
+TEST(StepStreams, TheDefaultStreamOfEachThreadIsRefused) {
+  Caller caller({.default_stream = true});
+  EXPECT_THAT(
+      test::error_of([&] { caller.open->device().adopt_stream(target::cuda::driver::cu_stream_per_thread); }),
+      HasSubstr("another one on every thread"));
+}
+
+/// A caller writes an input in a stream of its own, and reads what the program writes there; what comes out in the end.
+float through_default_stream(unsigned flags, target::cuda::sim::Others others) {
+  Caller caller({.default_stream = true, .others = others});
+  const auto theirs = caller.stream(flags);
+  target::Device& device = caller.open->device();
+  const run::DeviceMemory first = run::device_memory(device, 256), x = run::device_memory(device, 256),
+                          s = run::device_memory(device, 256), last = run::device_memory(device, 256);
+  const std::vector<float> threes(64, 3), zeros(64, 0);
+  run::upload_and_wait(device, first.get(), threes.data(), 256);
+  for (const run::DeviceMemory* m : {&x, &s, &last})
+    run::upload_and_wait(device, m->get(), zeros.data(), 256);
+
+  ir::Graph g{.name = "copies"};
+  const ir::Value in = ir::new_input("x", {Dtype::f32, {ir::Dim(64)}}), old = ir::new_input("s", in.type());
+  g.inputs = {in, old};
+  g.outputs = {{"next", op::add(in, in)}};
+  g.state = {{"s", "next"}};
+  const auto program = run::Program::compile(g, {.target = caller.where().target});
+  {
+    const run::OwnedStream compute(device, device.adopt_stream(nullptr));
+    run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(program, caller.open->shared()),
+                          {.own_state = false, .stream = compute.get()});
+    e.bind_input(0, x.get());
+    e.bind_state("s", s.get());
+    EXPECT_EQ(caller.cu.MemcpyDtoDAsync(x.get(), first.get(), 256, theirs), 0);
+    e.submit();
+    EXPECT_EQ(caller.cu.MemcpyDtoDAsync(last.get(), s.get(), 256, theirs), 0);
+    EXPECT_EQ(caller.cu.StreamSynchronize(theirs), 0);
+  }
+  std::vector<float> out(64);
+  run::download_and_wait(device, out.data(), last.get(), 256);
+  return out[63];
+}
+
+/// It waits for streams that were made to block and they for it; others are the caller's to order.
+TEST(StepStreams, TheDefaultStreamWaitsForBlockingStreamsThreads) {
+  for (const auto others : {target::cuda::sim::Others::late, target::cuda::sim::Others::first})
+    EXPECT_EQ(through_default_stream(0, others), 6);
+#if !defined(__SANITIZE_THREAD__)  // to which it is a race
+  EXPECT_NE(through_default_stream(1, target::cuda::sim::Others::late), 6);
+#endif
+}
+
+/// What compile() is given.
+TEST_F(StepOnGpu, TheDefaultStreamHasItsName) {
+  const test::Variable settings("ESPALIER_FAKE_GPU", "default_stream=1");
+  Compiled fn = compile([](const std::vector<Tensor>& in) { return std::vector{in[0] * 2.0}; },
+                        {.device = Device::cuda(), .stream = nullptr});
+  const std::vector<ir::Type> types{{Dtype::f32, {ir::Dim(64)}}};
+  Step& step = fn.step(types);
+  for (int i = 0; i < 3; ++i) {
+    step.set_input(0, Array::full(Dtype::f32, {64}, i));
+    step.run();
+    EXPECT_EQ(step.result(0).at(63), 2 * i);
+  }
+  EXPECT_EQ(step.runner().on_device()->why_no_graphs(), "the default stream cannot be captured");
 }
 
 }  // namespace

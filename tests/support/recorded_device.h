@@ -128,6 +128,9 @@ class RecordedDevice final : public target::Device {
   bool is_watched() const override { return device_->is_watched(); }
   void begin_range(const char* name) override { device_->begin_range(name); }
   void end_range() noexcept override { device_->end_range(); }
+  std::string why_no_capture(target::Stream s) const override { return device_->why_no_capture(s); }
+  Entered enter() override { return device_->enter(); }
+  void leave(const Entered& entered) noexcept override { device_->leave(entered); }
 
  private:
   static constexpr int host = -1;

@@ -2,9 +2,14 @@
 // one driver for each such text:
 //   gpus=2            how many                        capability=80      of each
 //   memory=1048576    bytes of each                   taken=1000         bytes of each that other processes have
+//   default_stream=1  the default stream may be used
 //   held=1            exclusive mode: another process has them
+//   driver=12000      version of the driver          lacks=cuA,cuB      functions that it has not
+//   plans=1           plans of cuDNN are kept in the object cache
 //   fail=100:700      the driver's call 100 fails with error 700, as Fault says
 //   compiler=none     kernels come from folders of images (ESPALIER_KERNEL_IMAGES) alone
+//   kernel=100:719    kernel 100 ends with error 719, which is found when something waits for it
+//   take=100:5000     other processes have 5000 bytes of each from call 100 on
 //   calls_to=FILE     how many calls were made in all, written when the process ends
 //   ways_to=FILE      how often each way of a library was taken, a line for each ("cublaslt 0: 12"), written when the process ends
 //   wrong=0           the way of each library that computes wrong values
@@ -14,6 +19,7 @@
 #include <mutex>
 
 #include "base/export.h"
+#include "base/object_cache.h"
 #include "settings.h"
 #include "support/recorded_device.h"
 #include "target/cuda/driver/device_list.h"
@@ -44,21 +50,40 @@ std::shared_ptr<cuda::driver::KernelCompiler> make_compiler() {
       .otherwise = std::move(otherwise)});
 }
 
+std::set<std::string> lacking() {
+  std::set<std::string> out;
+  const auto look = [&](const char* name) {
+    if (fake::lacks(name)) out.insert(name);
+  };
+  std::apply([&](const auto&... entry) { (look(entry.name), ...); }, cuda::driver::cu_entries);
+  return out;
+}
+
 std::shared_ptr<SimDriver> make_driver() {
-  auto driver = std::make_shared<SimDriver>(
-      cuda::sim::SimOptions{.devices = static_cast<int>(number("gpus", 1)),
-                            .capability = static_cast<int>(number("capability", 90)),
-                            .memory_bytes = number("memory", int64_t{1} << 30),
-                            .taken_bytes = number("taken", 0),
-                            .held_by_another = number("held", 0) != 0,
-                            .others = cuda::sim::Others::late,
-                            .order = cuda::sim::Order::forward,
-                            .seed = 1,
-                            .ways = {.wrong = static_cast<int>(number("wrong", -1))},
-                            .nvtx = &cuda::driver::nvtx(),
-                            .compiler = make_compiler()});
-  if (const std::string fail = fake::setting("fail", ""); !fail.empty())
-    driver->fail({.call = std::stoll(fail), .error = std::stoi(fail.substr(fail.find(':') + 1))});
+  auto driver = std::make_shared<SimDriver>(cuda::sim::SimOptions{
+      .devices = static_cast<int>(number("gpus", 1)),
+      .driver_version = static_cast<int>(number("driver", cuda::driver::cu_oldest_driver)),
+      .lacks = lacking(),
+      .capability = static_cast<int>(number("capability", 90)),
+      .memory_bytes = number("memory", int64_t{1} << 30),
+      .taken_bytes = number("taken", 0),
+      .default_stream = number("default_stream", 0) != 0,
+      .held_by_another = number("held", 0) != 0,
+      .others = cuda::sim::Others::late,
+      .order = cuda::sim::Order::forward,
+      .seed = 1,
+      .plans = number("plans", 0) != 0 ? &espalier::object_cache() : nullptr,
+      .ways = {.wrong = static_cast<int>(number("wrong", -1))},
+      .nvtx = &cuda::driver::nvtx(),
+      .compiler = make_compiler()});
+  const auto pair = [](const char* key, const auto& set) {
+    if (const std::string text = fake::setting(key, ""); !text.empty())
+      set(std::stoll(text), std::stoll(text.substr(text.find(':') + 1)));
+  };
+  pair("fail",
+       [&](int64_t call, int64_t error) { driver->fail({.call = call, .error = static_cast<int>(error)}); });
+  pair("kernel", [&](int64_t n, int64_t error) { driver->fail_kernel(n, static_cast<int>(error)); });
+  pair("take", [&](int64_t call, int64_t bytes) { driver->take({.device = bytes}, call); });
   return driver;
 }
 
@@ -107,7 +132,12 @@ cuda::LibraryReport simulated(const char* name, const char* purpose) {
 
 cuda::CudaReport report(cuda::Ask what) {
   const std::shared_ptr<SimDriver> sim = driver();
-  cuda::driver::DeviceList list = cuda::driver::list_devices(sim->api(), nullptr);
+  cuda::driver::CuApi api{};
+  const std::string refusal = cuda::driver::fill_driver(api, sim->options().driver_version,
+                                                        [&](const char* name) { return sim->find(name); });
+  cuda::driver::DeviceList list;
+  if (refusal.empty()) list = cuda::driver::list_devices(api, nullptr);
+  else list.problem = "no driver: " + refusal;
   cuda::CudaReport out{.problem = std::move(list.problem),
                        .driver_release = "simulated",
                        .devices = std::move(list.devices),

@@ -47,10 +47,11 @@ Context::Context(const CuApi& cu, int index) : cu_(cu), device_name_(fmt::format
 
 Context::~Context() { cu_.DevicePrimaryCtxRelease(device_); }
 
-void Context::enter(const char* name) const {
-  if (lost_.load(std::memory_order_acquire)) [[unlikely]]
-    fail_lost(name);
-  check("cuCtxSetCurrent", cu_.CtxSetCurrent(context_));
+/// Where it fails there is nobody to tell; an error that lasts is said by the next call.
+void Context::pop(const Context* before) const noexcept {
+  inside_ = before;
+  CuContext left = nullptr;
+  note("cuCtxPopCurrent", cu_.CtxPopCurrent(&left));
 }
 
 void Context::note(const char* name, CuResult error) const noexcept {
@@ -75,8 +76,18 @@ void Context::fail_lost(const char* name) const {
 void Context::fail(const char* name, CuResult error, const std::string& got) const {
   note(name, error);
   if (is_lasting(error)) fail_lost(name);
-  throw DeviceError(
-      {fmt::format("device {}, {}", device_name_, name), error_text(cu_, error), got, advice(error)}, false);
+  ErrorFields fields{fmt::format("device {}, {}", device_name_, name), error_text(cu_, error), got,
+                     advice(error)};
+  if (error == cu_error_out_of_memory) throw OutOfMemory(std::move(fields));
+  throw DeviceError(std::move(fields), false);
+}
+
+void Context::fail_lacking(const char* name) const {
+  int version = 0;
+  cu_.DriverGetVersion(&version);
+  throw DeviceError({fmt::format("device {}, {}", device_name_, name), "the driver lacks this function",
+                     "a driver for CUDA " + cuda_version(version), "a newer driver"},
+                    false);
 }
 
 }  // namespace espalier::target::cuda::driver

@@ -34,6 +34,8 @@ CudaDevice::CudaDevice(const Parts& parts, int index)
       dnn_(context_, parts.dnn, parts.plans) {}
 
 CudaDevice::~CudaDevice() {
+  CuResult ignored = cu_success;
+  const Context::Current here(*context_, ignored);
   for (const auto& [number, event] : events_)
     context_->give_back("cuEventDestroy", &CuApi::EventDestroy, event.handle);
   for (const auto& [number, stream] : streams_)
@@ -176,7 +178,13 @@ Stream CudaDevice::make_stream() {
 }
 
 Stream CudaDevice::adopt_stream(void* foreign) {
-  const auto handle = static_cast<CuStream>(foreign);
+  auto handle = static_cast<CuStream>(foreign);
+  if (handle == cu_stream_legacy) handle = nullptr;  // one and the same
+  if (handle == cu_stream_per_thread)
+    throw DeviceError({fmt::format("device {}, the caller's stream", context_->device_name()),
+                       "is another one on every thread", "the default stream of each thread",
+                       "a stream that was made, or the default stream (null)"},
+                      false);
   CuContext its = nullptr;
   context_->call("cuStreamGetCtx", &CuApi::StreamGetCtx, handle, &its);
   if (its != context_->handle())
@@ -277,6 +285,26 @@ class CudaGraph final : public DeviceGraph {
 
 }  // namespace
 
+std::string CudaDevice::why_no_capture(Stream stream) const {
+  const CuApi& cu = context_->cu();
+  std::string lacks;
+  const auto look = [&](const char* name, bool there) {
+    if (!there && lacks.empty()) lacks = name;
+  };
+  look("cuStreamBeginCapture", cu.StreamBeginCapture);
+  look("cuStreamEndCapture", cu.StreamEndCapture);
+  look("cuGraphInstantiateWithFlags", cu.GraphInstantiate);
+  look("cuGraphDestroy", cu.GraphDestroy);
+  look("cuGraphLaunch", cu.GraphLaunch);
+  look("cuGraphExecDestroy", cu.GraphExecDestroy);
+  if (!lacks.empty()) {
+    int version = 0;
+    cu.DriverGetVersion(&version);
+    return fmt::format("the driver for CUDA {} lacks {}", cuda_version(version), lacks);
+  }
+  return handle_of(stream) ? "" : "the default stream cannot be captured";
+}
+
 void CudaDevice::begin_capture(Stream stream) {
   context_->call("cuStreamBeginCapture", &CuApi::StreamBeginCapture, handle_of(stream),
                  CuCaptureMode::thread_local_);
@@ -299,6 +327,17 @@ std::unique_ptr<DeviceGraph> CudaDevice::end_capture(Stream stream) {
 void CudaDevice::launch(const DeviceGraph& graph, Stream stream) {
   context_->call("cuGraphLaunch", &CuApi::GraphLaunch, dynamic_cast<const CudaGraph&>(graph).ready(),
                  handle_of(stream));
+}
+
+// --- the caller's context ---
+
+Device::Entered CudaDevice::enter() {
+  const Context::Entered entered = context_->enter("cuCtxPushCurrent");
+  return {entered.pushed, entered.before};
+}
+
+void CudaDevice::leave(const Entered& entered) noexcept {
+  context_->leave({entered.did, static_cast<const Context*>(entered.around)});
 }
 
 }  // namespace espalier::target::cuda::driver

@@ -67,12 +67,16 @@ class CudaDevice final : public Device {
               Stream stream) override;
 
   void begin_capture(Stream stream) override;
+  std::string why_no_capture(Stream stream) const override;
   std::unique_ptr<DeviceGraph> end_capture(Stream stream) override;
   void launch(const DeviceGraph& graph, Stream stream) override;
 
   bool is_watched() const override { return nvtx_ && nvtx_->attached(); }
   void begin_range(const char* name) override { nvtx_->begin(name); }
   void end_range() noexcept override { nvtx_->end(); }
+
+  Entered enter() override;
+  void leave(const Entered& entered) noexcept override;
 
  private:
   struct OwnedStream {

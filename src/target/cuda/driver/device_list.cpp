@@ -171,6 +171,8 @@ DeviceInfo describe(const CuApi& cu, const NvmlApi* nvml, int index, int count) 
 
 }  // namespace
 
+std::string cuda_version(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
 DeviceInfo describe_device(const CuApi& cu, const NvmlApi* nvml, int index) {
   int count = 0;
   if (cu.DeviceGetCount(&count) != cu_success) count = index + 1;

@@ -181,12 +181,14 @@ std::string dims_text(const ConvCall& call) {
 
 DnnLibrary::DnnLibrary(std::shared_ptr<const Context> context, const DnnApi& api, ObjectCache* plans)
     : context_(std::move(context)), api_(api), cache_(plans) {
-  context_->enter("cudnnCreate");
+  const Context::Current now(*context_, "cudnnCreate");
   if (const DnnStatus status = api_.Create(&handle_); status != dnn_success)
     fail("cudnnCreate", api_.GetErrorString(status));
 }
 
 DnnLibrary::~DnnLibrary() {
+  CuResult ignored = cu_success;
+  const Context::Current now(*context_, ignored);
   plans_.clear();
   api_.Destroy(handle_);
 }
@@ -217,7 +219,7 @@ std::string DnnLibrary::key_of(const ConvCall& call, std::string_view name) cons
 }
 
 DnnLibrary::Found DnnLibrary::find(const ConvCall& call, std::string_view name, bool load) const {
-  context_->enter("cudnnBackendFinalize");
+  const Context::Current now(*context_, "cudnnBackendFinalize");
   const std::lock_guard lock(one_);
   const std::string key = key_of(call, name);
   std::shared_ptr<const DnnPlan> plan;
@@ -276,7 +278,7 @@ std::shared_ptr<const DnnPlan> DnnLibrary::plan(const ConvCall& call, std::strin
 }
 
 std::vector<std::string> DnnLibrary::choices(const ConvCall& call, int most) const {
-  context_->enter("cudnnBackendFinalize");
+  const Context::Current now(*context_, "cudnnBackendFinalize");
   const std::lock_guard lock(one_);
   auto made = DnnPlanner(api_, handle_).choices(call, most);
   std::vector<std::string> names;
@@ -287,7 +289,7 @@ std::vector<std::string> DnnLibrary::choices(const ConvCall& call, int most) con
 
 void DnnLibrary::enqueue(const ConvCall& call, const DnnPlan& plan, std::span<const Address> operands,
                          CuStream stream) const {
-  context_->enter("cudnnBackendExecute");
+  const Context::Current now(*context_, "cudnnBackendExecute");
   const int tensors = conv_operands(call) - (call.workspace > 0);
   std::vector<int64_t> ids;
   for (int i = 0; i < tensors; ++i) ids.push_back(dnn_tensor_id(i));

@@ -52,20 +52,15 @@ std::string fill_from(const DynamicLibrary& library, Api& api, const Entries& en
   return fill(api, entries, [&](const char* name) { return library.find(name); });
 }
 
-/// As cuDriverGetVersion() counts: 12040 is 12.4.
-std::string cuda_version(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
-
 std::string open_driver(const DynamicLibrary& library, CuApi& api, int& version) {
   CuResult (*get_version)(int*) = nullptr;
   if (!library.find("cuDriverGetVersion", get_version)) return "it lacks cuDriverGetVersion";
   if (const CuResult error = get_version(&version); error != cu_success)
     return fmt::format("cuDriverGetVersion fails with {}", error);
-  if (version < cu_oldest_driver)
-    return fmt::format("driver too old, found {}, needs {}", cuda_version(version),
-                       cuda_version(cu_oldest_driver));
   CuGetProcAddress* get = nullptr;
-  if (!library.find("cuGetProcAddress_v2", get)) return "it lacks cuGetProcAddress_v2";
-  return fill(api, cu_entries, [&](const char* name) -> void* {
+  if (version >= cu_oldest_driver && !library.find("cuGetProcAddress_v2", get))
+    return "it lacks cuGetProcAddress_v2";
+  return fill_driver(api, version, [&](const char* name) -> void* {
     void* function = nullptr;
     int status = 0;
     return get(name, &function, cu_oldest_driver, 0, &status) == cu_success ? function : nullptr;

@@ -87,12 +87,13 @@ void set(const LtApi& api, LtStatus (*function)(Object, Attribute, const void*, 
 
 LtLibrary::LtLibrary(std::shared_ptr<const Context> context, const LtApi& api)
     : context_(std::move(context)), api_(api) {
-  context_->enter("cublasLtCreate");
+  const Context::Current now(*context_, "cublasLtCreate");
   check(api, "cublasLtCreate", api.Create(&handle_), context_->device_name());
 }
 
 LtLibrary::~LtLibrary() {
-  (void)context_->cu().CtxSetCurrent(context_->handle());
+  CuResult ignored = cu_success;
+  const Context::Current now(*context_, ignored);
   (void)api_.Destroy(handle_);
 }
 
@@ -185,7 +186,7 @@ std::vector<LtHeuristic> lt_choices(const LtLibrary& library, const LtDescriptor
   constexpr const char* function = "cublasLtMatmulAlgoGetHeuristic";
   std::vector<LtHeuristic> found(static_cast<size_t>(most));
   int count = 0;
-  library.context().enter(function);
+  const Context::Current now(library.context(), function);
   const LtStatus status = library.api().MatmulAlgoGetHeuristic(library.handle(), x.desc, x.a, x.b, x.d, x.d,
                                                                x.preference, most, found.data(), &count);
   if (status == lt_not_supported || status == lt_invalid_value) return {};
@@ -224,7 +225,7 @@ std::optional<LtHeuristic> chosen_of(const LtLibrary& library, const LtDescripto
   }
   const std::optional<LtAlgo> algo = lt_algo(name);
   if (!algo) return std::nullopt;
-  library.context().enter("cublasLtMatmulAlgoCheck");
+  const Context::Current now(library.context(), "cublasLtMatmulAlgoCheck");
   LtHeuristic found{};
   const LtStatus status =
       library.api().MatmulAlgoCheck(library.handle(), x.desc, x.a, x.b, x.d, x.d, &*algo, &found);
@@ -269,7 +270,7 @@ void LtPlan::enqueue(std::span<const Address> operands, CuStream stream) const {
                 second = take(has_second_result(call_.epilogue)), workspace = take(call_.workspace != 0);
   ESPALIER_CHECK(next == operands.size(), "a matrix product with a wrong number of operands");
   const Scalar alpha(call_.compute, call_.alpha), beta(call_.compute, call_.beta);
-  library_->context().enter("cublasLtMatmul");
+  const Context::Current now(library_->context(), "cublasLtMatmul");
   const std::lock_guard lock(addresses_);
   const auto place = [&](LtDescAttribute attribute, Address at) {
     set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", x.desc, attribute, at);

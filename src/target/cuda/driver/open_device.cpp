@@ -8,12 +8,16 @@
 
 namespace espalier::target::cuda::driver {
 
+void check_driver(int index, const std::string& refusal) {
+  if (refusal.empty()) return;
+  throw DeviceError({fmt::format("device cuda:{}", index), "there is no driver", refusal,
+                     "a machine with a GPU; `espalier devices` shows what was found"},
+                    false);
+}
+
 std::shared_ptr<Device> open_device(Libraries& libraries, int index, const KernelTexts& texts) {
   const Loaded<CuApi>& cu = libraries.driver();
-  if (!cu.api)
-    throw DeviceError({fmt::format("device cuda:{}", index), "there is no driver", cu.report.reason,
-                       "a machine with a GPU; `espalier devices` shows what was found"},
-                      false);
+  if (!cu.api) check_driver(index, cu.report.reason);
   const Loaded<NvmlApi>& nvml = libraries.nvml();
   auto compiler = std::make_shared<ImageCompiler>(
       ImageCompiler::Parts{.texts = texts,

@@ -8,6 +8,9 @@
 
 namespace espalier::target::cuda::driver {
 
+/// DeviceError that there is no driver for GPU number `index`, and why; none where `refusal` is empty.
+void check_driver(int index, const std::string& refusal);
+
 /// GPU number `index`, with kernels compiled by NVRTC and kept in the process's object cache. DeviceError where there is no driver, no such
 /// GPU, or where it cannot be had.
 std::shared_ptr<Device> open_device(Libraries& libraries, int index, const KernelTexts& texts);

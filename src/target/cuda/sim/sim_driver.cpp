@@ -2,11 +2,13 @@
 
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
 #include "base/error.h"
 #include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/driver/open_device.h"
 #include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_dnn.h"
 #include "target/cuda/sim/sim_lt.h"
@@ -41,6 +43,7 @@ struct SimDriver::Slot {
     const std::lock_guard lock(one_call);
     if (role == Role::tells) return function();
     ++calls;
+    if (taking_call != 0 && --taking_call == 0) state.taken = taking;
     const bool fails = fault.call != 0 && --fault.call == 0;
     if (!fails) return function();
     if (role == Role::gives_back) function();
@@ -56,6 +59,8 @@ struct SimDriver::Slot {
   SimDnn dnn;
   std::mutex one_call;
   Fault fault;
+  Taken taking;
+  int64_t taking_call = 0;
   int64_t calls = 0;
   int number = -1;
   const CuApi* api = nullptr;
@@ -107,7 +112,8 @@ const CuApi* table() {
                          .DeviceCanAccessPeer = B::template plain<&S::device_can_access_peer>,
                          .DevicePrimaryCtxRetain = B::template plain<&S::primary_retain>,
                          .DevicePrimaryCtxRelease = B::template gives_back<&S::primary_release>,
-                         .CtxSetCurrent = B::template plain<&S::ctx_set_current>,
+                         .CtxPushCurrent = B::template plain<&S::ctx_push>,
+                         .CtxPopCurrent = B::template gives_back<&S::ctx_pop>,
                          .MemGetInfo = B::template plain<&S::mem_get_info>,
                          .MemAlloc = B::template plain<&S::mem_alloc>,
                          .MemFree = B::template gives_back<&S::mem_free>,
@@ -216,6 +222,30 @@ const CuApi& SimDriver::api() const { return *slot_->api; }
 const LtApi& SimDriver::lt() const { return *slot_->lt_api; }
 const DnnApi& SimDriver::dnn() const { return *slot_->dnn_api; }
 
+void* SimDriver::find(const char* name) const {
+  if (slot_->options.lacks.contains(name)) return nullptr;
+  void* found = nullptr;
+  const auto look = [&](const auto& entry) {
+    if (std::strcmp(entry.name, name) == 0) found = reinterpret_cast<void*>(api().*entry.member);
+  };
+  std::apply([&](const auto&... entry) { (look(entry), ...); }, cu_entries);
+  return found;
+}
+
+void SimDriver::fail_kernel(int64_t kernel, CuResult error) {
+  const std::lock_guard lock(slot_->one_call);
+  slot_->state.failing_launch = kernel == 0 ? 0 : slot_->state.launches + kernel;
+  slot_->state.launch_error = error;
+}
+
+void SimDriver::take(Taken taken, int64_t call) {
+  const std::lock_guard lock(slot_->one_call);
+  slot_->taking_call = call;
+  (call == 0 ? slot_->state.taken : slot_->taking) = taken;
+}
+
+CuContext SimDriver::current() const { return SimState::handle_on_this_thread(); }
+
 void SimDriver::fail(Fault fault) {
   const std::lock_guard lock(slot_->one_call);
   slot_->fault = fault;
@@ -260,8 +290,21 @@ std::string SimDriver::leaked() const {
   return slot_->state.leaked;
 }
 
+namespace {
+
+/// A driver with the table that the product fills from it.
+struct Opened {
+  std::shared_ptr<SimDriver> driver;
+  CuApi api{};
+};
+
+}  // namespace
+
 std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
-  const CuApi& api = driver->api();
+  const auto opened = std::make_shared<Opened>(driver);
+  const std::string refusal = fill_driver(opened->api, driver->options().driver_version,
+                                          [&](const char* name) { return driver->find(name); });
+  check_driver(index, refusal);
   const auto there = [](const char* name, const std::string& missing) {
     if (!missing.empty()) throw DeviceError({name, "there is none", missing, ""}, false);
   };
@@ -277,14 +320,14 @@ std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int i
   const auto* const tool = driver->options().nvtx;
   std::shared_ptr<KernelCompiler> compiler = driver->options().compiler;
   if (!compiler) compiler = std::make_shared<SimCompiler>();
-  return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = api,
+  return std::make_unique<CudaDevice>(CudaDevice::Parts{.cu = opened->api,
                                                         .nvml = nullptr,
                                                         .lt = lt,
                                                         .dnn = dnn,
                                                         .compiler = std::move(compiler),
                                                         .plans = plans,
                                                         .nvtx = tool,
-                                                        .keeps = std::move(driver)},
+                                                        .keeps = opened},
                                       index);
 }
 

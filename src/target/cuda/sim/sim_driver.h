@@ -4,6 +4,7 @@
 // so that it is a race with both source lines. What would fault, or work by luck, on a GPU is an error that says what happened.
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "base/object_cache.h"
@@ -22,11 +23,15 @@ enum class Others { late, first };
 
 struct SimOptions {
   int devices = 1;
+  int driver_version = driver::cu_oldest_driver;  ///< as cuDriverGetVersion() counts
+  std::set<std::string> lacks{};                  ///< functions that this driver has not: "cuEventQuery"
   int capability = 90;
   int64_t memory_bytes = int64_t{1} << 30;  ///< of each device
   int64_t taken_bytes = 0;                  ///< of it, by other processes
   /// Bytes of shared memory that a block may have after the opt-in; 0: those of the capability.
   int shared_limit = 0;
+  int64_t pinned_bytes = int64_t{1} << 40;  ///< that can be had of the host's
+  bool default_stream = false;   ///< work may be put there; else it is an error, as it would be by oversight
   bool held_by_another = false;  ///< in compute mode exclusive process: no context can be had
   Others others = Others::late;
   Order order = Order::forward;  ///< of the threads of every launch
@@ -48,6 +53,11 @@ struct SimOptions {
 struct Fault {
   int64_t call = 0;
   driver::CuResult error = 0;
+};
+
+/// What other processes have of the memory, of each device and of what the host can pin: never more than is free.
+struct Taken {
+  int64_t device = 0, pinned = 0;
 };
 
 /// What there is now of everything.
@@ -74,7 +84,16 @@ class SimDriver {
   /// And of cuDNN.
   const driver::DnnApi& dnn() const;
 
+  /// The function of that name, as cuGetProcAddress() gives it; null where it lacks it.
+  void* find(const char* name) const;
+
   void fail(Fault fault);
+  /// The kernel of that number from here on (1: the next; 0: none) ends with this error when its stream comes to it.
+  void fail_kernel(int64_t kernel, driver::CuResult error);
+  /// Other processes have so much from here on, or from that many calls from now on (1: the next).
+  void take(Taken taken, int64_t call = 0);
+  /// The context that is current on this thread; null: none.
+  driver::CuContext current() const;
   /// Calls so far, but for those that tell versions and what errors mean.
   int64_t calls() const;
   LiveCounts live() const;

@@ -41,7 +41,7 @@ CuResult SimState::module_unload(CuModule module) {
     return capturing;
   for (const auto& c : contexts) {
     if (!c || c->modules.count(module) == 0) continue;
-    for (const auto& [handle, stream] : c->streams) stream->run_to(stream->put);  // as the driver does
+    c->for_streams([](SimStream& stream) { stream.run_to(stream.put); });  // as the driver does
     c->modules.at(module)->loaded = false;
     c->modules.erase(module);
     return c->lost;
@@ -176,7 +176,8 @@ CuResult SimState::launch_kernel(CuFunction function, unsigned grid_x, unsigned 
     SimContext& c = self.context;
     if (std::string what = problem(false); !what.empty())
       return void(lose(c, cu_error_illegal_address, std::move(what)));
-    ++launches;
+    if (++launches == failing_launch)
+      return void(lose(c, launch_error, fmt::format("kernel {}: it was made to fail", f->name)));
     const Launch launch{f->code.entry, nullptr,         grid,        block, options.order,
                         options.seed,  f->synchronises, shared_bytes};
     if (std::string what = self.worker.launch(launch, values.data(), values.size()); !what.empty())
@@ -193,6 +194,7 @@ CuResult SimState::begin_capture(CuStream stream, CuCaptureMode mode) {
   CuResult error = cu_success;
   const auto s = find(stream, error);
   if (!s) return error;
+  if (!stream) return refuse(cu_error_capture_unsupported, "the default stream cannot be captured");
   if (s->capture || mode != CuCaptureMode::thread_local_) return cu_error_invalid_value;
   s->capture = std::make_shared<SimGraph>();
   s->capture->thread = std::this_thread::get_id();
@@ -200,6 +202,11 @@ CuResult SimState::begin_capture(CuStream stream, CuCaptureMode mode) {
 }
 
 CuResult SimState::end_capture(CuStream stream, CuGraph* graph) {
+  for (const auto& c : contexts)  // a context that is lost captures nothing any more
+    if (c && c->lost != cu_success && c->streams.contains(stream)) {
+      c->streams[stream]->capture = nullptr;
+      return c->lost;
+    }
   CuResult error = cu_success;
   const auto s = find(stream, error);
   if (!s) return error;

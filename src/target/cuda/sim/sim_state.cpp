@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "target/cuda/arch.h"
@@ -15,8 +16,8 @@ namespace {
 
 constexpr CuResult not_supported = 801;
 
-/// On each thread: the context that is current.
-thread_local const SimContext* on_this_thread = nullptr;
+/// On each thread: the contexts that were pushed; the last is current.
+thread_local std::vector<const SimContext*> on_this_thread;
 
 CuContext handle_of(const SimContext* context) {
   return reinterpret_cast<CuContext>(const_cast<SimContext*>(context));
@@ -58,15 +59,20 @@ const ErrorName* name_of(CuResult error) {
   return nullptr;
 }
 
+void put_into(SimStream& stream, SimAction action) {
+  stream.queue.push_back({std::move(action), std::make_unique<TimeTag>()});
+  stream.queue.back().given->release();
+  ++stream.put;
+}
+
 }  // namespace
 
 // --- streams ---
 
 void SimStream::add(SimAction action) {
   if (capture) return capture->actions.push_back(std::move(action));
-  queue.push_back({std::move(action), std::make_unique<TimeTag>()});
-  queue.back().given->release();
-  ++put;
+  context.order_default(*this);
+  put_into(*this, std::move(action));
 }
 
 void SimStream::run_to(uint64_t position) {
@@ -87,13 +93,43 @@ SimContext::Found SimContext::find(CuFunction function) const {
 }
 
 void SimContext::run_others(const SimStream& waited_for) {
-  for (const auto& [handle, stream] : streams)
-    if (stream.get() != &waited_for) stream->run_to(stream->put);
+  for_streams([&](SimStream& stream) {
+    if (&stream != &waited_for) stream.run_to(stream.put);
+  });
+}
+
+namespace {
+
+/// What `later` is given from here on comes after all that `earlier` was given; `seen`: how much of it that was so for before.
+void put_after(SimStream& later, SimStream& earlier, uint64_t& seen) {
+  if (earlier.put == seen) return;
+  const auto tag = std::make_shared<TimeTag>();
+  put_into(earlier, [tag](SimStream& self) { self.worker.release(*tag); });
+  seen = earlier.put;
+  put_into(later, [tag, other = earlier.shared_from_this(), position = seen](SimStream& self) {
+    other->run_to(position);
+    self.worker.acquire(*tag);
+  });
+}
+
+}  // namespace
+
+void SimContext::order_default(SimStream& stream) {
+  if (!default_stream) return;
+  if (&stream == default_stream.get()) {
+    for (const auto& [handle, other] : streams) {
+      if (!other->blocking) continue;
+      if (other->capture) other->capture->invalid = true;
+      put_after(stream, *other, other->seen_by_default);
+    }
+  } else if (stream.blocking) {
+    put_after(stream, *default_stream, stream.seen_of_default);
+  }
 }
 
 // --- the driver ---
 
-SimState::SimState(const SimOptions& options) : options(options) {
+SimState::SimState(const SimOptions& options) : options(options), taken{.device = options.taken_bytes} {
   contexts.resize(static_cast<size_t>(options.devices));
 }
 SimState::~SimState() = default;
@@ -117,7 +153,7 @@ CuResult SimState::init(unsigned flags) {
 }
 
 CuResult SimState::driver_get_version(int* version) {
-  *version = cu_oldest_driver;
+  *version = options.driver_version;
   return cu_success;
 }
 
@@ -220,23 +256,34 @@ CuResult SimState::primary_release(CuDevice device) {
   count(c->events.size(), "events");
   count(c->modules.size(), "modules");
   count(c->graphs.size() + c->ready_graphs.size(), "graphs");
-  for (const auto& [handle, stream] : c->streams) stream->queue.clear();  // which may hold each other
+  c->for_streams([](SimStream& stream) { stream.queue.clear(); });  // which may hold each other
   c.reset();
   return cu_success;
 }
 
-CuResult SimState::ctx_set_current(CuContext context) {
+CuResult SimState::ctx_push(CuContext context) {
   for (const auto& c : contexts)
     if (c && handle_of(c.get()) == context) {
-      on_this_thread = c.get();
+      on_this_thread.push_back(c.get());
       return cu_success;
     }
   return cu_error_invalid_context;
 }
 
+CuResult SimState::ctx_pop(CuContext* context) {
+  if (on_this_thread.empty()) return refuse(cu_error_invalid_context, "no context is current on this thread");
+  *context = handle_of(on_this_thread.back());
+  on_this_thread.pop_back();
+  return cu_success;
+}
+
+CuContext SimState::handle_on_this_thread() {
+  return on_this_thread.empty() ? nullptr : handle_of(on_this_thread.back());
+}
+
 SimContext* SimState::current(CuResult& error) {
   for (const auto& c : contexts)
-    if (c && c.get() == on_this_thread) {
+    if (c && !on_this_thread.empty() && c.get() == on_this_thread.back()) {
       error = c->lost;
       return c->lost == cu_success ? c.get() : nullptr;
     }
@@ -251,7 +298,8 @@ CuResult SimState::mem_get_info(size_t* free, size_t* total) {
   const SimContext* c = current(error);
   if (!c) return error;
   *total = static_cast<size_t>(options.memory_bytes);
-  *free = *total - static_cast<size_t>(options.taken_bytes) - c->memory.live_bytes();
+  *free = static_cast<size_t>(std::max<int64_t>(
+      options.memory_bytes - taken.device - static_cast<int64_t>(c->memory.live_bytes()), 0));
   return cu_success;
 }
 
@@ -261,7 +309,7 @@ CuResult SimState::mem_alloc(CuAddress* address, size_t bytes) {
   SimContext* c = current(error);
   if (!c) return error;
   if (bytes == 0) return cu_error_invalid_value;
-  if (bytes + c->memory.live_bytes() + static_cast<size_t>(options.taken_bytes) >
+  if (bytes + c->memory.live_bytes() + static_cast<size_t>(taken.device) >
       static_cast<size_t>(options.memory_bytes))
     return cu_error_out_of_memory;
   *address = c->memory.allocate(bytes);
@@ -287,6 +335,9 @@ CuResult SimState::mem_alloc_host(void** data, size_t bytes) {
   CuResult error = cu_success;
   if (!current(error)) return error;
   if (bytes == 0) return cu_error_invalid_value;
+  if (bytes + pinned.live_bytes() + static_cast<size_t>(taken.pinned) >
+      static_cast<size_t>(options.pinned_bytes))
+    return cu_error_out_of_memory;
   *data = pointer(pinned.allocate(bytes));
   return cu_success;
 }
@@ -318,6 +369,10 @@ CuResult SimState::unless_captured(SimStream& stream, const char* what) {
 std::shared_ptr<SimStream> SimState::find(CuStream stream, CuResult& error) {
   SimContext* c = current(error);
   if (!c) return nullptr;
+  if (!stream && options.default_stream) {
+    if (!c->default_stream) c->default_stream = std::make_shared<SimStream>(*c);
+    return c->default_stream;
+  }
   const auto it = c->streams.find(stream);
   if (it != c->streams.end()) return it->second;
   error =
@@ -339,7 +394,7 @@ CuResult SimState::stream_create(CuStream* stream, unsigned flags) {
   SimContext* c = current(error);
   if (!c) return error;
   if (flags > cu_stream_non_blocking) return cu_error_invalid_value;
-  auto made = std::make_shared<SimStream>(*c);
+  auto made = std::make_shared<SimStream>(*c, (flags & cu_stream_non_blocking) == 0);
   *stream = reinterpret_cast<CuStream>(made.get());
   c->streams[*stream] = std::move(made);
   return cu_success;
@@ -358,6 +413,10 @@ CuResult SimState::stream_destroy(CuStream stream) {
 }
 
 CuResult SimState::stream_get_ctx(CuStream stream, CuContext* context) {
+  if (CuResult error = cu_success; !stream) {  // of whichever context is current
+    *context = handle_of(current(error));
+    return error;
+  }
   for (const auto& c : contexts)
     if (c && c->streams.count(stream)) {
       *context = handle_of(c.get());

@@ -12,6 +12,7 @@
 #include "target/cuda/driver/tables/cu.h"
 #include "target/cuda/sim/kernel_library.h"
 #include "target/cuda/sim/memory_map.h"
+#include "target/cuda/sim/sim_driver.h"
 #include "target/cuda/sim/stream_work.h"
 
 namespace espalier::target::cuda::sim {
@@ -36,12 +37,14 @@ struct SimGraph {
 };
 
 /// Work in the order it was given; the first `done` pieces of `put` have run.
-struct SimStream {
-  explicit SimStream(SimContext& context) : context(context) {}
+struct SimStream : std::enable_shared_from_this<SimStream> {
+  explicit SimStream(SimContext& context, bool blocking = false) : context(context), blocking(blocking) {}
   SimContext& context;
+  bool blocking;  // it and the default stream wait for each other
   StreamWorker worker;
   std::deque<SimWork> queue;
   uint64_t put = 0, done = 0;
+  uint64_t seen_by_default = 0, seen_of_default = 0;  // a blocking one: how much either has waited for
 
   std::shared_ptr<SimGraph> capture;  // null: what is added is done
 
@@ -88,6 +91,7 @@ struct SimContext {
   driver::CuResult lost = 0;  // the error that poisoned it
   MemoryMap memory{"allocation"};
   std::map<driver::CuStream, std::shared_ptr<SimStream>> streams;
+  std::shared_ptr<SimStream> default_stream;  // null: never used
   std::map<driver::CuEvent, std::unique_ptr<SimEvent>> events;
   std::map<driver::CuModule, std::shared_ptr<SimModule>> modules;
   std::map<driver::CuGraph, std::shared_ptr<SimGraph>> graphs;
@@ -98,15 +102,22 @@ struct SimContext {
     const SimFunction* function = nullptr;
   };
   Found find(driver::CuFunction function) const;
+  template <class F>
+  void for_streams(const F& f) const {
+    for (const auto& [handle, stream] : streams) f(*stream);
+    if (default_stream) f(*default_stream);
+  }
   /// Run what is in every stream but `waited_for`.
   void run_others(const SimStream& waited_for);
+  /// What is put into `stream` next comes after what it waits for because one of the two is the default stream.
+  void order_default(SimStream& stream);
 };
 
 /// Everything behind one table of functions. Each method is the function of that name; one call at a time.
 struct SimState {
   using CuResult = driver::CuResult;
 
-  explicit SimState(const struct SimOptions& options);
+  explicit SimState(const SimOptions& options);
   ~SimState();
 
   CuResult init(unsigned flags);
@@ -123,7 +134,8 @@ struct SimState {
   CuResult device_can_access_peer(int* can, driver::CuDevice device, driver::CuDevice peer);
   CuResult primary_retain(driver::CuContext* context, driver::CuDevice device);
   CuResult primary_release(driver::CuDevice device);
-  CuResult ctx_set_current(driver::CuContext context);
+  CuResult ctx_push(driver::CuContext context);
+  CuResult ctx_pop(driver::CuContext* context);
   CuResult mem_get_info(size_t* free, size_t* total);
   CuResult mem_alloc(driver::CuAddress* address, size_t bytes);
   CuResult mem_free(driver::CuAddress address);
@@ -177,13 +189,17 @@ struct SimState {
   void add_copy(SimStream& stream, void* to, const void* from, size_t bytes,
                 std::function<std::string()> problem);
 
-  const struct SimOptions& options;
+  static driver::CuContext handle_on_this_thread();
+
+  const SimOptions& options;
+  Taken taken;  // by other processes
   bool initialised = false;
   std::vector<std::unique_ptr<SimContext>> contexts;  // by device; null: not retained
   MemoryMap pinned{"pinned memory"};
   std::map<CuResult, std::string> words;  // the last of each error
   std::string leaked;
-  int64_t launches = 0;
+  int64_t launches = 0, failing_launch = 0;  // 0: none
+  CuResult launch_error = 0;
   std::map<std::string, int64_t> ways_taken;
 };
 

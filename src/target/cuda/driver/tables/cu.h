@@ -3,6 +3,7 @@
 // vendor_check.cpp holds them against the vendor's header where that is installed.
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "target/cuda/driver/tables/entry.h"
 
@@ -65,7 +66,8 @@ enum class CuAttribute : int {
   shared_per_block_opt_in = 97,
 };
 
-/// The functions, as CUDA 12.0 has them. cuGetProcAddress() picks the version of each by its plain name.
+/// The functions, as CUDA 12.0 has them. cuGetProcAddress() picks the version of each by its plain name. None is newer than the oldest driver
+/// that is used. Those marked optional below are what a program runs without: a driver that stands in for NVIDIA's may lack them.
 struct CuApi {
   CuResult (*Init)(unsigned flags);
   CuResult (*DriverGetVersion)(int* version);
@@ -82,7 +84,8 @@ struct CuApi {
 
   CuResult (*DevicePrimaryCtxRetain)(CuContext* context, CuDevice device);
   CuResult (*DevicePrimaryCtxRelease)(CuDevice device);
-  CuResult (*CtxSetCurrent)(CuContext context);
+  CuResult (*CtxPushCurrent)(CuContext context);
+  CuResult (*CtxPopCurrent)(CuContext* context);
 
   CuResult (*MemGetInfo)(size_t* free, size_t* total);
   CuResult (*MemAlloc)(CuAddress* address, size_t bytes);
@@ -126,6 +129,8 @@ struct CuApi {
 
 /// The oldest driver that is used, as cuDriverGetVersion() counts: 1000 major + 10 minor.
 inline constexpr int cu_oldest_driver = 12000;
+/// 12040 is "12.4".
+std::string cuda_version(int version);
 
 inline constexpr std::tuple cu_entries{
     entry("cuInit", &CuApi::Init),
@@ -142,7 +147,8 @@ inline constexpr std::tuple cu_entries{
     entry("cuDeviceCanAccessPeer", &CuApi::DeviceCanAccessPeer, Need::optional),
     entry("cuDevicePrimaryCtxRetain", &CuApi::DevicePrimaryCtxRetain),
     entry("cuDevicePrimaryCtxRelease", &CuApi::DevicePrimaryCtxRelease),
-    entry("cuCtxSetCurrent", &CuApi::CtxSetCurrent),
+    entry("cuCtxPushCurrent", &CuApi::CtxPushCurrent),
+    entry("cuCtxPopCurrent", &CuApi::CtxPopCurrent),
     entry("cuMemGetInfo", &CuApi::MemGetInfo),
     entry("cuMemAlloc", &CuApi::MemAlloc),
     entry("cuMemFree", &CuApi::MemFree),
@@ -150,15 +156,15 @@ inline constexpr std::tuple cu_entries{
     entry("cuMemFreeHost", &CuApi::MemFreeHost),
     entry("cuStreamCreate", &CuApi::StreamCreate),
     entry("cuStreamDestroy", &CuApi::StreamDestroy),
-    entry("cuStreamGetCtx", &CuApi::StreamGetCtx),
+    entry("cuStreamGetCtx", &CuApi::StreamGetCtx, Need::optional),  // asked of a caller's stream
     entry("cuStreamSynchronize", &CuApi::StreamSynchronize),
     entry("cuStreamWaitEvent", &CuApi::StreamWaitEvent),
     entry("cuEventCreate", &CuApi::EventCreate),
     entry("cuEventDestroy", &CuApi::EventDestroy),
     entry("cuEventRecord", &CuApi::EventRecord),
     entry("cuEventSynchronize", &CuApi::EventSynchronize),
-    entry("cuEventQuery", &CuApi::EventQuery),
-    entry("cuEventElapsedTime", &CuApi::EventElapsedTime),
+    entry("cuEventQuery", &CuApi::EventQuery, Need::optional),  // whether a run is over, without waiting
+    entry("cuEventElapsedTime", &CuApi::EventElapsedTime, Need::optional),  // profiles
     entry("cuMemcpyHtoDAsync", &CuApi::MemcpyHtoDAsync),
     entry("cuMemcpyDtoHAsync", &CuApi::MemcpyDtoHAsync),
     entry("cuMemcpyDtoDAsync", &CuApi::MemcpyDtoDAsync),
@@ -169,16 +175,30 @@ inline constexpr std::tuple cu_entries{
     entry("cuFuncGetAttribute", &CuApi::FuncGetAttribute),
     entry("cuFuncSetAttribute", &CuApi::FuncSetAttribute),
     entry("cuLaunchKernel", &CuApi::LaunchKernel),
-    entry("cuStreamBeginCapture", &CuApi::StreamBeginCapture),
-    entry("cuStreamEndCapture", &CuApi::StreamEndCapture),
-    entry("cuGraphInstantiateWithFlags", &CuApi::GraphInstantiate),
-    entry("cuGraphDestroy", &CuApi::GraphDestroy),
-    entry("cuGraphLaunch", &CuApi::GraphLaunch),
-    entry("cuGraphExecDestroy", &CuApi::GraphExecDestroy),
+    // Without any of these a run's records are launched one by one.
+    entry("cuStreamBeginCapture", &CuApi::StreamBeginCapture, Need::optional),
+    entry("cuStreamEndCapture", &CuApi::StreamEndCapture, Need::optional),
+    entry("cuGraphInstantiateWithFlags", &CuApi::GraphInstantiate, Need::optional),
+    entry("cuGraphDestroy", &CuApi::GraphDestroy, Need::optional),
+    entry("cuGraphLaunch", &CuApi::GraphLaunch, Need::optional),
+    entry("cuGraphExecDestroy", &CuApi::GraphExecDestroy, Need::optional),
 };
 
 /// "cuGetProcAddress_v2" to dlsym, there since CUDA 12: the function of that name as `version` had it.
 using CuGetProcAddress = CuResult(const char* name, void** function, int version, uint64_t flags,
                                   int* status);
+
+/// Fill the table of a driver of this version with what `address_of(name)` gives. Why it does not serve, or "".
+template <class AddressOf>
+std::string fill_driver(CuApi& api, int version, const AddressOf& address_of) {
+  if (version < cu_oldest_driver)
+    return "driver too old, found " + cuda_version(version) + ", needs " + cuda_version(cu_oldest_driver);
+  std::string lacks = fill(api, cu_entries, address_of);
+  return lacks.empty() ? "" : "the driver for CUDA " + cuda_version(version) + " does not serve: " + lacks;
+}
+
+/// The special streams of every context: the default stream by its other name, and the one that is another on each thread.
+inline const CuStream cu_stream_legacy = reinterpret_cast<CuStream>(1),
+                      cu_stream_per_thread = reinterpret_cast<CuStream>(2);
 
 }  // namespace espalier::target::cuda::driver

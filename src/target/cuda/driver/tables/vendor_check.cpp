@@ -125,7 +125,8 @@ static_assert(same_call<decltype(CuApi::DeviceGetAttribute), decltype(cuDeviceGe
 static_assert(same_call<decltype(CuApi::DeviceCanAccessPeer), decltype(cuDeviceCanAccessPeer)>);
 static_assert(same_call<decltype(CuApi::DevicePrimaryCtxRetain), decltype(cuDevicePrimaryCtxRetain)>);
 static_assert(same_call<decltype(CuApi::DevicePrimaryCtxRelease), decltype(cuDevicePrimaryCtxRelease)>);
-static_assert(same_call<decltype(CuApi::CtxSetCurrent), decltype(cuCtxSetCurrent)>);
+static_assert(same_call<decltype(CuApi::CtxPushCurrent), decltype(cuCtxPushCurrent)>);
+static_assert(same_call<decltype(CuApi::CtxPopCurrent), decltype(cuCtxPopCurrent)>);
 static_assert(same_call<decltype(CuApi::MemGetInfo), decltype(cuMemGetInfo)>);
 static_assert(same_call<decltype(CuApi::MemAlloc), decltype(cuMemAlloc)>);
 static_assert(same_call<decltype(CuApi::MemFree), decltype(cuMemFree)>);

@@ -1,0 +1,231 @@
+// Every call of the driver in steps of training fails once: forward, backward and update in f16 with a loss scale that finds its size,
+// uploads, downloads, the run that is launched, the one that is captured, those that are replayed. Whatever fails, the parameters, the
+// moments, the loss scale and the random numbers are all of one step, and training goes on to the bits of a training without the fault.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "nn/layers.h"
+#include "nn/losses.h"
+#include "nn/models.h"
+#include "nn/optim.h"
+#include "run/runner.h"
+#include "target/cuda/cuda_target.h"
+#include "target/cuda/driver/context.h"
+#include "target/cuda/sim/sim_driver.h"
+#include "tensor/compile.h"
+
+namespace espalier {
+namespace {
+
+using target::DeviceError;
+using target::cuda::sim::make_sim_device;
+using target::cuda::sim::SimDriver;
+using testing::HasSubstr;
+
+/// The step of a small network's training in f16, as a program, with what it begins with.
+struct Training {
+  Training() {
+    data[0] = Array(Dtype::f32, {4, 6});
+    data[1] = Array(Dtype::i64, {4});
+    for (int64_t i = 0; i < 24; ++i) data[0].set(i, static_cast<double>(i * 7 % 11) / 5 - 1);
+    for (int64_t i = 0; i < 4; ++i) data[1].set(i, static_cast<double>(i % 3));
+    nn::Init init{1};
+    nn::Linear first{6, 8, init}, second{8, 3, init};
+    nn::Dropout dropout{0.25, Generator(5)};
+    std::vector<Parameter> parameters = parameters_of(first);
+    for (const Parameter& p : parameters_of(second)) parameters.push_back(p);
+    nn::Adam optimiser{parameters, {.rate = 0.05}};
+    nn::LossScale scale{1024, 2};  // which changes every second step
+    const Trace t = trace(
+        [&](const std::vector<Tensor>& in) {
+          const Tensor hidden = dropout(nn::relu(first(in[0])), nn::Mode::train);
+          const Tensor loss = nn::cross_entropy(second(hidden), in[1]);
+          optimiser.minimise(loss, {.loss_scale = &scale});
+          return std::vector<Tensor>{loss};
+        },
+        std::vector<ir::Type>{data[0].type(), data[1].type()});
+    program = run::Program::compile(t.graph, {.target = planner.get(), .precision = pass::Precision::f16});
+    for (size_t p = 0; p < t.parameters.size(); ++p)
+      for (size_t i = 0; i < program->inputs().size(); ++i)
+        if (program->inputs()[i].name == t.inputs[p])
+          cells.push_back({i, t.parameters[p].storage().copied()});
+  }
+
+  struct Cell {
+    size_t input;
+    Array initial;
+  };
+  std::shared_ptr<target::Device> device = make_sim_device();  ///< which it is planned for
+  std::shared_ptr<const target::Target> planner = target::cuda::cuda_target(device);
+  Array data[2];
+  std::shared_ptr<const run::Program> program;
+  std::vector<Cell> cells;
+};
+
+/// It on a GPU, from the beginning.
+class OnGpu {
+ public:
+  OnGpu(const Training& training, const std::shared_ptr<SimDriver>& driver, const run::RunnerOptions& options)
+      : training_(training) {
+    const auto open = std::make_shared<run::OpenDevice>("cuda:0", make_sim_device(driver));
+    for (const Training::Cell& c : training.cells)
+      cells_.push_back({c.input, std::make_shared<run::Elements>(c.initial)});
+    runner_ = run::make_runner(training.program, {&open->target(), open}, cells_, options);
+  }
+  float step() const {
+    for (size_t i = 0; i < 2; ++i)
+      std::memcpy(runner_->input(i), training_.data[i].data(),
+                  static_cast<size_t>(training_.data[i].bytes()));
+    runner_->run();
+    return *static_cast<const float*>(runner_->output(0));
+  }
+  /// Of all cells.
+  std::string bits() const {
+    std::string all;
+    for (const run::BoundCell& c : cells_) {
+      const Array& now = c.elements->read();
+      all.append(static_cast<const char*>(now.data()), static_cast<size_t>(now.bytes()));
+    }
+    return all;
+  }
+  void set_bits(const std::string& all) const {
+    const char* at = all.data();
+    for (const run::BoundCell& c : cells_) {
+      const int64_t bytes = c.elements->host().bytes();
+      std::memcpy(c.elements->replace(), at, static_cast<size_t>(bytes));
+      at += bytes;
+    }
+  }
+
+ private:
+  const Training& training_;
+  std::vector<run::BoundCell> cells_;
+  std::unique_ptr<run::Runner> runner_;
+};
+
+constexpr size_t steps = 4;
+
+/// What a training without a fault gives.
+struct Want {
+  std::vector<float> losses;
+  std::vector<std::string> bits;  ///< after so many steps
+  int64_t calls = 0;
+};
+
+Want without_fault(const Training& training, const run::RunnerOptions& options) {
+  const auto driver = std::make_shared<SimDriver>();
+  Want out;
+  {
+    const OnGpu gpu(training, driver, options);
+    const int64_t before = driver->calls();
+    for (size_t s = 0; s < steps; ++s) out.losses.push_back(gpu.step());
+    out.calls = driver->calls() - before;
+  }
+  const OnGpu gpu(training, driver, options);
+  out.bits.push_back(gpu.bits());
+  for (size_t s = 0; s < steps; ++s) {
+    gpu.step();
+    out.bits.push_back(gpu.bits());
+  }
+  EXPECT_NE(out.bits[0], out.bits[1]);
+  return out;
+}
+
+/// What came of a training with a fault.
+struct Came {
+  bool failed = false, lost = false;  ///< `lost`: of the parameters
+};
+
+/// One training with one fault: what it has left is of one step, the rest is as without.
+Came train_with_fault(const Training& training, const Want& want, const target::cuda::sim::Fault& fault,
+                      const run::RunnerOptions& options) {
+  const auto driver = std::make_shared<SimDriver>();
+  Came out;
+  {
+    const OnGpu gpu(training, driver, options);
+    driver->fail(fault);
+    size_t done = 0;
+    while (done < steps && !testing::Test::HasFailure()) {
+      try {
+        EXPECT_EQ(gpu.step(), want.losses[done]) << "step " << done;
+        ++done;
+      } catch (const DeviceError& e) {
+        driver->fail({});
+        EXPECT_FALSE(out.failed) << "it fails twice: " << e.what();
+        out.failed = true;
+        EXPECT_NE(std::string(e.what()).find("(" + std::to_string(fault.error) + ")"), std::string::npos)
+            << e.what();
+        if (e.lost()) {
+          EXPECT_THROW(gpu.step(), DeviceError);
+          break;
+        }
+        std::string bits;
+        try {
+          bits = gpu.bits();
+        } catch (const UserError& gone) {
+          out.lost = true;
+          EXPECT_THAT(gone.what(), HasSubstr("is lost: a run on a device failed while it was written"));
+          EXPECT_THROW(gpu.step(), UserError);
+          gpu.set_bits(bits = want.bits[done]);  // as from a checkpoint
+        }
+        if (bits == want.bits[done + 1]) {
+          EXPECT_THAT(e.what(), HasSubstr("parameters are as after the run"));
+          ++done;
+        } else {
+          EXPECT_TRUE(bits == want.bits[done]) << "parameters are of no step: " << e.what();
+          if (out.lost) EXPECT_THAT(e.what(), HasSubstr("which are lost"));
+          else EXPECT_THAT(e.what(), testing::Not(HasSubstr("as after the run")));
+        }
+      }
+    }
+    driver->fail({});
+    try {
+      if (done == steps) EXPECT_TRUE(gpu.bits() == want.bits[steps]);
+    } catch (const DeviceError& e) {  // of the very last call
+      EXPECT_TRUE(e.lost()) << e.what();
+      out.failed = true;
+    }
+  }
+  EXPECT_EQ(driver->leaked(), "");
+  EXPECT_EQ(driver->live(), target::cuda::sim::LiveCounts{});
+  if (out.failed && target::cuda::driver::is_lasting(fault.error))
+    EXPECT_EQ(OnGpu(training, driver, options).step(), want.losses[0]) << "a new context works";
+  return out;
+}
+
+struct Counts {
+  int64_t calls = 0, failed = 0, lost = 0;
+};
+
+/// Each call, with each of these errors.
+Counts fail_everywhere(std::initializer_list<int> errors, const run::RunnerOptions& options) {
+  const Training training;
+  const Want want = without_fault(training, options);
+  Counts out{.calls = want.calls};
+  for (const int error : errors)
+    for (int64_t call = 1; call <= want.calls && !testing::Test::HasFailure(); ++call) {
+      SCOPED_TRACE(testing::Message() << "call " << call << " of " << want.calls << " fails with " << error);
+      const Came came = train_with_fault(training, want, {.call = call, .error = error}, options);
+      out.failed += came.failed;
+      out.lost += came.lost;
+    }
+  return out;
+}
+
+TEST(StepFaults, AnyCallOfATrainingStepMayFailHeavy) {
+  const Counts c = fail_everywhere(
+      {target::cuda::driver::cu_error_out_of_memory, target::cuda::driver::cu_error_launch_failed}, {});
+  EXPECT_GT(c.calls, 60);
+  EXPECT_GT(c.failed, c.calls * 3 / 2) << "what gives something back has nobody to tell";
+  EXPECT_EQ(c.lost, 0) << "runs that are launched as one are never half done";
+}
+
+/// Record by record a later run may fail between two updates: then it is said that parameters are lost.
+TEST(StepFaults, WithoutGraphsWhatIsHalfWrittenIsSaidToBeLostHeavy) {
+  const Counts c = fail_everywhere({target::cuda::driver::cu_error_out_of_memory}, {.graphs = false});
+  EXPECT_GT(c.failed, c.calls / 2);
+  EXPECT_LT(c.lost, c.calls / 4);
+}
+
+}  // namespace
+}  // namespace espalier
