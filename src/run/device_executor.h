@@ -111,7 +111,7 @@ class DeviceExecutor {
   int64_t input_bytes() const { return layout_.slot_inputs; }
   int64_t output_bytes() const { return layout_.slot_outputs; }
   /// Bytes of the device's memory, constants and bound memory left out.
-  int64_t allocated_bytes() const { return program().apart() ? apart_.bytes() : layout_.bytes(); }
+  int64_t allocated_bytes() const { return program().apart() ? memory_->apart.bytes() : layout_.bytes(); }
 
  private:
   struct Frame;
