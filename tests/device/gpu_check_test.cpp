@@ -33,8 +33,8 @@ TEST(GpuCheck, WithoutAGpuItIsSkippedAndSaysWhyHeavy) {
 
 TEST(GpuCheck, FactsCeilingsAndOpsAreCheckedHeavy) {
   const TemporaryFolder folder;
-  for (const std::string only : {"facts", "copies", "products of f32", "table of products", "streams",
-                                 "graphs", "memory", "error of exp"}) {
+  for (const std::string only : {"facts", "copies", "products of f32", "table of products", "values of every",
+                                 "streams", "graphs", "memory", "error of exp"}) {
     const Outcome o = gpu_check("--part 1 --only '" + only + "'", folder.path(), on_sim_gpu());
     EXPECT_EQ(o.code, 0) << o.output;
     EXPECT_THAT(o.output, HasSubstr("[PASS]"));
@@ -110,14 +110,22 @@ TEST(GpuCheck, WhatRunsBeyondTheBudgetIsCutOffHeavy) {
 /// Kernels that were compiled beforehand serve the checks where nothing can be compiled.
 TEST(GpuCheck, RunsFromImagesWithADriverAloneHeavy) {
   const TemporaryFolder folder;
-  const std::string images = (folder / "images").string(), only = " --part 1 --only 'error of exp'";
+  const std::string images = (folder / "images").string(), only = " --part 1 --only 'op dot'";
   const Outcome made = gpu_check(only + " --images '" + images + "'", folder.path(), on_sim_gpu());
   ASSERT_EQ(made.code, 0) << made.output;
   EXPECT_THAT(made.output, HasSubstr("images made by simulator"));
-  const Outcome served = gpu_check(
-      only, folder.path(), on_sim_gpu("compiler=none") + " export ESPALIER_KERNEL_IMAGES='" + images + "';");
-  EXPECT_EQ(served.code, 0) << served.output;
-  const Outcome without = gpu_check(only, folder.path(), on_sim_gpu("compiler=none"));
+  const std::string use = " export ESPALIER_KERNEL_IMAGES='" + images + "';";
+  for (const std::string libraries : {"", ";without=cublaslt,cudnn"}) {
+    const Outcome served = gpu_check(only, folder.path(), on_sim_gpu("compiler=none" + libraries) + use);
+    EXPECT_EQ(served.code, 0) << served.output;
+    EXPECT_THAT(served.output, HasSubstr("1 passed, 0 failed"));
+    const Outcome products =
+        gpu_check("--part 1 --only products", folder.path(), on_sim_gpu("compiler=none" + libraries));
+    EXPECT_EQ(products.code, 0) << products.output;
+    EXPECT_THAT(products.output, HasSubstr(libraries.empty() ? "5 passed" : "1 passed, 0 failed, 4 skipped"));
+  }
+  const Outcome without =
+      gpu_check("--part 1 --only 'op exp'", folder.path(), on_sim_gpu("compiler=none") + use);
   EXPECT_EQ(without.code, 1) << without.output;
   EXPECT_THAT(without.output, HasSubstr("espalier compile"));
 }

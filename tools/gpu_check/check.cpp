@@ -81,12 +81,14 @@ void Log::make(const Place& place, const Check& check) {
         programs.push_back(
             std::make_shared<run::DeviceProgram>(planned(wanted, *place.target), place.device));
     text = check.run(place, programs);
+  } catch (const Lacks& e) {
+    outcome = "SKIP", text = e.what();
   } catch (const std::exception& e) {
     outcome = "FAIL", text = e.what();
   }
   const std::lock_guard lock(one_);
   busy_ = false;
-  ++(outcome == "PASS" ? passed_ : failed_);
+  ++(outcome == "PASS" ? passed_ : outcome == "SKIP" ? skipped_ : failed_);
   line(outcome.c_str(), check.name, text);
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,12 +54,14 @@ std::vector<Check> speed_checks(bool small);
 
 /// Of part 1: facts, what libraries do, ceilings.
 void add_facts(std::vector<Check>& all);
+/// Values of what cuBLASLt does.
+void add_products(std::vector<Check>& all);
 /// Streams, events, graphs and memory.
 void add_device(std::vector<Check>& all);
 /// Every op and every function.
 void add_ops(std::vector<Check>& all, bool small);
 
-/// Bytes a second that a copy on the device reads and writes, and FLOP/s of a large product.
+/// GB/s that a copy on the device reads and writes, and TFLOP/s of a large product. Lacks: there is no cuBLASLt.
 double copy_gbps(const Place& place);
 double product_tflops(const Place& place, ir::Dtype dtype, bool tf32);
 
@@ -99,6 +102,11 @@ class Log {
   std::thread watcher_;
 };
 
+/// What a check throws where this machine lacks what it is about: it is skipped.
+class Lacks : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 /// Throws with `text` unless `holds`.
 void demand(bool holds, const std::string& text);
 /// Milliseconds of a run, the median of `runs` (at least 3) after three that are not counted: `run` begins and ends one.

@@ -169,6 +169,8 @@ double copy_gbps(const Place& place) {
 }
 
 double product_tflops(const Place& place, Dtype dtype, bool tf32) {
+  for (const target::DeviceLibrary& l : place.device->libraries())
+    if (l.name == "cublaslt" && !l.missing.empty()) throw Lacks("there is no cuBLASLt: " + l.missing);
   const int64_t n = place.small ? 32 : 8192, bytes = n * n * ir::dtype_size(dtype);
   target::GemmCall g = square_product(dtype, tf32, n);
   const target::LibraryAnswer answer = place.device->ask(g);

@@ -180,6 +180,7 @@ void add_ops(std::vector<Check>& all, bool small) {
 std::vector<Check> kernel_checks(bool small) {
   std::vector<Check> all;
   add_facts(all);
+  add_products(all);
   add_device(all);
   add_ops(all, small);
   return all;

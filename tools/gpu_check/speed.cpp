@@ -98,7 +98,11 @@ std::string ceilings(const Place& place, Speeds& speeds) {
   speeds.copy_gbps = copy_gbps(place);
   for (const auto& [name, dtype] : {std::pair{"f32", ir::Dtype::f32}, std::pair{"bf16", ir::Dtype::bf16},
                                     std::pair{"f16", ir::Dtype::f16}})
-    speeds.tflops[name] = product_tflops(place, dtype, false);
+    try {
+      speeds.tflops[name] = product_tflops(place, dtype, false);
+    } catch (const Lacks& e) {
+      return fmt::format("{:.0f} GB/s; {}", speeds.copy_gbps, e.what());
+    }
   return fmt::format("{:.0f} GB/s, {:.0f} TFLOP/s in f32, {:.0f} in bf16", speeds.copy_gbps,
                      speeds.tflops["f32"], speeds.tflops["bf16"]);
 }

@@ -5,6 +5,7 @@
 //   held=1            exclusive mode: another process has them
 //   fail=100:700      the driver's call 100 fails with error 700, as Fault says
 //   compiler=none     kernels come from folders of images (ESPALIER_KERNEL_IMAGES) alone
+//   without=cublaslt,cudnn   libraries that are not there
 //   calls_to=FILE     how many calls were made in all, written when the process ends
 #include <fstream>
 #include <map>
@@ -40,6 +41,10 @@ std::shared_ptr<cuda::driver::KernelCompiler> make_compiler() {
       .otherwise = std::move(otherwise)});
 }
 
+std::string missing(const char* library) {
+  return fake::setting("without", "").find(library) == std::string::npos ? "" : "not there";
+}
+
 std::shared_ptr<SimDriver> make_driver() {
   auto driver = std::make_shared<SimDriver>(
       cuda::sim::SimOptions{.devices = static_cast<int>(number("gpus", 1)),
@@ -50,6 +55,8 @@ std::shared_ptr<SimDriver> make_driver() {
                             .others = cuda::sim::Others::late,
                             .order = cuda::sim::Order::forward,
                             .seed = 1,
+                            .lt_missing = missing("cublaslt"),
+                            .dnn_missing = missing("cudnn"),
                             .nvtx = &cuda::driver::nvtx(),
                             .compiler = make_compiler()});
   if (const std::string fail = fake::setting("fail", ""); !fail.empty())
