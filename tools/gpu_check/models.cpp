@@ -149,7 +149,7 @@ std::string tuning_holds(const Place& place, const Network& network, const Loade
   const Training t = network.make();
   const run::TuneReport report = run::tune(programs.at(0)->program(), *place.device,
                                            {.top = place.small ? 2 : 8, .runs = place.small ? 1 : 10});
-  if (report.records.empty()) return "no library is asked for anything";
+  if (report.records.empty()) throw Lacks("no library is asked for anything");
   int other = 0, ways = 0;
   for (const run::TunedRecord& r : report.records) {
     demand(r.chosen >= 0, r.record + ": every way was dropped");
