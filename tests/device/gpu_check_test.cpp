@@ -6,6 +6,7 @@
 
 #include "support/sim_plugin.h"
 #include "support/tool.h"
+#include "target/cuda/match/product_table.h"
 
 namespace espalier::test {
 namespace {
@@ -32,14 +33,35 @@ TEST(GpuCheck, WithoutAGpuItIsSkippedAndSaysWhyHeavy) {
 
 TEST(GpuCheck, FactsCeilingsAndOpsAreCheckedHeavy) {
   const TemporaryFolder folder;
-  for (const std::string only : {"facts", "copies", "products", "op softmax", "error of exp"}) {
+  for (const std::string only : {"facts", "copies", "products of f32", "table of products", "values of every",
+                                 "streams", "graphs", "memory", "error of exp"}) {
     const Outcome o = gpu_check("--part 1 --only '" + only + "'", folder.path(), on_sim_gpu());
     EXPECT_EQ(o.code, 0) << o.output;
     EXPECT_THAT(o.output, HasSubstr("[PASS]"));
     EXPECT_THAT(read_file(folder / "part1.txt"), HasSubstr(only));
   }
-  EXPECT_EQ(nlohmann::json::parse(read_file(folder / "facts.json"))["gpus"].size(), 1u);
-  EXPECT_THAT(read_file(folder / "products.txt"), HasSubstr("-> workspace"));
+  const nlohmann::json facts = nlohmann::json::parse(read_file(folder / "facts.json"));
+  EXPECT_EQ(facts["gpus"].size(), 1u);
+  EXPECT_EQ(facts["cudnn_device"]["deviceVer"], 900);
+  const auto table = target::cuda::parse_product_table(read_file(folder / "products.txt"), "products.txt");
+  EXPECT_EQ(table.capability, 90);
+  EXPECT_GT(table.rows.at("bf16 bf16 f32 bias")[0].algorithms, 0);
+}
+
+/// Bits of kernels are those of docs/gpu/kernel_bits.txt, which `--record` writes.
+TEST(GpuCheck, BitsOfOpsAreThoseOfTheLogHeavy) {
+  const TemporaryFolder folder;
+  for (const std::string only : {"op softmax", "op exp"}) {
+    const Outcome o = gpu_check("--part 1 --only '" + only + "'", folder.path(), on_sim_gpu());
+    EXPECT_EQ(o.code, 0) << o.output;
+    EXPECT_THAT(o.output, HasSubstr("the simulator's bits"));
+  }
+  const Outcome o = gpu_check("--part 1 --only 'op dot' --record '" + folder.path().string() + "'",
+                              folder.path(), on_sim_gpu());
+  EXPECT_EQ(o.code, 0) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("bits may differ: a library multiplies"));
+  EXPECT_THAT(read_file(folder / "kernel_bits.txt"), HasSubstr("\ndot - a library"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "cpu_losses.txt"));
 }
 
 TEST(GpuCheck, NetworksAreHeldAgainstTheCpuAndTimedHeavy) {
@@ -47,6 +69,8 @@ TEST(GpuCheck, NetworksAreHeldAgainstTheCpuAndTimedHeavy) {
   const Outcome models = gpu_check("--part 2 --only mlp", folder.path(), on_sim_gpu());
   EXPECT_EQ(models.code, 0) << models.output;
   EXPECT_THAT(models.output, HasSubstr("mlp: graphs change no bit: 5 of 6 runs were replays"));
+  EXPECT_THAT(models.output, HasSubstr("mlp: f16's loss scale is found: "));
+  EXPECT_THAT(models.output, HasSubstr("mlp: tuned: "));
   const Outcome speed = gpu_check("--part 3", folder.path(), on_sim_gpu());
   EXPECT_EQ(speed.code, 0) << speed.output;
   EXPECT_EQ(nlohmann::json::parse(read_file(folder / "speed.json"))["steps"].size(), 2u);
@@ -69,6 +93,41 @@ TEST(GpuCheck, NothingBeginsAfterTheBudgetHeavy) {
   const Outcome o = gpu_check("--part 1 --budget 1e-9", folder.path(), on_sim_gpu());
   EXPECT_THAT(o.output, HasSubstr("the budget of 0 s is used up"));
   EXPECT_THAT(o.output, HasSubstr("0 passed, 0 failed"));
+}
+
+/// A check that does not end cannot keep the machine.
+TEST(GpuCheck, WhatRunsBeyondTheBudgetIsCutOffHeavy) {
+  const TemporaryFolder folder;
+  const Outcome o = gpu_check("--part 2 --budget 0.1 --only 'resnet-18 trains'", folder.path(), on_sim_gpu());
+  EXPECT_EQ(o.code, 0) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("[SKIP]"));
+  EXPECT_THAT(o.output,
+              HasSubstr("resnet-18 trains as on the CPU: it was cut off: the budget of 0 s is used up"));
+  EXPECT_THAT(o.output, HasSubstr("0 passed, 0 failed, 1 skipped"));
+  EXPECT_THAT(read_file(folder / "part2.txt"), HasSubstr("it was cut off"));
+}
+
+/// Kernels that were compiled beforehand serve the checks where nothing can be compiled.
+TEST(GpuCheck, RunsFromImagesWithADriverAloneHeavy) {
+  const TemporaryFolder folder;
+  const std::string images = (folder / "images").string(), only = " --part 1 --only 'op dot'";
+  const Outcome made = gpu_check(only + " --images '" + images + "'", folder.path(), on_sim_gpu());
+  ASSERT_EQ(made.code, 0) << made.output;
+  EXPECT_THAT(made.output, HasSubstr("images made by simulator"));
+  const std::string use = " export ESPALIER_KERNEL_IMAGES='" + images + "';";
+  for (const std::string libraries : {"", ";without=cublaslt,cudnn"}) {
+    const Outcome served = gpu_check(only, folder.path(), on_sim_gpu("compiler=none" + libraries) + use);
+    EXPECT_EQ(served.code, 0) << served.output;
+    EXPECT_THAT(served.output, HasSubstr("1 passed, 0 failed"));
+    const Outcome products =
+        gpu_check("--part 1 --only products", folder.path(), on_sim_gpu("compiler=none" + libraries));
+    EXPECT_EQ(products.code, 0) << products.output;
+    EXPECT_THAT(products.output, HasSubstr(libraries.empty() ? "5 passed" : "1 passed, 0 failed, 4 skipped"));
+  }
+  const Outcome without =
+      gpu_check("--part 1 --only 'op exp'", folder.path(), on_sim_gpu("compiler=none") + use);
+  EXPECT_EQ(without.code, 1) << without.output;
+  EXPECT_THAT(without.output, HasSubstr("espalier compile"));
 }
 
 }  // namespace

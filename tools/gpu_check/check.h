@@ -2,38 +2,21 @@
 // What a run on one's own GPU writes down: one flushed line for each check, the most valuable first, so that a run that is cut off has
 // said what it saw.
 #include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <mutex>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
+#include "gpu_check/logs.h"
 #include "run/device_executor.h"
 #include "target/interface.h"
 
 namespace espalier::gpu_check {
-
-/// The lines of a part, on the standard output and in a file.
-class Log {
- public:
-  /// Checks whose names do not contain `only` are left out. UserError: the folder cannot be written to.
-  Log(const std::filesystem::path& folder, const std::string& file, double budget_seconds, std::string only);
-
-  /// Make one check: what it returns is its figure, what it throws its failure. Skipped once the budget is used up.
-  void check(const std::string& name, const std::function<std::string()>& work);
-  int failed() const { return failed_; }
-  /// Passed, failed and skipped, in words.
-  std::string summary() const;
-
- private:
-  void line(const char* outcome, const std::string& name, const std::string& text);
-  double seconds() const;
-
-  std::ofstream file_;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  double budget_;
-  std::string only_;
-  int passed_ = 0, failed_ = 0, skipped_ = 0;
-};
 
 /// Where the checks run and how large they are.
 struct Place {
@@ -41,24 +24,94 @@ struct Place {
   std::shared_ptr<const target::Target> target;  ///< plans for it
   std::filesystem::path folder;                  ///< of the results
   bool small = false;                            ///< sizes that a simulator can do
+  CommittedLogs* logs = nullptr;                 ///< what is compared with, or written anew
 };
 
-/// Facts, ceilings, and every op against the reference.
-void check_kernels(const Place& place, Log& log);
-/// Whole networks against the CPU, and what holds for every run: graphs change no bit, memory is the plan's.
-void check_models(const Place& place, Log& log);
-/// How fast steps of whole networks are.
-void check_speed(const Place& place, Log& log);
+/// A program that a check loads.
+struct Wanted {
+  ir::Graph graph;
+  bool exact = false;
+  pass::Precision precision = pass::Precision::f32;
+};
+std::shared_ptr<const run::Program> planned(const Wanted& wanted, const target::Target& target);
 
-/// A program on the device of `place`. `exact` and `precision` as in run::CompileOptions.
-std::shared_ptr<const run::DeviceProgram> loaded(const Place& place, const ir::Graph& graph,
-                                                 bool exact = false,
-                                                 pass::Precision precision = pass::Precision::f32);
+using Loaded = std::vector<std::shared_ptr<const run::DeviceProgram>>;
+
+struct Check {
+  std::string name;
+  /// What it loads, known without a device, so that kernels can be compiled beforehand; empty: nothing that has kernels.
+  std::function<std::vector<Wanted>()> programs;
+  /// Its figure; what it throws is its failure.
+  std::function<std::string(const Place&, const Loaded&)> run;
+};
+
+/// Facts, ceilings, and every op against the reference. `small`: of sizes that a simulator can do.
+std::vector<Check> kernel_checks(bool small);
+/// Whole networks against the CPU, and what holds for every run: graphs change no bit, memory is the plan's.
+std::vector<Check> model_checks(bool small);
+/// How fast steps of whole networks are.
+std::vector<Check> speed_checks(bool small);
+
+/// Of part 1: facts, what libraries do, ceilings.
+void add_facts(std::vector<Check>& all);
+/// Values of what cuBLASLt does.
+void add_products(std::vector<Check>& all);
+/// Streams, events, graphs and memory.
+void add_device(std::vector<Check>& all);
+/// Every op and every function.
+void add_ops(std::vector<Check>& all, bool small);
+
+/// GB/s that a copy on the device reads and writes, and TFLOP/s of a large product. Lacks: there is no cuBLASLt.
+double copy_gbps(const Place& place);
+double product_tflops(const Place& place, ir::Dtype dtype, bool tf32);
+
+/// The lines of a part, on the standard output and in a file.
+class Log {
+ public:
+  /// Checks whose names do not contain `only` are left out. UserError: the folder cannot be written to.
+  Log(const std::filesystem::path& folder, const std::string& file, double budget_seconds, std::string only);
+  ~Log();
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  /// Make the checks. When the budget is used up the rest is skipped, and the process ends where one still runs: what hangs cannot keep the
+  /// machine.
+  void run(const Place& place, const std::vector<Check>& checks);
+  int failed() const { return failed_; }
+  /// Passed, failed and skipped, in words.
+  std::string summary() const;
+
+ private:
+  void line(const char* outcome, const std::string& name, const std::string& text);
+  void make(const Place& place, const Check& check);
+  void skip_from(size_t first);
+  void watch();
+  double seconds() const;
+  std::string used_up() const;
+
+  std::ofstream file_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  double budget_;
+  std::string only_;
+  int passed_ = 0, failed_ = 0, skipped_ = 0;
+  std::vector<std::string> names_;
+  size_t now_ = 0;
+  bool busy_ = false, over_ = false;
+  std::mutex one_;
+  std::condition_variable ended_;
+  std::thread watcher_;
+};
+
+/// What a check throws where this machine lacks what it is about: it is skipped.
+class Lacks : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 /// Throws with `text` unless `holds`.
 void demand(bool holds, const std::string& text);
-/// The whole file, written beside it first.
-void write_file(const std::filesystem::path& path, const std::string& text);
 /// Milliseconds of a run, the median of `runs` (at least 3) after three that are not counted: `run` begins and ends one.
 double median_ms(int runs, const std::function<void()>& run);
+/// One run over poisoned memory: the outputs.
+std::vector<ir::Array> run_once(run::DeviceExecutor& e, const std::vector<ir::Array>& inputs);
 
 }  // namespace espalier::gpu_check

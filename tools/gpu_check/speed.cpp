@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "gpu_check/check.h"
 #include "tensor/compile.h"
 #include "tool/json.h"
@@ -24,6 +26,11 @@ struct Case {
 
 const char* name_of(pass::Precision p) {
   return p == pass::Precision::f32 ? "f32" : p == pass::Precision::bf16 ? "bf16" : "f16";
+}
+
+std::string name_of(const Case& c) {
+  return fmt::format("{} {} batch {} {}", c.network, c.trains ? "training" : "inference", c.batch,
+                     name_of(c.precision));
 }
 
 /// The step of a case as a graph; the states begin as the network's parameters.
@@ -80,10 +87,34 @@ void feed(run::DeviceExecutor& e, const Step& step, bool first) {
   }
 }
 
+/// What part 3 writes down, and the ceilings that it is held against.
+struct Speeds {
+  json rows = json::array();
+  double copy_gbps = 0;
+  std::map<std::string, double> tflops;  ///< of large products, by precision
+};
+
+std::string ceilings(const Place& place, Speeds& speeds) {
+  speeds.copy_gbps = copy_gbps(place);
+  for (const auto& [name, dtype] : {std::pair{"f32", ir::Dtype::f32}, std::pair{"bf16", ir::Dtype::bf16},
+                                    std::pair{"f16", ir::Dtype::f16}})
+    try {
+      speeds.tflops[name] = product_tflops(place, dtype, false);
+    } catch (const Lacks& e) {
+      return fmt::format("{:.0f} GB/s; {}", speeds.copy_gbps, e.what());
+    }
+  return fmt::format("{:.0f} GB/s, {:.0f} TFLOP/s in f32, {:.0f} in bf16", speeds.copy_gbps,
+                     speeds.tflops["f32"], speeds.tflops["bf16"]);
+}
+
+std::string share(double of, double ceiling) {
+  return ceiling > 0 ? fmt::format(" ({:.2f} of the ceiling)", of / ceiling) : "";
+}
+
 /// Steps behind each other, as a training has them: milliseconds of one.
-std::string speed_of(const Place& place, const Case& c, json& rows) {
+std::string speed_of(const Place& place, const Case& c, Speeds& speeds, const Loaded& programs) {
   const Step step = step_of(c);
-  const auto program = loaded(place, step.graph, false, c.precision);
+  const auto& program = programs.at(0);
   run::DeviceExecutor e(program);
   for (int slot = 0; slot < e.options().slots; ++slot) {
     feed(e, step, slot == 0);
@@ -101,36 +132,49 @@ std::string speed_of(const Place& place, const Case& c, json& rows) {
                               }) /
                     group;
   const double tflops = 1e-9 * e.program().flops() / ms;
-  rows.push_back({{"what", c.trains ? "train" : "infer"},
-                  {"case", c.network},
-                  {"batch", c.batch},
-                  {"precision", name_of(c.precision)},
-                  {"ms", ms},
-                  {"tflops", tflops},
-                  {"launches", program->calls().size()},
-                  {"planned_bytes", e.program().planned_bytes()},
-                  {"load", target::text(program->executable().report())}});
-  write_file(place.folder / "speed.json",
-             tool::json_line({{"device", place.device->info().name.value_or("")}, {"steps", rows}}) + "\n");
-  return fmt::format("{:.3f} ms a step, {:.1f} TFLOP/s, {} launches; {}", ms, tflops, program->calls().size(),
+  int64_t bytes = 0;
+  for (const target::CallRecord& call : program->calls()) bytes += call.cost.bytes;
+  const double gbps = 1e-6 * static_cast<double>(bytes) / ms, most = speeds.tflops[name_of(c.precision)];
+  speeds.rows.push_back({{"what", c.trains ? "train" : "infer"},
+                         {"case", c.network},
+                         {"batch", c.batch},
+                         {"precision", name_of(c.precision)},
+                         {"ms", ms},
+                         {"tflops", tflops},
+                         {"gbps", gbps},
+                         {"launches", program->calls().size()},
+                         {"planned_bytes", e.program().planned_bytes()},
+                         {"load", target::text(program->executable().report())}});
+  write_file(place.folder / "speed.json", tool::json_line({{"device", place.device->info().name.value_or("")},
+                                                           {"ceiling_gbps", speeds.copy_gbps},
+                                                           {"ceiling_tflops", speeds.tflops},
+                                                           {"steps", speeds.rows}}) +
+                                              "\n");
+  return fmt::format("{:.3f} ms a step, {:.1f} TFLOP/s{}, {:.0f} GB/s{}, {} launches; {}", ms, tflops,
+                     share(tflops, most), gbps, share(gbps, speeds.copy_gbps), program->calls().size(),
                      target::text(program->executable().report()));
 }
 
 }  // namespace
 
-void check_speed(const Place& place, Log& log) {
+std::vector<Check> speed_checks(bool small) {
   using enum pass::Precision;
   static constexpr Case full[] = {
       {"resnet50", 64, true, bf16},  {"unet-r18", 64, true, bf16},  {"resnet50", 64, false, bf16},
       {"unet-r18", 64, false, bf16}, {"resnet50", 64, true, f32},   {"unet-r18", 64, true, f32},
       {"resnet50", 1, false, bf16},  {"unet-r18", 1, false, bf16},  {"resnet50", 64, false, f32},
       {"unet-r18", 64, false, f32},  {"mlp-fraud", 256, true, f32}, {"mlp-fraud", 1, false, f32}};
-  static constexpr Case small[] = {{"mlp-fraud", 4, true, f32}, {"mlp-fraud", 1, false, bf16}};
-  json rows = json::array();
-  for (const Case& c : place.small ? std::span<const Case>(small) : std::span<const Case>(full))
-    log.check(fmt::format("{} {} batch {} {}", c.network, c.trains ? "training" : "inference", c.batch,
-                          name_of(c.precision)),
-              [&] { return speed_of(place, c, rows); });
+  static constexpr Case few[] = {{"mlp-fraud", 4, true, f32}, {"mlp-fraud", 1, false, bf16}};
+  const auto speeds = std::make_shared<Speeds>();
+  std::vector<Check> all;
+  all.push_back({"ceilings", {}, [speeds](const Place& p, const Loaded&) { return ceilings(p, *speeds); }});
+  for (const Case& c : small ? std::span<const Case>(few) : std::span<const Case>(full))
+    all.push_back({name_of(c),
+                   [c] {
+                     return std::vector<Wanted>{{step_of(c).graph, false, c.precision}};
+                   },
+                   [c, speeds](const Place& p, const Loaded& l) { return speed_of(p, c, *speeds, l); }});
+  return all;
 }
 
 }  // namespace espalier::gpu_check

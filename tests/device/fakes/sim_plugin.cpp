@@ -10,6 +10,7 @@
 //   compiler=none     kernels come from folders of images (ESPALIER_KERNEL_IMAGES) alone
 //   kernel=100:719    kernel 100 ends with error 719, which is found when something waits for it
 //   take=100:5000     other processes have 5000 bytes of each from call 100 on
+//   without=cublaslt,cudnn   libraries that are not there
 //   calls_to=FILE     how many calls were made in all, written when the process ends
 //   ways_to=FILE      how often each way of a library was taken, a line for each ("cublaslt 0: 12"), written when the process ends
 //   wrong=0           the way of each library that computes wrong values
@@ -50,6 +51,10 @@ std::shared_ptr<cuda::driver::KernelCompiler> make_compiler() {
       .otherwise = std::move(otherwise)});
 }
 
+std::string missing(const char* library) {
+  return fake::setting("without", "").find(library) == std::string::npos ? "" : "not there";
+}
+
 std::set<std::string> lacking() {
   std::set<std::string> out;
   const auto look = [&](const char* name) {
@@ -72,6 +77,8 @@ std::shared_ptr<SimDriver> make_driver() {
       .others = cuda::sim::Others::late,
       .order = cuda::sim::Order::forward,
       .seed = 1,
+      .lt_missing = missing("cublaslt"),
+      .dnn_missing = missing("cudnn"),
       .plans = number("plans", 0) != 0 ? &espalier::object_cache() : nullptr,
       .ways = {.wrong = static_cast<int>(number("wrong", -1))},
       .nvtx = &cuda::driver::nvtx(),

@@ -198,21 +198,17 @@ class Writer {
       by_name[s.name] = &s;
       if (!is_there(s, arch, ptx)) missing.push_back(s);
     }
-    if (missing.empty()) return;
-    for (const MadeImage& image : maker_.make(missing, arch, ptx)) {
-      ImageEntry entry = entry_of(image, by_name);
-      std::erase_if(all_, [&](const ImageEntry& e) { return e.file == entry.file; });
-      write_file(request_.folder / entry.file, image.bytes);
-      out_.compiler = image.compiler;
-      out_.bytes += entry.bytes;
-      ++out_.made;
-      all_.push_back(std::move(entry));
+    constexpr size_t at_once = 256;  // what is written stays where the rest is interrupted
+    for (size_t i = 0; i < missing.size(); i += at_once) {
+      for (const MadeImage& image :
+           maker_.make(std::span(missing).subspan(i, std::min(at_once, missing.size() - i)), arch, ptx))
+        put(image, by_name);
+      write_list();
     }
   }
 
   ImagesMade end() {
-    std::ranges::sort(all_, {}, &ImageEntry::file);
-    write_file(request_.folder / list_file, image_list_text(all_));
+    write_list();
     return out_;
   }
 
@@ -236,6 +232,21 @@ class Writer {
         out_.compiler = image->compiler;
       }
     return true;
+  }
+
+  void put(const MadeImage& image, const std::map<std::string, const KernelSource*>& by_name) {
+    ImageEntry entry = entry_of(image, by_name);
+    std::erase_if(all_, [&](const ImageEntry& e) { return e.file == entry.file; });
+    write_file(request_.folder / entry.file, image.bytes);
+    out_.compiler = image.compiler;
+    out_.bytes += entry.bytes;
+    ++out_.made;
+    all_.push_back(std::move(entry));
+  }
+
+  void write_list() {
+    std::ranges::sort(all_, {}, &ImageEntry::file);
+    write_file(request_.folder / list_file, image_list_text(all_));
   }
 
   ImageEntry entry_of(const MadeImage& image,
