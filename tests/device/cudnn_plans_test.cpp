@@ -3,15 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "run/program.h"
 #include "support/golden.h"
 #include "support/loops.h"
+#include "support/network_graphs.h"
 #include "support/process.h"
+#include "target/cuda/cuda_target.h"
 #include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/driver/libraries.h"
 #include "target/cuda/match/conv.h"
@@ -62,33 +67,14 @@ struct Layer {
   int64_t side, in, out, kernel = 3, stride = 1, groups = 1;
   Ending ending = Ending::bias_relu;
 };
+/// ResNet's first.
+constexpr Layer stem{.side = 224, .in = 3, .out = 64, .kernel = 7, .stride = 2};
 
-/// Every convolution of ResNet-50 (v1.5), once.
-std::vector<Layer> resnet50() {
-  std::vector<Layer> all{{.side = 224, .in = 3, .out = 64, .kernel = 7, .stride = 2}};
-  int64_t side = 56, in = 64;
-  for (const int64_t width : {64, 128, 256, 512}) {
-    const int64_t stride = width == 64 ? 1 : 2;
-    all.push_back({.side = side, .in = in, .out = width, .kernel = 1});
-    all.push_back({.side = side, .in = width, .out = width, .stride = stride});
-    all.push_back(
-        {.side = side, .in = in, .out = 4 * width, .kernel = 1, .stride = stride, .ending = Ending::none});
-    side /= stride;
-    all.push_back(
-        {.side = side, .in = width, .out = 4 * width, .kernel = 1, .ending = Ending::bias_residual_relu});
-    all.push_back({.side = side, .in = 4 * width, .out = width, .kernel = 1});
-    if (stride == 2) all.push_back({.side = side, .in = width, .out = width});
-    in = 4 * width;
-  }
-  return all;
-}
-
-/// What ResNet-18 and U-Net have beside that, and kinds of convolutions that neither has.
-std::vector<Layer> others() {
-  return {{.side = 56, .in = 64, .out = 128, .stride = 2},
-          {.side = 28, .in = 128, .out = 128, .ending = Ending::bias_residual_relu},
-          {.side = 7, .in = 512, .out = 512, .ending = Ending::bias_residual_relu},
-          {.side = 128, .in = 96, .out = 32},
+/// Kinds of convolutions beside those of whole networks.
+std::vector<Layer> layers() {
+  return {stem,
+          {.side = 56, .in = 64, .out = 256, .kernel = 1, .ending = Ending::bias_residual_relu},
+          {.side = 56, .in = 64, .out = 128, .stride = 2},
           {.side = 256, .in = 16, .out = 2, .kernel = 1, .ending = Ending::none},
           {.side = 56, .in = 64, .out = 64, .groups = 4},
           {.side = 56, .in = 64, .out = 64, .groups = 64, .ending = Ending::none},
@@ -185,10 +171,8 @@ std::vector<ir::Graph> odd_ones() {
 
 std::vector<ir::Graph> all_bodies() {
   std::vector<ir::Graph> all = odd_ones();
-  std::vector<Layer> layers = resnet50();
-  for (const Layer& l : others()) layers.push_back(l);
   for (const Dtype d : {Dtype::bf16, Dtype::f32}) {
-    for (const Layer& l : layers) {
+    for (const Layer& l : layers()) {
       all.push_back(forward(l, d));
       all.push_back(weight_grad(l, d));
       if (l.in != 3) all.push_back(data_grad(l, d));
@@ -209,6 +193,32 @@ std::vector<ConvCall> records(const ir::Graph& body, const ConvOptions& options)
   std::vector<ConvCall> out;
   for (const target::CallRecord& c : std::get<0>(made).calls)
     if (const auto* conv = std::get_if<ConvCall>(&c.work)) out.push_back(*conv);
+  return out;
+}
+
+std::vector<ConvCall> records(const run::Program& program) {
+  std::vector<ConvCall> out;
+  for (const run::Step& s : program.steps())
+    for (const target::CallRecord& c : s.kernel->calls())
+      if (const auto* conv = std::get_if<ConvCall>(&c.work)) out.push_back(*conv);
+  return out;
+}
+
+/// The convolutions of whole programs, training and inference: the golden ones (cuda_programs_test.cpp) in f32, ResNet-50 in bf16.
+std::vector<ConvCall> program_records() {
+  std::vector<ConvCall> out;
+  const auto add = [&](const std::vector<NetworkGraph>& graphs, pass::Precision precision) {
+    for (const NetworkGraph& n : graphs) {
+      run::CompileOptions options;
+      options.target = &target::cuda::cuda_target(90);
+      options.precision = precision;
+      const std::vector<ConvCall> all = records(*run::Program::compile(n.graph, options));
+      EXPECT_EQ(all.empty(), n.name.starts_with("mlp")) << n.name;
+      out.insert(out.end(), all.begin(), all.end());
+    }
+  };
+  add(network_graphs(small_networks(), Optimisation::momentum), pass::Precision::f32);
+  add(resnet50_graphs(batch), pass::Precision::bf16);
   return out;
 }
 
@@ -242,7 +252,24 @@ TEST(DISABLED_InsideCudnn, Version) {
   if (l.dnn().api) std::printf("version %s\n", l.dnn().report.version.c_str());
 }
 
-/// "planned TEXT" or "refused TEXT: why", one line for each record; "declined TEXT: why" for what is no record.
+/// "planned TEXT" or "refused TEXT: why". Plans of `whole` are made again of their text.
+std::string line_of(const DnnPlanner& planner, const ConvCall& call, bool whole) {
+  auto made = planner.plan(call);
+  if (const auto* r = std::get_if<DnnRefusal>(&made)) return "refused " + text(call) + ": " + r->reason;
+  const auto& plan = std::get<DnnPlan>(made);
+  EXPECT_TRUE(dnn_notes_permit(call, plan.notes));
+  EXPECT_GE(plan.workspace, 0);
+  EXPECT_LE(plan.workspace, call.workspace);
+  EXPECT_GE(plan.engine, 0);
+  if (whole) {
+    const auto again = planner.restore(plan.json());
+    if (const auto* r = std::get_if<DnnRefusal>(&again)) ADD_FAILURE() << text(call) << ": " << r->reason;
+    else EXPECT_EQ(std::get<DnnPlan>(again).workspace, plan.workspace);
+  }
+  return "planned " + text(call);
+}
+
+/// One line for each record; "declined TEXT: why" for what is no record.
 TEST(DISABLED_InsideCudnn, Plans) {
   const DnnPlanner planner(cudnn(), dnn_h200_json);
   for (const ConvCall& call : declined()) {
@@ -250,25 +277,25 @@ TEST(DISABLED_InsideCudnn, Plans) {
     const auto* r = std::get_if<DnnRefusal>(&made);
     std::printf("declined %s: %s\n", text(call).c_str(), r ? r->reason.c_str() : "not refused by cuDNN");
   }
+  std::vector<ConvCall> calls;
   std::set<std::string> seen;
-  for (const ir::Graph& body : all_bodies())
-    for (const ConvCall& call : records(body, {})) {
-      if (!seen.insert(text(call)).second) continue;
-      auto made = planner.plan(call);
-      if (const auto* r = std::get_if<DnnRefusal>(&made)) {
-        std::printf("refused %s: %s\n", text(call).c_str(), r->reason.c_str());
-        continue;
-      }
-      const auto& plan = std::get<DnnPlan>(made);
-      std::printf("planned %s\n", text(call).c_str());
-      EXPECT_TRUE(dnn_notes_permit(call, plan.notes));
-      EXPECT_GE(plan.workspace, 0);
-      EXPECT_LE(plan.workspace, call.workspace);
-      EXPECT_GE(plan.engine, 0);
-      const auto again = planner.restore(plan.json());
-      ASSERT_TRUE(std::holds_alternative<DnnPlan>(again)) << std::get<DnnRefusal>(again).reason;
-      EXPECT_EQ(std::get<DnnPlan>(again).workspace, plan.workspace);
-    }
+  const auto add = [&](const std::vector<ConvCall>& all) {
+    for (const ConvCall& call : all)
+      if (seen.insert(text(call)).second) calls.push_back(call);
+  };
+  for (const ir::Graph& body : all_bodies()) add(records(body, {}));
+  const size_t kinds = calls.size();
+  add(program_records());
+  std::vector<std::string> lines(calls.size());
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    const DnnPlanner own(cudnn(), dnn_h200_json);
+    for (size_t i = next++; i < calls.size(); i = next++) lines[i] = line_of(own, calls[i], i < kinds);
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  for (const std::string& line : lines) std::printf("%s\n", line.c_str());
 }
 
 TEST(DISABLED_InsideCudnn, Choices) {
@@ -284,13 +311,13 @@ TEST(DISABLED_InsideCudnn, Choices) {
   EXPECT_FALSE(has_tensor_core(plain));
   EXPECT_TRUE(has_tensor_core(fast));
   // cuDNN's first choice for the weights of the stem wants 134 MB.
-  ConvCall stem = records(weight_grad(resnet50()[0], Dtype::f32), {.workspace = int64_t{1} << 30})[0];
-  stem.tf32 = true;
-  const auto greedy = planner.plan(stem);
-  stem.workspace = int64_t{64} << 20;
-  const auto modest = planner.plan(stem);
-  EXPECT_GT(std::get<DnnPlan>(greedy).workspace, stem.workspace);
-  EXPECT_LE(std::get<DnnPlan>(modest).workspace, stem.workspace);
+  ConvCall greedy_one = records(weight_grad(stem, Dtype::f32), {.workspace = int64_t{1} << 30})[0];
+  greedy_one.tf32 = true;
+  const auto greedy = planner.plan(greedy_one);
+  greedy_one.workspace = int64_t{64} << 20;
+  const auto modest = planner.plan(greedy_one);
+  EXPECT_GT(std::get<DnnPlan>(greedy).workspace, greedy_one.workspace);
+  EXPECT_LE(std::get<DnnPlan>(modest).workspace, greedy_one.workspace);
   // A record that is none, and a plan that is none.
   ConvCall wrong = plain;
   wrong.y.dims[2] = 55;
@@ -341,7 +368,7 @@ TEST(CudnnHeavy, EveryRecordIsPlannedForAnH200) {
   for (const Found& found : all) {
     const Outcome out = inside("Plans", found.folders);
     EXPECT_EQ(out.code, 0) << out.output;
-    EXPECT_GE(lines_with(out.output, "planned ").size(), 150u) << out.output;
+    EXPECT_GE(lines_with(out.output, "planned ").size(), 200u) << out.output;
     const std::string prefix = "cuDNN " + found.version + ": ";
     std::string got, rest;
     for (const char* kind : {"declined ", "refused "})

@@ -90,32 +90,49 @@ struct NetworkGraph {
   ir::Graph graph;
 };
 
+/// Training by momentum or Adam and, with the former, inference of `net` as graphs.
+template <class Net, class Loss, class Forward>
+void add_graphs(std::vector<NetworkGraph>& out, const std::string& name, Net& net, Optimisation how,
+                const ir::Type& x, const ir::Type& y, const Loss& loss, const Forward& forward) {
+  const auto step = [&](auto&& optimiser) {
+    return training_step(net, optimiser, x, y,
+                         [&](const Tensor& in, const Tensor& target) {
+                           return loss(forward(in, nn::Mode::train), target);
+                         })
+        .trace.graph;
+  };
+  const std::vector<Parameter> parameters = parameters_of(net);
+  if (how == Optimisation::adam) {
+    out.push_back({name + "_adam", step(nn::Adam(parameters))});
+    return;
+  }
+  out.push_back({name + "_train", step(nn::Sgd(parameters, {.rate = 0.1, .momentum = 0.9}))});
+  CompileOptions frozen;
+  frozen.freeze = true;
+  const std::vector<ir::Type> arguments{x};
+  const auto infer = [&](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{forward(in[0], nn::Mode::eval)};
+  };
+  out.push_back({name + "_infer", trace(infer, arguments, frozen).graph});
+}
+
 /// Steps of training and inference of each network.
 inline std::vector<NetworkGraph> network_graphs(const NetworkSizes& sizes, Optimisation how) {
   std::vector<NetworkGraph> out;
   each_network(sizes, [&](const char* name, auto& net, const ir::Type& x, const ir::Type& y, const auto& loss,
-                          const auto& forward) {
-    const auto step = [&](auto&& optimiser) {
-      return training_step(net, optimiser, x, y,
-                           [&](const Tensor& in, const Tensor& target) {
-                             return loss(forward(in, nn::Mode::train), target);
-                           })
-          .trace.graph;
-    };
-    const std::vector<Parameter> parameters = parameters_of(net);
-    const bool adam = how == Optimisation::adam;
-    out.push_back(
-        {std::string(name) + (adam ? "_adam" : "_train"),
-         adam ? step(nn::Adam(parameters)) : step(nn::Sgd(parameters, {.rate = 0.1, .momentum = 0.9}))});
-    if (adam) return;
-    CompileOptions frozen;
-    frozen.freeze = true;
-    const std::vector<ir::Type> arguments{x};
-    const auto infer = [&](const std::vector<Tensor>& in) {
-      return std::vector<Tensor>{forward(in[0], nn::Mode::eval)};
-    };
-    out.push_back({std::string(name) + "_infer", trace(infer, arguments, frozen).graph});
-  });
+                          const auto& forward) { add_graphs(out, name, net, how, x, y, loss, forward); });
+  return out;
+}
+
+/// The same of ResNet-50 (v1.5), for pictures of 224 by 224.
+inline std::vector<NetworkGraph> resnet50_graphs(int64_t batch) {
+  nn::Init init(1);
+  nn::ResNet net = nn::resnet50(init);
+  std::vector<NetworkGraph> out;
+  add_graphs(
+      out, "resnet50", net, Optimisation::momentum, {ir::Dtype::f32, {batch, 224, 224, 3}},
+      {ir::Dtype::i64, {batch}}, [](const Tensor& l, const Tensor& t) { return nn::cross_entropy(l, t); },
+      [&](const Tensor& x, nn::Mode mode) { return net(x, mode); });
   return out;
 }
 
