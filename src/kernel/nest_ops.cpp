@@ -57,7 +57,7 @@ Dtype compute_dtype(const ir::Node& n) {
 /// A comparison with 0 in bf16, whose range is f32's: rounding leaves the sign, so it need not be done.
 bool is_sign_test(const ir::Node& n) {
   return n.input(0).dtype() == Dtype::bf16 && std::ranges::any_of(n.inputs(), [](const Value& v) {
-           const ir::Array* a = ir::constant_value(v);
+           const ir::Array* a = ir::constant_value(&v->op() == &op::broadcast_to_op ? v->input(0) : v);
            return a && a->size() == 1 && a->at(0) == 0;
          });
 }
