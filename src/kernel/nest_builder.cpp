@@ -237,6 +237,25 @@ std::vector<Affine> NestBuilder::folded_index(const Request& r, std::vector<int>
   return at;
 }
 
+/// What a fold by `op` does not notice among its elements.
+int NestBuilder::neutral(StageDraft& d, ReduceOp op, Dtype dtype) {
+  if (op == ReduceOp::sum || op == ReduceOp::prod) return constant(d, dtype, op == ReduceOp::prod);
+  const bool lowest = op == ReduceOp::max;
+  constexpr double inf = std::numeric_limits<double>::infinity();
+  const auto limit = [&](auto like) {
+    using Limits = std::numeric_limits<decltype(like)>;
+    return whole_number(d, dtype, static_cast<int64_t>(lowest ? Limits::min() : Limits::max()));
+  };
+  switch (dtype) {
+    case Dtype::i64: return limit(int64_t{});
+    case Dtype::i32: return limit(int32_t{});
+    case Dtype::i8: return limit(int8_t{});
+    case Dtype::u8: return limit(uint8_t{});
+    case Dtype::boolean: return whole_number(d, dtype, !lowest);
+    default: return constant(d, dtype, lowest ? -inf : inf);
+  }
+}
+
 /// The stage that computes a fold: over the folded axes, or over the parts that another nest has left.
 void NestBuilder::draft_fold(int id) {
   StageDraft d;
@@ -259,20 +278,15 @@ void NestBuilder::draft_fold(int id) {
     const std::optional<ValueKey> outer_storing = std::exchange(storing_, std::nullopt);
     const Element element = eval_fold_element(d, r, folded, guards);
     value = element.value;
+    if (picks_an_element(r.fold.op)) value = rounded(d, value, r.value.node().input(0).dtype());
     position = element.position;
     storing_ = outer_storing;
     if (!guards.empty()) {
       ESPALIER_CHECK(r.fold.op == ReduceOp::sum || r.fold.op == ReduceOp::prod ||
                      r.fold.op == ReduceOp::max || r.fold.op == ReduceOp::min);
       const Dtype dtype = d.stage.body[static_cast<size_t>(value)].dtype;
-      constexpr double inf = std::numeric_limits<double>::infinity();
-      const double none = r.fold.op == ReduceOp::sum    ? 0
-                          : r.fold.op == ReduceOp::prod ? 1
-                          : r.fold.op == ReduceOp::max  ? -inf
-                                                        : inf;
-      if (!ir::is_float(dtype) && none != 0 && none != 1)
-        throw CannotLower{"a long integer reduction whose parts are unequal"};
-      value = scalar(d, ir::ScalarCode::select, dtype, {inside(d, guards), value, constant(d, dtype, none)});
+      value =
+          scalar(d, ir::ScalarCode::select, dtype, {inside(d, guards), value, neutral(d, r.fold.op, dtype)});
     }
   }
   d.stage.loops = loops;

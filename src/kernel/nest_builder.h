@@ -92,6 +92,8 @@ struct Fold {
 };
 /// Nothing when `v` is not computed by folding.
 std::optional<Fold> fold_of(const ir::Value& v);
+/// Is a fold's result (or what an arg-reduction numbers) one of its elements?
+inline bool picks_an_element(ReduceOp op) { return op >= ReduceOp::max; }
 
 /// A nest and the stored values (or parts) it reads.
 struct Built {
@@ -141,6 +143,7 @@ class NestBuilder {
   void apply_aliases();
   int request(StageDraft& d, const ir::Value& v, const Index& index, const Guards& guards);
   int add_request(const ir::Value& v, std::vector<Affine> index, std::optional<Affine> part);
+  int neutral(StageDraft& d, ReduceOp op, Dtype dtype);
   void draft_fold(int id);
   std::vector<Affine> folded_index(const Request& r, std::vector<int>& loops, Guards& inside);
   void maybe_cut(const Request& r) const;
@@ -210,6 +213,8 @@ class NestBuilder {
   int constant(StageDraft& d, const ir::Array& a);
   int scalar(StageDraft& d, ir::ScalarCode code, Dtype dtype, std::array<int, 3> operands);
   int cast(StageDraft& d, int value, Dtype dtype);
+  bool is_rounded(const StageDraft& d, int id, Dtype dtype) const;
+  int rounded(StageDraft& d, int id, Dtype dtype);
   int inside(StageDraft& d, Guards guards);
   int add(StageDraft& d, Instr in);
   /// true, false or (nothing) both, over all points of the loops.

@@ -54,6 +54,14 @@ Dtype compute_dtype(const ir::Node& n) {
   return n.inputs().empty() ? n.types()[0].dtype : Dtype::boolean;
 }
 
+/// A comparison with 0 in bf16, whose range is f32's: rounding leaves the sign, so it need not be done.
+bool is_sign_test(const ir::Node& n) {
+  return n.input(0).dtype() == Dtype::bf16 && std::ranges::any_of(n.inputs(), [](const Value& v) {
+           const ir::Array* a = ir::constant_value(&v->op() == &op::broadcast_to_op ? v->input(0) : v);
+           return a && a->size() == 1 && a->at(0) == 0;
+         });
+}
+
 }  // namespace
 
 std::optional<Fold> fold_of(const Value& v) {
@@ -155,6 +163,40 @@ int NestBuilder::cast(StageDraft& d, int value, Dtype dtype) {
   return add(d, in);
 }
 
+/// Is instruction `id`, which stands for a value of the 16-bit `dtype`, one of that dtype's numbers?
+bool NestBuilder::is_rounded(const StageDraft& d, int id, Dtype dtype) const {
+  std::vector<char> exact;  // of the instructions up to `id`
+  const auto is_exact = [&](const Instr& in) {
+    const auto operand = [&](size_t k) { return exact[static_cast<size_t>(in.operand[k])] != 0; };
+    switch (in.kind) {
+      case Instr::Kind::load: return nest_.buffers[static_cast<size_t>(in.buffer)].dtype == dtype;
+      case Instr::Kind::constant:
+        return std::isnan(in.value) || ir::Array::scalar(dtype, in.value).at(0) == in.value;
+      case Instr::Kind::reduced: {
+        const Request& r = requests_[static_cast<size_t>(in.operand[0])];
+        return picks_an_element(r.fold.op) && r.value.dtype() == dtype;
+      }
+      case Instr::Kind::scalar:
+        if (in.code == ScalarCode::select) return operand(1) && operand(2);
+        if (in.code == ScalarCode::max || in.code == ScalarCode::min) return operand(0) && operand(1);
+        return (in.code == ScalarCode::neg || in.code == ScalarCode::abs) && operand(0);
+      default: return in.dtype == dtype;
+    }
+  };
+  for (int i = 0; i <= id; ++i) {
+    const Instr& in = d.stage.body[static_cast<size_t>(i)];
+    exact.push_back(in.dtype == Dtype::boolean || is_exact(in));
+  }
+  return exact.back() != 0;
+}
+
+/// Instruction `id`, which stands for a value of `dtype`, as that is where its bits matter: a sum or product of 16 bits may have more of
+/// them in a register than in memory, and what is compared, folded to its extreme or widened in one place may be loaded in another.
+int NestBuilder::rounded(StageDraft& d, int id, Dtype dtype) {
+  const bool narrow = dtype == Dtype::bf16 || dtype == Dtype::f16;
+  return !narrow || is_rounded(d, id, dtype) ? id : cast(d, cast(d, id, Dtype::f32), dtype);
+}
+
 int NestBuilder::index(StageDraft& d, const Affine& a, Dtype dtype) {
   Instr in;
   in.kind = Instr::Kind::index;
@@ -235,7 +277,8 @@ int NestBuilder::eval_new(StageDraft& d, const Value& v, const Index& index, con
   }
   if (n.op().kind == ir::Kind::random) return eval_random(d, n, index, guards);
   if (&n.op() == &op::resize_op) return eval_resize(d, n, index, guards);
-  if (&n.op() == &op::cast_op) return cast(d, eval(d, n.input(0), index, guards), v.dtype());
+  if (&n.op() == &op::cast_op)
+    return cast(d, rounded(d, eval(d, n.input(0), index, guards), n.input(0).dtype()), v.dtype());
   if (op::is_marker(n)) return eval(d, n.input(0), index, guards);
   if (n.op().scalar) return eval_scalar(d, n, index, guards);
   if (n.op().expand) {
@@ -251,6 +294,8 @@ int NestBuilder::eval_scalar(StageDraft& d, const ir::Node& n, const Index& inde
   std::vector<int> arguments, ids;
   for (const Value& x : n.inputs()) arguments.push_back(eval(d, x, index, guards));
   const Dtype compute = compute_dtype(n);
+  if (arity == 2 && n.types()[0].dtype == Dtype::boolean && !is_sign_test(n))
+    for (int& x : arguments) x = rounded(d, x, compute);
   const auto is_bool = [&](int id) { return d.stage.body[static_cast<size_t>(id)].dtype == Dtype::boolean; };
   for (const ir::ScalarInstr& s : n.op().scalar.program(arity).instrs) {
     if (s.code == ScalarCode::argument) {

@@ -175,6 +175,35 @@ TEST(DevicePrograms, SumsOverSpreadElementsAreCutAndSplit) {
 }
 
 /// A run as one graph does what its launches did: the same bits, and at the addresses of now.
+/// What a gradient compares with an extreme is rounded as what the extreme was taken of, wherever either is computed.
+TEST(DevicePrograms, GradientsOfExtremesInSixteenBits) {
+  std::mt19937_64 rng(21);
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f16}) {
+    Values in;
+    std::vector<Array> data;
+    const auto input = [&](std::vector<int64_t> dims, Dtype d) {
+      data.push_back(op::draw_array(rng, d, std::move(dims), -1, 1));
+      return in.emplace_back(ir::new_input("x" + std::to_string(in.size()), data.back().type()));
+    };
+    const Value a = input({24, 40}, dtype), b = input({24, 40}, dtype), c = input({24, 40}, dtype);
+    const Value x = op::add(a, b);
+    const Values extremes{op::reduce_max(x, {1}), op::reduce_min(x, {0}), op::max(x, op::mul(a, c)),
+                          op::reduce_max(op::cast(x, Dtype::f32), {1})};
+    Values results = extremes;
+    for (const Value& y : extremes) {
+      const Value seed = input(ir::static_dims(y.dims()), y.dtype());
+      results.push_back(
+          autodiff::vjp(std::vector<Value>{y}, std::vector<Value>{seed}, std::vector<Value>{a})[0]);
+    }
+    Graph g;
+    g.inputs = in;
+    for (const Value& v : results) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
+    expect_agrees(g, data, 1);
+    g.outputs.erase(g.outputs.begin(), g.outputs.begin() + static_cast<std::ptrdiff_t>(extremes.size()));
+    expect_agrees(g, data, 1);
+  }
+}
+
 TEST(DevicePrograms, GraphsAreTheLaunchesTheyReplaceThreads) {
   ir::SampleRng rng(4);
   const Value x = ir::new_input("x", {Dtype::f32, {6, 50}});

@@ -242,6 +242,30 @@ inline void f16_bf16_round_as_stated(const CheckBody& check) {
            cast(mul(cast(x, Dtype::f32), 1.7), Dtype::f16)});
 }
 
+/// What 16 bits have too few for, compared with its own extreme, which one nest stores and another loads; and what is widened.
+inline void extremes_of_sums_that_round(const CheckBody& check) {
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f16}) {
+    BodyMaker c(check);
+    const Value a = c.in({24, 40}, dtype), b = c.in({24, 40}, dtype), x = add(a, b), y = mul(a, b);
+    const Value rows = reduce_max(x, {1}), columns = reduce_min(x, {0});
+    c.check({rows, columns, eq(x, unreduce(rows, x, {1})), eq(x, unreduce(columns, x, {0})), argmax(x, 1)});
+    c.check({ge(x, y), max(x, y), cast(x, Dtype::f32)});
+    const Value wide = cast(x, Dtype::f32), most = reduce_max(wide, {1}), least = reduce_min(wide, {0});
+    c.check({most, least, eq(wide, unreduce(most, x, {1})), eq(wide, unreduce(least, x, {0}))});
+  }
+}
+
+/// Long folds in parts, the last of which is shorter; no element is beyond what stands for none.
+inline void extremes_of_a_prime_number_of_integers(const CheckBody& check) {
+  for (const Dtype dtype : {Dtype::i64, Dtype::i32, Dtype::i8, Dtype::u8, Dtype::f32}) {
+    BodyMaker c(check);
+    const bool is_unsigned = dtype == Dtype::u8;
+    const Value below = c.in({100003}, dtype, is_unsigned ? 0 : -100, is_unsigned ? 7 : -3),
+                above = c.in({100003}, dtype, 5, 100);
+    c.check({reduce_max(below, {0}), reduce_min(above, {0})});
+  }
+}
+
 }  // namespace bodies
 
 inline constexpr LoopBodies loop_bodies[] = {
@@ -266,6 +290,8 @@ inline constexpr LoopBodies loop_bodies[] = {
     {"resizing_both_ways", bodies::resizing_both_ways},
     {"empty_and_single_dims", bodies::empty_and_single_dims},
     {"f16_bf16_round_as_stated", bodies::f16_bf16_round_as_stated},
+    {"extremes_of_sums_that_round", bodies::extremes_of_sums_that_round},
+    {"extremes_of_a_prime_number_of_integers", bodies::extremes_of_a_prime_number_of_integers},
 };
 
 }  // namespace espalier::test

@@ -576,6 +576,7 @@ void StagePrinter::combine_columns(size_t r) {
     each([&](const std::string& array, const std::string& value, Dtype) {
       out_.line(fmt::format("{} = {}[{}column];", value, array, at));
     });
+    out_.pragma("#pragma unroll 4");  // of all at once, ptxas holds more than it has registers for
     out_.open(fmt::format("for (int i = 1; i < {}; ++i)", m_.group));
     const std::string place = fmt::format("[{}i * {} + column]", at, m_.side_by_side);
     take(r, all, {values + place, positions + place});

@@ -84,12 +84,21 @@ int fastest_loop(const Mapping& m, const Stage& stage) {
   return best;
 }
 
-/// Lanes along `var` with which the accesses of `stages` are the widest, each counted as often as it happens.
+/// Lanes along `var` with which the accesses of `stages` are the widest, each counted as often as it happens. No more than make 16 bytes of
+/// the smallest elements; bytes, which are masks beside others, go along with those.
 int choose_lanes(const Mapping& m, std::span<const Stage> stages, int var) {
   if (var < 0) return 1;
+  int64_t smallest = 0;
+  for (const Stage& stage : stages)
+    each_access(stage, [&](const Affine& a, auto, auto, int buffer) {
+      const int64_t size = element_size(m, buffer);
+      if (a.coef(var) == 1 && (smallest == 0 || (size < smallest ? size > 1 : smallest == 1)))
+        smallest = size;
+    });
+  if (smallest == 0) return 1;
   int best = 1;
   double widest = 0;
-  for (int lanes = 1; lanes <= widest_access; lanes *= 2) {
+  for (int lanes = 1; lanes * smallest <= widest_access; lanes *= 2) {
     if (m.nest.extent(var) % lanes != 0) break;
     double width = 0;
     for (const Stage& stage : stages)
@@ -103,7 +112,7 @@ int choose_lanes(const Mapping& m, std::span<const Stage> stages, int var) {
                       moved = whole ? std::min<int64_t>(lanes * size, widest_access) : size;
         width += static_cast<double>(moved * kernel::points(m.nest, stage.loops));
       });
-    if (width > widest) best = lanes, widest = width;
+    if (width > widest * 1.01) best = lanes, widest = width;
   }
   return best;
 }
@@ -332,8 +341,8 @@ bool is_vector_guard(const Guard& g, int var, int vector) {
 bool is_vector_access(const Mapping& m, const Affine& address, std::span<const Indirect> indirect, int buffer,
                       int var, int vector) {
   const auto divides = [&](int64_t n) { return n % vector == 0; };
-  if (element_size(m, buffer) * vector > 2 * widest_access) return false;
-  if (m.alignment[static_cast<size_t>(buffer)] % (element_size(m, buffer) * vector) != 0) return false;
+  const int64_t bytes = element_size(m, buffer) * vector;
+  if (m.alignment[static_cast<size_t>(buffer)] % std::min<int64_t>(bytes, widest_access) != 0) return false;
   return divides(address.offset) &&
          std::all_of(address.terms.begin(), address.terms.end(),
                      [&](const Affine::Term& t) { return t.var == var || divides(t.coef); }) &&

@@ -57,9 +57,9 @@ K_DEV float esp_bf16_value(unsigned short bits) {
   return __int_as_float(static_cast<int>(static_cast<unsigned>(bits) << 16));
 }
 
-// V neighbours in memory, moved as one.
+// V neighbours in memory, moved as one; more than 16 bytes as several of 16.
 template <class T, int V>
-struct alignas(sizeof(T) * V) Vec {
+struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Vec {
   T v[V];
 };
 template <int V, class T>
