@@ -44,7 +44,10 @@ std::vector<Part> parts_of(const GemmCall& c) {
   const Part d{matrix_bytes(c.d, c.m, c.n, c.batch), c.d.dtype};
   if (c.beta != 0) out.push_back(d);
   if (has_bias(c.epilogue)) out.push_back({c.m * ir::dtype_size(c.d.dtype), c.d.dtype});
+  const Part mask{mask_bytes(c), ir::Dtype::u8};
+  if (takes_mask(c.epilogue)) out.push_back(mask);
   out.push_back({d.bytes, d.dtype, true});
+  if (gives_mask(c.epilogue)) out.push_back(mask);
   if (keeps_gelu_operand(c.epilogue)) out.push_back(d);
   if (sums_operand(c.epilogue)) {
     const int64_t sums = c.epilogue == target::GemmEpilogue::sum_a ? c.m : c.n;

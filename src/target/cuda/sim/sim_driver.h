@@ -4,6 +4,7 @@
 // so that it is a race with both source lines. What would fault, or work by luck, on a GPU is an error that says what happened.
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/object_cache.h"
@@ -35,7 +36,8 @@ struct SimOptions {
     int wrong = -1,
         failing = -1;  ///< the one whose first element is wrong, the one that is refused when it is to run
   } ways{};
-  const driver::Nvtx* nvtx = nullptr;  ///< of the tool that watches; null: none
+  std::optional<GemmEpilogue> lt_lacks{};  ///< the one that cuBLASLt has no algorithm for
+  const driver::Nvtx* nvtx = nullptr;      ///< of the tool that watches; null: none
 };
 
 /// A call of the driver that fails: that many calls from now (1: the next; 0: none), with this error. A call that gives something back
