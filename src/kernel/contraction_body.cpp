@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernel/bit_mask.h"
 #include "kernel/fused.h"
 #include "op/activation.h"
 #include "op/axes.h"
@@ -9,6 +10,7 @@
 #include "op/elementwise.h"
 #include "op/movement.h"
 #include "op/reduction.h"
+#include "rewrite/pattern.h"
 #include "rewrite/uses.h"
 
 namespace espalier::kernel {
@@ -58,6 +60,12 @@ class Reader {
     Value at = out_.root->value();
     for (size_t i = 0; i < out_.steps.size(); at = out_.steps[i++].value)
       if (at == v) return {.kind = ExtraResult::Kind::before_step, .step = i};
+    if (const Value mask = match_packed(v)) {
+      const Value& y = body_.outputs[0].value;
+      if (mask != op::gt(y, op::zeros_like(y)))
+        decline("bits of something else than where the result is above 0");
+      return {.kind = ExtraResult::Kind::positive_bits};
+    }
     if (&v->op() != &op::reduce_sum_op || &out_.root->op() != &op::dot_op)
       decline("a result that " + std::string(v->op().name) + " gives");
     Value of = v->input(0);
@@ -125,10 +133,20 @@ class Reader {
       blocked_result(at, next, s);
     } else if (s.op == &op::add_op || s.op == &op::mul_op) {
       second_operand(next.input(0) == at ? next.input(1) : next.input(0), s);
+    } else if (s.op == &op::select_op) {
+      kept_where(at, next, s);
     } else if (next.inputs().size() != 1) {
       decline("epilogue op " + std::string(s.op->name));
     }
     return s;
+  }
+
+  void kept_where(const Value& at, const Node& select, EpilogueStep& s) const {
+    const Value mask = match_unpacked(select.input(0));
+    if (!mask || select.input(1) != at || rewrite::splat_value(select.input(2)) != 0.0)
+      decline("epilogue op select");
+    s.other = EpilogueStep::Other::bits;
+    s.input = input_number(mask);
   }
 
   void blocked_result(const Value& at, const Node& reshape, EpilogueStep& s) {

@@ -26,9 +26,10 @@ struct EpilogueStep {
     channels,  ///< the second is a vector along the channels: the result's last axis before any layout in blocks
     tensor,  ///< the second is as large as the result, of the step's own type
     number,  ///< the second is a constant, the same for all elements
+    bits,  ///< of select: the second is a mask (kernel/bit_mask.h); the result stays where it has a bit, and is 0 elsewhere
   };
   const ir::OpDef* op =
-      nullptr;  ///< cast, add, mul, an op of one operand (gelu where its expansion stands), or
+      nullptr;  ///< cast, add, mul, select, an op of one operand (gelu where its expansion stands), or
                 ///< reshape, which stands for a layout in blocks
   Other other = Other::none;
   int input = -1;          ///< of the body: the second operand where it is one
@@ -44,6 +45,7 @@ struct ExtraResult {
     before_step,  ///< what goes into step number `step`
     sum_of_a,     ///< of a dot: operand a summed over the contracted axes
     sum_of_b,
+    positive_bits,  ///< where the first result is above 0, as pack_bits() has it (kernel/bit_mask.h)
   };
   Kind kind = Kind::before_step;
   size_t step = 0;

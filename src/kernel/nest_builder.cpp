@@ -481,6 +481,9 @@ void NestBuilder::note_values(std::map<ValueKey, Value>& values) const {
 }
 
 Built NestBuilder::build(std::span<const Target> targets) {
+  for (const Target& t : targets)
+    if (!t.in_parts && fold_of(t.value) && !decisions_.cuts.contains(key_of(t.value)))
+      own_folds_.insert(key_of(t.value));
   for (const Target& t : targets) add_target(t);
   const bool related = !requests_.empty() || target_drafts_.size() == 1;
   if (!related) throw CannotLower{"outputs of unrelated dims in one nest"};

@@ -236,6 +236,7 @@ class NestBuilder {
   std::map<int, Affine> aliases_;    // a later target's variable -> the first target's
   std::set<int> alias_candidates_;   // variables of the target being added
   std::optional<ValueKey> storing_;  // the target itself is computed, not loaded
+  std::set<ValueKey> own_folds_;     // targets that are folds: at hand for the nest's other targets
   Built built_;
 };
 

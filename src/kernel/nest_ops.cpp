@@ -227,7 +227,7 @@ std::optional<bool> NestBuilder::always(const Guard& g) const {
 }
 
 const int* NestBuilder::find_stored(const Value& v) const {
-  if (storing_ && *storing_ == key_of(v)) return nullptr;
+  if ((storing_ && *storing_ == key_of(v)) || own_folds_.contains(key_of(v))) return nullptr;
   const auto it = decisions_.stored.find(key_of(v));
   return it == decisions_.stored.end() ? nullptr : &it->second;
 }

@@ -44,8 +44,8 @@ class TargetSpec {
   /// is a constant of the program (frozen weights); `exact` asks for a kernel with the body's meaning to the letter.
   virtual Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
                           bool exact) const = 0;
-  /// May a contraction's fusion give several results, and go on behind a value that is used more than once (gelu's operand)? accepts() is then
-  /// asked about such bodies too.
+  /// May a contraction's fusion give several results, and go on behind a value that is used more than once (gelu's operand; relu, whose mask then
+  /// goes to its gradients in bits)? accepts() is then asked about such bodies too.
   virtual bool wide_epilogues() const { return false; }
   /// The layouts for conv, conv_data_grad or conv_weight_grad (channels-last as they stand at the tensor level).
   virtual ConvChoice conv_choice(const ir::Node& node) const = 0;

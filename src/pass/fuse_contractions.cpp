@@ -3,6 +3,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "kernel/bit_mask.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
 #include "op/reduction.h"
@@ -55,7 +56,7 @@ class ContractionFuser {
         ir::transform(graph_, [&](const Node& n, const std::vector<Value>& operands) -> std::vector<Value> {
           std::vector<Value> results;
           if (const auto it = groups_.find(&n); it != groups_.end()) {
-            results = {result_of(*it->second, n.value(), done)};
+            results = {result_of(*it->second.group, it->second.value, done)};
           } else if (&n.op() != &ir::input_op && operands != n.inputs()) {
             results = ir::make_all(n.op(), operands, n.attrs());
           }
@@ -73,13 +74,20 @@ class ContractionFuser {
     std::vector<Value> results;
     std::vector<Value> made{};
   };
+  /// Where what stands in place of a node's value comes from.
+  struct Source {
+    std::shared_ptr<Group> group;
+    Value value;  ///< one of its results
+  };
 
-  /// What the fusion has for `value`; it is made when the first of its results is asked for.
-  static Value result_of(Group& g, const Value& value, const ir::ValueMap& done) {
+  /// What the fusion has for `value`; it is made when the first of its results is asked for. A mask, which is no value of the graph, is found in
+  /// `done` from then on.
+  static Value result_of(Group& g, const Value& value, ir::ValueMap& done) {
     if (g.made.empty()) {
       Extracted e = extract(g.members, g.results, std::string(kernel_name(g.members)));
       for (Value& v : e.operands) v = done.of(v);
       g.made = kernel::fusion(kernel::FusionKind::contraction, e.body, std::move(e.operands));
+      for (size_t i = 1; i < g.made.size(); ++i) done.set(g.results[i], g.made[i]);
     }
     return g.made[static_cast<size_t>(std::ranges::find(g.results, value) - g.results.begin())];
   }
@@ -101,7 +109,8 @@ class ContractionFuser {
   bool operands_come_first(const Extracted& e, const std::vector<Value>& results) const {
     if (results.size() == 1) return true;
     int first = order_.at(&results[0].node());
-    for (const Value& v : results) first = std::min(first, order_.at(&v.node()));
+    for (const Value& v : results)
+      if (const auto at = order_.find(&v.node()); at != order_.end()) first = std::min(first, at->second);
     return std::ranges::all_of(e.operands, [&](const Value& v) { return order_.at(&v.node()) < first; });
   }
 
@@ -152,12 +161,91 @@ class ContractionFuser {
         ++refused;
       }
     }
-    if (context_.spec.wide_epilogues()) add_sums(root, best);
+    if (context_.spec.wide_epilogues()) {
+      add_relu(best);
+      add_sums(root, best);
+    }
     if (best.members.size() == 1) return;
-    for (const Node* n : best.members)
+    const std::shared_ptr<Group> group = take(std::move(best));
+    for (const Value& v : group->results) groups_.emplace(&v.node(), Source{group, v});
+  }
+
+  std::shared_ptr<Group> take(Group&& group) {
+    for (const Node* n : group.members)
       if (!comes_along(*n) && &n->op() != &op::cast_op) taken_.insert(n);
-    const auto group = std::make_shared<Group>(std::move(best));
-    for (const Value& v : group->results) groups_.emplace(&v.node(), group);
+    return std::make_shared<Group>(std::move(group));
+  }
+
+  /// A relu behind the product whose mask only its own gradients read, each of them behind a product: where the target takes all of these, the mask
+  /// is a second result, in bits.
+  void add_relu(Group& best) {
+    if (best.results.size() != 1 || !best.results[0].type().is_static()) return;
+    const Node* relu = uses_.only(best.results[0]);
+    if (!relu || &relu->op() != &op::relu_op || taken_.contains(relu)) return;
+    const Value y = relu->value();
+    const std::vector<Value> masks = masks_of(y);
+    if (masks.empty() || std::ranges::any_of(masks, [&](const Value& m) { return uses_.outputs(m) > 0; }))
+      return;
+    const Value packed = kernel::pack_bits(op::gt(y, op::zeros_like(y)));
+    Group longer{best.members, {y, packed}};
+    longer.members.push_back(relu);
+    add_between(y, packed, longer.members);
+    if (!accepts(longer.members, longer.results)) return;
+    std::vector<std::pair<const Node*, Group>> gradients;
+    for (const Value& mask : masks)
+      for (const Node* user : uses_.of(mask)) {
+        Group g = relu_gradient(*user, mask, packed);
+        if (g.members.empty() || !accepts(g.members, g.results)) return;
+        gradients.emplace_back(user, std::move(g));
+      }
+    best = std::move(longer);
+    for (auto& [select, g] : gradients) {
+      const Value value = g.results[0];
+      groups_.emplace(select, Source{take(std::move(g)), value});
+      taken_.insert(select);
+    }
+  }
+
+  /// What the graph has of where `y` is above 0: of itself, or of what only widens it.
+  std::vector<Value> masks_of(const Value& y) const {
+    std::vector<Value> of{y}, out;
+    for (const Node* user : uses_.of(y))
+      if (&user->op() == &op::cast_op && user->value().dtype() == ir::Dtype::f32) of.push_back(user->value());
+    for (const Value& v : of) {
+      const Value mask = op::gt(v, op::zeros_like(v));
+      if (!uses_.of(mask).empty() || uses_.outputs(mask) > 0) out.push_back(mask);
+    }
+    return out;
+  }
+
+  /// `select` as relu's gradient by the mask in bits, with the product whose result it keeps or not; no members where it is something else.
+  Group relu_gradient(const Node& select, const Value& mask, const Value& packed) const {
+    if (&select.op() != &op::select_op || select.input(0) != mask || taken_.contains(&select) ||
+        rewrite::splat_value(select.input(2)) != 0.0)
+      return {};
+    Value v = select.input(1);
+    std::vector<const Node*> casts;
+    for (; &v->op() == &op::cast_op && uses_.only(v); v = v->input(0)) casts.insert(casts.begin(), &v.node());
+    if (!is_root(v.node()) || kernel::fusion_body(v.node()) || taken_.contains(&v.node()) || !uses_.only(v))
+      return {};
+    const Value kept = kernel::unpack_bits(packed, mask.dims().back().value());
+    const Value result = op::select(kept, select.input(1), select.input(2));
+    Group g{with_operand_casts(v.node()), {result}};
+    g.members.insert(g.members.end(), casts.begin(), casts.end());
+    add_between(packed, kept, g.members);
+    add_with_broadcasts(select.input(2), g.members);
+    g.members.push_back(&result.node());
+    return g;
+  }
+
+  /// The nodes by which `end` is made of `begin`, operands first.
+  static void add_between(const Value& begin, const Value& end, std::vector<const Node*>& members) {
+    const Node& n = end.node();
+    if (end == begin || n.op().kind == ir::Kind::leaf ||
+        std::find(members.begin(), members.end(), &n) != members.end())
+      return;
+    for (const Value& v : n.inputs()) add_between(begin, v, members);
+    members.push_back(&n);
   }
 
   /// Go on behind `tail`, which is used more than once, to a value that depends on nothing else that varies: the first one that the target
@@ -240,7 +328,7 @@ class ContractionFuser {
   std::set<const Node*> taken_;
   const std::vector<const Node*> nodes_;
   std::unordered_map<const Node*, int> order_;
-  std::map<const Node*, std::shared_ptr<Group>> groups_;  // by the nodes whose values the fusion gives
+  std::map<const Node*, Source> groups_;  // by the nodes whose values come from a fusion
 };
 
 }  // namespace

@@ -8,7 +8,8 @@
 // Where bytes are what a step costs (TargetSpec::batching), small slices of large values are such copies too, and a cluster computes a
 // value of another one again when that takes cheap ops on what it reads anyway, or on no more bytes that lie in memory anyway: x minus its
 // mean and the mask of a relu in the gradient of batch norm are not stored for it. There small work that only new states wait for (updates of
-// parameters and statistics) keeps apart from what it reads, so that batch_nests can gather it.
+// parameters and statistics) keeps apart from what it reads, so that batch_nests can gather it; and what is numbers alone is computed beside
+// another number.
 #include <algorithm>
 #include <numeric>
 #include <set>
@@ -89,6 +90,7 @@ class LoopFuser {
         for (const int producer : producers(static_cast<int>(i)))
           try_merge(unit_[i], unit_[static_cast<size_t>(producer)], false);
     merge_siblings();
+    if (context_.spec.batching()) merge_numbers();
     if (context_.spec.batching())
       for (size_t i = 0; i < order_.size(); ++i)
         if (unit_[i] == static_cast<int>(i) && is_cluster(unit_[i])) compute_again(unit_[i]);
@@ -247,11 +249,16 @@ class LoopFuser {
   }
 
   void try_merge(int consumer, int producer, bool siblings) {
+    if (siblings ? space_of(consumer) != space_of(producer) : !spaces_fit(consumer, producer)) return;
+    join(consumer, producer, siblings);
+  }
+
+  /// Make one of two clusters, where nothing between them forbids it and the target takes it.
+  void join(int consumer, int producer, bool siblings) {
     if (consumer == producer) return;
     const auto &a = members_[static_cast<size_t>(consumer)], &b = members_[static_cast<size_t>(producer)];
     if (a.size() + b.size() > largest_cluster) return;
     if (late_[static_cast<size_t>(a[0])] != late_[static_cast<size_t>(b[0])]) return;
-    if (siblings ? space_of(consumer) != space_of(producer) : !spaces_fit(consumer, producer)) return;
     if (indirect_path(producer, consumer) || (siblings && indirect_path(consumer, producer))) return;
     std::vector<int> both = a;
     both.insert(both.end(), b.begin(), b.end());
@@ -278,6 +285,28 @@ class LoopFuser {
           if (first != other && space_of(first) == v.dims())
             try_merge(std::max(first, other), std::min(first, other), true);
         }
+      }
+  }
+
+  /// Clusters that compute nothing but numbers (the corrections of Adam) go along with another that ends in one (a loss).
+  void merge_numbers() {
+    const auto is_number = [&](int i) {
+      return node(i).value().type().is_static() && node(i).value().type().elements() == 1;
+    };
+    const auto units = [&](auto&& fits) {
+      std::vector<int> out;
+      for (size_t i = 0; i < order_.size(); ++i)
+        if (unit_[i] == static_cast<int>(i) && is_cluster(unit_[i]) && fits(members_[i]))
+          out.push_back(unit_[i]);
+      return out;
+    };
+    const auto numbers = [&](const auto& m) { return std::ranges::all_of(m, is_number); };
+    for (const int small : units(numbers))
+      for (const int other : units([&](const auto& m) { return std::ranges::any_of(m, is_number); })) {
+        const bool gone = members_[static_cast<size_t>(small)].empty();
+        if (gone || members_[static_cast<size_t>(other)].empty() || small == other) continue;
+        join(std::max(small, other), std::min(small, other), true);
+        if (unit_[static_cast<size_t>(small)] == unit_[static_cast<size_t>(other)]) break;
       }
   }
   void collect_readers(const Value& v, std::vector<int>& out) const {

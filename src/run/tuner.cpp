@@ -45,7 +45,10 @@ std::vector<Part> parts_of(const GemmCall& c) {
   const auto result = [&](int64_t bytes) { out.push_back({bytes, c.d.dtype, true}); };
   if (c.beta != 0) out.push_back(d);
   if (has_bias(c.epilogue)) out.push_back({c.m * ir::dtype_size(c.d.dtype), c.d.dtype});
+  const Part mask{mask_bytes(c), ir::Dtype::u8};  // of what rounds to either side of 0 ways may differ
+  if (takes_mask(c.epilogue)) out.push_back(mask);
   result(d.bytes);
+  if (gives_mask(c.epilogue)) out.push_back(mask);
   if (keeps_gelu_operand(c.epilogue)) result(d.bytes);
   if (sums_operand(c.epilogue))
     result((c.epilogue == target::GemmEpilogue::sum_a ? c.m : c.n) * ir::dtype_size(c.d.dtype));

@@ -42,6 +42,7 @@ std::string work_text(const GemmCall& c) {
   if (c.alpha != 1) text += ", alpha " + number_text(c.alpha);
   if (c.beta != 0) text += ", beta " + number_text(c.beta);
   if (c.epilogue != GemmEpilogue::none) text += fmt::format(", {}", epilogue_name(c.epilogue));
+  if (c.mask_ld != 0) text += fmt::format(" ld {}", c.mask_ld);
   return text;
 }
 
@@ -57,6 +58,9 @@ std::string_view epilogue_name(GemmEpilogue epilogue) {
     case GemmEpilogue::gelu_bias: return "gelu_bias";
     case GemmEpilogue::gelu_aux: return "gelu_aux";
     case GemmEpilogue::gelu_aux_bias: return "gelu_aux_bias";
+    case GemmEpilogue::relu_aux: return "relu_aux";
+    case GemmEpilogue::relu_aux_bias: return "relu_aux_bias";
+    case GemmEpilogue::drelu: return "drelu";
     case GemmEpilogue::sum_a: return "sum_a";
     case GemmEpilogue::sum_b: return "sum_b";
   }

@@ -89,25 +89,36 @@ enum class GemmEpilogue : uint8_t {
   gelu_bias,
   gelu_aux,       ///< and what goes into gelu is a second result, which lies as D does
   gelu_aux_bias,  ///< the same
+  relu_aux,       ///< and where what comes out of relu is above 0 is a second result: its mask
+  relu_aux_bias,  ///< the same
+  drelu,          ///< 0 where a mask that is an operand has no bit: relu's gradient
   sum_a,          ///< and the sums of A's rows, m of them, are a second result of D's dtype
   sum_b,          ///< and those of B's columns, n of them
 };
 std::string_view epilogue_name(GemmEpilogue epilogue);
 constexpr bool has_bias(GemmEpilogue e) {
   return e == GemmEpilogue::bias || e == GemmEpilogue::relu_bias || e == GemmEpilogue::gelu_bias ||
-         e == GemmEpilogue::gelu_aux_bias;
+         e == GemmEpilogue::gelu_aux_bias || e == GemmEpilogue::relu_aux_bias;
 }
 constexpr bool keeps_gelu_operand(GemmEpilogue e) {
   return e == GemmEpilogue::gelu_aux || e == GemmEpilogue::gelu_aux_bias;
 }
 constexpr bool sums_operand(GemmEpilogue e) { return e == GemmEpilogue::sum_a || e == GemmEpilogue::sum_b; }
-constexpr bool has_second_result(GemmEpilogue e) { return keeps_gelu_operand(e) || sums_operand(e); }
+constexpr bool gives_mask(GemmEpilogue e) {
+  return e == GemmEpilogue::relu_aux || e == GemmEpilogue::relu_aux_bias;
+}
+constexpr bool takes_mask(GemmEpilogue e) { return e == GemmEpilogue::drelu; }
+constexpr bool has_second_result(GemmEpilogue e) {
+  return keeps_gelu_operand(e) || sums_operand(e) || gives_mask(e);
+}
 
 /// D [m, n] = epilogue(alpha A [m, k] B [k, n] + beta C + bias), for each of the batch, as cuBLASLt means it: column-major, the bias one
 /// number for each row of D. C lies as D does, and may be D; bias has D's dtype. gelu is the tanh form.
-/// Operands: A, B, C where beta is not 0, bias where the epilogue has one, D, the second result where the epilogue has one, then
-/// `workspace` bytes where that is not 0. All at multiples of gemm_alignment. A second result is of one product, not of a batch, and gelu's operand
-/// wants a leading dimension of D in multiples of 8.
+/// Operands: A, B, C where beta is not 0, bias where the epilogue has one, the mask where it takes one, D, the second result where the epilogue
+/// has one, then `workspace` bytes where that is not 0. All at multiples of gemm_alignment. A second result and a mask are of one product, not of a
+/// batch, and gelu's operand wants a leading dimension of D in multiples of 8. relu makes 0 of NaN, and has no bit there. A mask has a bit for each
+/// element, in columns of `mask_ld` bits, a multiple of 128; which bit of a byte comes first, and what lies behind the m bits of a column, is the
+/// library's business.
 struct GemmCall {
   int64_t m = 0, n = 0, k = 0, batch = 1;
   GemmMatrix a, b, d;
@@ -115,10 +126,13 @@ struct GemmCall {
   bool tf32 = false;                   ///< f32 operands may be rounded to 10 bits of fraction
   double alpha = 1, beta = 0;
   GemmEpilogue epilogue = GemmEpilogue::none;
+  int64_t mask_ld = 0;
   int64_t workspace = 0;  ///< not in the text
   bool operator==(const GemmCall&) const = default;
 };
 inline constexpr int64_t gemm_alignment = 16;
+/// Bytes of the mask that the epilogue gives or takes.
+constexpr int64_t mask_bytes(const GemmCall& c) { return c.n * c.mask_ld / 8; }
 
 /// Part of one of a step's buffers, which are its node's operands, then its results, then the scratch of its kernel.
 struct Operand {

@@ -5,17 +5,9 @@
 
 #include "grad/grad.h"
 #include "op/activation.h"
-#include "op/contraction.h"
 #include "op/elementwise.h"
-#include "op/movement.h"
 #include "op/reduction.h"
-#include "op/sampling.h"
-#include "run/device_executor.h"
-#include "support/cuda_calls.h"
-#include "target/cpu/cpu_target.h"
-#include "target/cuda/cuda_target.h"
-#include "target/cuda/match/gemm.h"
-#include "target/cuda/sim/sim_driver.h"
+#include "support/products.h"
 
 namespace espalier::test {
 namespace {
@@ -29,12 +21,6 @@ struct Layer {
   std::vector<Value> inputs;
   Value before, after;
 };
-
-Value along_rows(const Value& v, const Value& like) { return op::broadcast_to(v, like.dims()); }
-
-Value product(const Value& x, const Value& w, Dtype out) {
-  return op::dot(x, w, {.contract_a = {x.rank() - 1}, .contract_b = {0}, .out = out});
-}
 
 Value expanded_gelu(const Value& x, bool tanh_form) {
   const Value y = op::gelu(x, tanh_form);
@@ -54,33 +40,10 @@ Layer layer(Dtype dtype, int64_t out, bool bias, bool tanh_form = true) {
   return l;
 }
 
-ir::Graph graph_with(const std::vector<Value>& inputs, const std::vector<Value>& outputs) {
-  ir::Graph g{
-      .name = "g", .level = ir::Level::tensor, .inputs = inputs, .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  return g;
-}
-
-std::vector<Array> drawn(const ir::Graph& g, uint64_t seed) {
-  ir::SampleRng rng(seed);
-  std::vector<Array> out;
-  for (const Value& v : g.inputs)
-    out.push_back(op::draw_array(rng, v.dtype(), ir::static_dims(v.dims()), -1, 1));
-  return out;
-}
-
 std::string refusal(const ir::Graph& g, bool exact = false) {
   const auto made = target::cuda::gemm_calls(g, {.exact = exact});
   const auto* refused = std::get_if<kernel::Refusal>(&made);
   return refused ? refused->reason : "";
-}
-
-CallList calls(const ir::Graph& g) {
-  const auto ask = [](const target::CallRecord::Work&) { return target::LibraryAnswer{.workspace = 256}; };
-  auto made = target::cuda::gemm_calls(g, {.ask = ask});
-  if (const auto* refused = std::get_if<kernel::Refusal>(&made))
-    throw InternalError(refused->reason + ir::print(g));
-  return std::get<CallList>(std::move(made));
 }
 
 TEST(Epilogues, GeluAndItsOperand) {
@@ -174,48 +137,6 @@ ir::Graph network(bool training, bool tanh_form, const ir::Dims& batch = {16}) {
   for (const Value& v : autodiff::vjp(std::vector{y}, std::vector{dy}, std::vector{w1, b1, w2, b2}))
     outputs.push_back(v);
   return graph_with({x, w1, b1, w2, b2, dy}, outputs);
-}
-
-std::shared_ptr<const run::Program> compiled(const ir::Graph& g, const target::Target& target,
-                                             pass::Precision precision = pass::Precision::f32,
-                                             bool exact = false) {
-  run::CompileOptions options;
-  options.target = &target;
-  options.precision = precision;
-  options.exact = exact;
-  return run::Program::compile(g, options);
-}
-
-std::vector<std::string> epilogues(const run::Program& p) {
-  std::vector<std::string> out;
-  for (const run::Step& s : p.steps())
-    for (const target::CallRecord& call : s.kernel->calls())
-      if (const auto* gemm = std::get_if<GemmCall>(&call.work))
-        out.emplace_back(target::epilogue_name(gemm->epilogue));
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-void expect_values(const ir::Graph& g, pass::Precision precision, double tolerance) {
-  const std::shared_ptr<target::Device> device = target::cuda::sim::make_sim_device();
-  const auto program = compiled(g, *target::cuda::cuda_target(device), precision);
-  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(program, device));
-  const std::vector<Array> inputs = drawn(g, 7);
-  for (size_t i = 0; i < inputs.size(); ++i)
-    std::memcpy(e.input(i), inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
-  e.poison();
-  const run::Ticket ticket = e.run();
-  const std::vector<Array> want = target::reference::evaluate(g, inputs);
-  for (size_t o = 0; o < want.size(); ++o) {
-    Array got(want[o].dtype(), want[o].dims());
-    std::memcpy(got.write(), e.output(ticket, o), static_cast<size_t>(got.bytes()));
-    double largest = 0, off = 0;
-    for (int64_t i = 0; i < got.size(); ++i) {
-      largest = std::max(largest, std::fabs(want[o].at(i)));
-      off = std::max(off, std::isnan(got.at(i)) ? 1e30 : std::fabs(got.at(i) - want[o].at(i)));
-    }
-    EXPECT_LE(off, tolerance * largest) << "result " << o << "\n" << program->text();
-  }
 }
 
 using testing::ElementsAre;

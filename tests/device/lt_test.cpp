@@ -153,13 +153,18 @@ TEST(DeviceLt, EveryDtypeAndEpilogueHasDescriptors) {
        {std::pair(GemmEpilogue::none, 1), std::pair(GemmEpilogue::bias, 4), std::pair(GemmEpilogue::relu, 2),
         std::pair(GemmEpilogue::relu_bias, 6), std::pair(GemmEpilogue::gelu, 32),
         std::pair(GemmEpilogue::gelu_bias, 36), std::pair(GemmEpilogue::gelu_aux, 160),
-        std::pair(GemmEpilogue::gelu_aux_bias, 164), std::pair(GemmEpilogue::sum_a, 256),
-        std::pair(GemmEpilogue::sum_b, 512)}) {
+        std::pair(GemmEpilogue::gelu_aux_bias, 164), std::pair(GemmEpilogue::relu_aux, 130),
+        std::pair(GemmEpilogue::relu_aux_bias, 134), std::pair(GemmEpilogue::drelu, 136),
+        std::pair(GemmEpilogue::sum_a, 256), std::pair(GemmEpilogue::sum_b, 512)}) {
+    const bool mask = target::gives_mask(ours) || target::takes_mask(ours);
     GemmCall call = batched_call();
     call.epilogue = ours;
+    call.mask_ld = mask ? 128 : 0;
     const LtDescriptors x(*lt.api, call);
     EXPECT_EQ(reader.of<int>(x.desc, 7), theirs);
-    EXPECT_EQ(reader.of<int64_t>(x.desc, 12), target::keeps_gelu_operand(ours) ? 24 : 0);
+    EXPECT_EQ(reader.of<int64_t>(x.desc, 12), mask ? 128 : target::keeps_gelu_operand(ours) ? 24 : 0);
+    if (mask || target::keeps_gelu_operand(ours))
+      EXPECT_EQ(reader.of<uint64_t>(x.desc, 11) % target::gemm_alignment, 0u);
   }
 }
 

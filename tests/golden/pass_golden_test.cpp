@@ -5,6 +5,7 @@
 #include <set>
 #include <sstream>
 
+#include "kernel/contraction_body.h"
 #include "kernel/lower.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
@@ -24,10 +25,11 @@ namespace fs = std::filesystem;
 
 /// A target of the same choices on every machine: it claims layer_norm, its matrix kernels take biases, residuals, relu and
 /// casts, it has no f16 arithmetic, its convolutions like blocks of four channels, and planes where there are three. Steps cost what
-/// they cost on a GPU where a case says "batching".
+/// they cost on a GPU where a case says "batching"; where it says "wide" a relu must give its mask in bits, which its gradient takes.
 class GoldenSpec final : public kernel::TargetSpec {
  public:
-  explicit GoldenSpec(bool batching) : batching_(batching) {}
+  explicit GoldenSpec(bool batching, bool wide = false) : batching_(batching), wide_(wide) {}
+  bool wide_epilogues() const override { return wide_; }
   const kernel::BatchLimits* batching() const override {
     static constexpr kernel::BatchLimits limits{.member_bytes = 1024, .buffers = 12};
     return batching_ ? &limits : nullptr;
@@ -44,6 +46,14 @@ class GoldenSpec final : public kernel::TargetSpec {
     if (kind == kernel::FusionKind::batch) return {};
     static const std::set<const ir::OpDef*> taken{&op::add_op,          &op::relu_op,    &op::cast_op,
                                                   &op::broadcast_to_op, &op::reshape_op, &op::transpose_op};
+    if (wide_) {
+      const auto read = kernel::read_contraction(body, true);
+      if (const auto* reason = std::get_if<std::string>(&read)) return kernel::Refusal{"golden", *reason};
+      const auto& body_read = std::get<kernel::ContractionBody>(read);
+      const bool ends_in_relu = !body_read.steps.empty() && body_read.steps.back().op == &op::relu_op;
+      if (ends_in_relu == body_read.extras.empty()) return kernel::Refusal{"golden", "relu without its mask"};
+      return {};
+    }
     for (const ir::Node* n : body.nodes())
       if (n->op().kind != ir::Kind::leaf && n->op().kind != ir::Kind::contraction &&
           !taken.contains(&n->op()))
@@ -67,7 +77,7 @@ class GoldenSpec final : public kernel::TargetSpec {
   int64_t cache_bytes() const override { return 1 << 20; }
 
  private:
-  bool batching_;
+  bool batching_, wide_;
 };
 
 /// A file: comments, settings, and a graph before and after a pass.
@@ -75,7 +85,7 @@ struct Case {
   fs::path file;
   std::string head, pass, before, after;
   pass::Precision precision = pass::Precision::f32;
-  bool exact = false, batching = false;
+  bool exact = false, batching = false, wide = false;
   double loss_scale = 1;
 };
 
@@ -98,6 +108,7 @@ Case read_case(const fs::path& file) {
     else if (const std::string s = value("loss scale: "); !s.empty()) c.loss_scale = std::stod(s);
     else if (line == "exact") c.exact = true;
     else if (line == "batching") c.batching = true;
+    else if (line == "wide") c.wide = true;
     else EXPECT_TRUE(line.starts_with("#")) << file << ": " << line;
   }
   return c;
@@ -111,8 +122,10 @@ std::vector<fs::path> case_files() {
 }
 
 pass::PassContext context(const Case& c) {
-  static const GoldenSpec plain(false), batching(true);
-  return {.spec = c.batching ? batching : plain,
+  static const GoldenSpec plain(false), batching(true), wide(false, true);
+  return {.spec = c.wide       ? wide
+                  : c.batching ? batching
+                               : plain,
           .evaluate = target::reference::evaluate_node,
           .precision = c.precision,
           .exact = c.exact,

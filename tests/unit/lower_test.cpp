@@ -51,5 +51,25 @@ TEST(Lower, ValuesOfOneReductionAtSeveralOutputsShareItsLoop) {
   EXPECT_NO_THROW(kernel::verify(l.nests[0]));
 }
 
+/// What is folded over rows, folded again over all of them, and read by the rows' elements: the rows' nest stores both.
+TEST(Lower, RowsStoreTheirFoldsAndWhatReadsThemInOneNest) {
+  const kernel::Lowered l = lowered(R"(graph "b" tensor {
+    %0 = input "x" : f32[128,10]
+    %1 = reduce_max(%0){axes=[1]} : f32[128]
+    %2 = broadcast_to(%1){dims=[128,10], axes=[0]} : f32[128,10]
+    %3 = sub(%0, %2) : f32[128,10]
+    %4 = exp(%3) : f32[128,10]
+    %5 = reduce_sum(%4){axes=[1]} : f32[128]
+    %6 = log(%5) : f32[128]
+    %7 = reduce_sum(%6){axes=[0]} : f32[]
+    %8 = broadcast_to(%5){dims=[128,10], axes=[0]} : f32[128,10]
+    %9 = div(%4, %8) : f32[128,10]
+    return "loss" %7, "softmax" %9
+  })");
+  ASSERT_EQ(l.nests.size(), 2u);
+  for (const kernel::LoopNest& nest : l.nests) EXPECT_NO_THROW(kernel::verify(nest));
+  EXPECT_LE(points(l.nests[0]), 3 * 128 * 10 + 128);
+}
+
 }  // namespace
 }  // namespace espalier

@@ -80,12 +80,19 @@ Made library_calls(const Libraries& libraries, const ir::Graph& body, const Libr
           fmt::format("{} was not asked: its workspace is assumed to be {} bytes", name, answer.workspace));
     return answer;
   };
-  if (product)
-    return gemm_calls(body, {.exact = options.exact,
-                             .tf32 = options.tf32,
-                             .constant = options.constant,
-                             .alignment = options.alignment,
-                             .ask = ask});
+  if (product) {
+    Made made = gemm_calls(body, {.exact = options.exact,
+                                  .tf32 = options.tf32,
+                                  .constant = options.constant,
+                                  .alignment = options.alignment,
+                                  .ask = ask});
+    if (const auto* list = std::get_if<CallList>(&made); list && options.notes)
+      for (const CallRecord& call : list->calls)
+        if (const auto* gemm = std::get_if<GemmCall>(&call.work); gemm && gives_mask(gemm->epilogue))
+          options.notes->emplace_back(
+              "relu goes along with products in training and makes 0 of NaN; exact programs keep NaN");
+    return made;
+  }
   return conv_calls(body, {.exact = options.exact,
                            .tf32 = options.tf32,
                            .alignment = {options.alignment.begin(), options.alignment.end()},

@@ -45,6 +45,9 @@ LtEpilogue epilogue_of(GemmEpilogue epilogue) {
     case GemmEpilogue::gelu_bias: return LtEpilogue::gelu_bias;
     case GemmEpilogue::gelu_aux: return LtEpilogue::gelu_aux;
     case GemmEpilogue::gelu_aux_bias: return LtEpilogue::gelu_aux_bias;
+    case GemmEpilogue::relu_aux: return LtEpilogue::relu_aux;
+    case GemmEpilogue::relu_aux_bias: return LtEpilogue::relu_aux_bias;
+    case GemmEpilogue::drelu: return LtEpilogue::drelu;
     case GemmEpilogue::sum_a: return LtEpilogue::sum_a;
     case GemmEpilogue::sum_b: return LtEpilogue::sum_b;
   }
@@ -125,9 +128,10 @@ LtDescriptors::LtDescriptors(const LtApi& api, const GemmCall& call) : api_(api)
     // The heuristic reads from these addresses only how they are aligned.
     if (has_bias(call.epilogue) || sums_operand(call.epilogue))
       of_desc(LtDescAttribute::bias_pointer, Address{gemm_alignment});
-    if (keeps_gelu_operand(call.epilogue)) {
+    const bool mask = gives_mask(call.epilogue) || takes_mask(call.epilogue);
+    if (mask || keeps_gelu_operand(call.epilogue)) {
       of_desc(LtDescAttribute::aux_pointer, Address{gemm_alignment});
-      of_desc(LtDescAttribute::aux_ld, call.d.ld);
+      of_desc(LtDescAttribute::aux_ld, mask ? call.mask_ld : call.d.ld);
     }
 
     a = call.a.transposed ? layout(call.a, call.k, call.m, call.batch)
@@ -266,7 +270,8 @@ void LtPlan::enqueue(std::span<const Address> operands, CuStream stream) const {
   const LtDescriptors& x = descriptors_;
   size_t next = 2;
   const auto take = [&](bool there) { return there ? operands[next++] : Address{0}; };
-  const Address c = take(call_.beta != 0), bias = take(has_bias(call_.epilogue)), d = take(true),
+  const Address c = take(call_.beta != 0), bias = take(has_bias(call_.epilogue)),
+                mask = take(takes_mask(call_.epilogue)), d = take(true),
                 second = take(has_second_result(call_.epilogue)), workspace = take(call_.workspace != 0);
   ESPALIER_CHECK(next == operands.size(), "a matrix product with a wrong number of operands");
   const Scalar alpha(call_.compute, call_.alpha), beta(call_.compute, call_.beta);
@@ -276,6 +281,7 @@ void LtPlan::enqueue(std::span<const Address> operands, CuStream stream) const {
     set(api, api.MatmulDescSetAttribute, "cublasLtMatmulDescSetAttribute", x.desc, attribute, at);
   };
   if (bias) place(LtDescAttribute::bias_pointer, bias);
+  if (mask) place(LtDescAttribute::aux_pointer, mask);
   if (second)
     place(sums_operand(call_.epilogue) ? LtDescAttribute::bias_pointer : LtDescAttribute::aux_pointer,
           second);

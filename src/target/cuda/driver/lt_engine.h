@@ -99,7 +99,7 @@ class LtPlan {
   GemmCall call_;
   LtDescriptors descriptors_;
   LtHeuristic chosen_{};
-  mutable std::mutex addresses_;  // of bias and second result, which are part of the descriptor
+  mutable std::mutex addresses_;  // of bias, mask and second result, which are part of the descriptor
 };
 
 }  // namespace espalier::target::cuda::driver

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/align.h"
+#include "kernel/bit_mask.h"
 #include "kernel/contraction_body.h"
 #include "kernel/fused.h"
 #include "op/activation.h"
@@ -201,7 +202,7 @@ class Matcher {
 
   // ---- epilogue ------------------------------------------------------------------------------------------------------
 
-  enum class Activation : uint8_t { none, relu, gelu };
+  enum class Activation : uint8_t { none, relu, gelu, drelu };
 
   void epilogue(const EpilogueStep& step) {
     if (call_.compute == Dtype::i32) decline("integers with an epilogue");
@@ -210,6 +211,7 @@ class Matcher {
       decline("epilogue op " + std::string(step.op->name) + " after an activation");
     if (step.op == &op::relu_op) return relu();
     if (step.op == &op::gelu_op) return gelu(step.tanh_form);
+    if (step.other == EpilogueStep::Other::bits) return relu_gradient(step);
     if (step.other == EpilogueStep::Other::none) decline("epilogue op " + std::string(step.op->name));
     const bool add = step.op == &op::add_op;
     if (!add && step.other == EpilogueStep::Other::number && bias_ < 0 && residual_ < 0) {
@@ -230,12 +232,34 @@ class Matcher {
       decline("cast of the result");
   }
 
+  bool gives_mask_of_relu() const {
+    return !read_.extras.empty() && read_.extras[0].kind == kernel::ExtraResult::Kind::positive_bits;
+  }
+
+  /// Where its mask comes along, the launches that are saved are worth a NaN that is seen later; but f16 knows by it of an overflow.
   void relu() {
     const auto b = static_cast<size_t>(read_.b.input);
     const bool frozen = b < options_.constant.size() && options_.constant[b];
     if (options_.exact) decline("relu loses NaN, and exact kernels are asked for");
-    if (!frozen) decline("relu loses NaN, and the weights are being trained");
+    if (!frozen && !gives_mask_of_relu()) decline("relu loses NaN, and the weights are being trained");
+    if (gives_mask_of_relu() && operands_dtype_ == Dtype::f16)
+      decline("relu loses NaN, by which training in f16 sees an overflow");
     activate(Activation::relu);
+  }
+
+  void relu_gradient(const EpilogueStep& step) {
+    if (bias_ >= 0 || residual_ >= 0) decline("relu's gradient behind a sum");
+    if (call_.batch != 1) decline("relu's gradient of a batch of products");
+    activate(Activation::drelu);
+    mask_ = step.input;
+    set_mask_columns(body_.inputs[static_cast<size_t>(mask_)]);
+  }
+
+  /// A mask has a column for each of D, so D's columns must be the rows that it was packed in.
+  void set_mask_columns(const Value& mask) {
+    call_.mask_ld = kernel::row_bits(call_.m);
+    if (body_.outputs[0].value.dims().back().value() != call_.m || mask.type().bytes() != mask_bytes(call_))
+      decline("a mask of other rows than the product's");
   }
 
   void gelu(bool tanh_form) {
@@ -254,8 +278,9 @@ class Matcher {
     const kernel::ExtraResult& extra = read_.extras[0];
     if (read_.extras.size() > 1) decline("more than two results");
     if (call_.batch != 1 || call_.compute != Dtype::f32) decline("a second result of a batch, or not in f32");
-    if (body_.outputs[1].value.dtype() != result_dtype()) decline("a second result of another dtype");
     using Kind = kernel::ExtraResult::Kind;
+    if (extra.kind == Kind::positive_bits) return mask_of_relu();
+    if (body_.outputs[1].value.dtype() != result_dtype()) decline("a second result of another dtype");
     if (extra.kind == Kind::before_step) {
       if (read_.steps[extra.step].op != &op::gelu_op) decline("a second result that is not gelu's operand");
       if (call_.d.ld % 8 != 0) decline("gelu's operand in rows that are no multiple of 8");
@@ -265,6 +290,12 @@ class Matcher {
     if (call_.epilogue != GemmEpilogue::none || call_.alpha != 1)
       decline("sums of an operand beside an epilogue");
     call_.epilogue = extra.kind == Kind::sum_of_a ? GemmEpilogue::sum_b : GemmEpilogue::sum_a;
+  }
+
+  void mask_of_relu() {
+    if (activation_ != Activation::relu) decline("the mask of a result that is no relu");
+    call_.epilogue = bias_ >= 0 ? GemmEpilogue::relu_aux_bias : GemmEpilogue::relu_aux;
+    set_mask_columns(body_.outputs[1].value);
   }
 
   Operand bias_place() {
@@ -280,6 +311,7 @@ class Matcher {
     switch (activation_) {
       case Activation::none: return bias ? GemmEpilogue::bias : GemmEpilogue::none;
       case Activation::relu: return bias ? GemmEpilogue::relu_bias : GemmEpilogue::relu;
+      case Activation::drelu: return GemmEpilogue::drelu;
       case Activation::gelu: return bias ? GemmEpilogue::gelu_bias : GemmEpilogue::gelu;
     }
     decline("an unknown activation");
@@ -306,6 +338,7 @@ class Matcher {
         out_.in_place.push_back({0, residual_});
     }
     if (bias_ >= 0) record.operands.push_back(bias_place());
+    if (mask_ >= 0) record.operands.push_back(aligned(mask_));
     record.operands.push_back(d);
     if (has_second_result(call_.epilogue)) record.operands.push_back(result_place(1, after));
     add_workspace(record);
@@ -337,7 +370,7 @@ class Matcher {
   const Node& root_;
   Dtype operands_dtype_ = Dtype::f32;
   Operand a_, b_, result_;
-  int scratch_ = 0, bias_ = -1, residual_ = -1;
+  int scratch_ = 0, bias_ = -1, residual_ = -1, mask_ = -1;
   Activation activation_ = Activation::none;
   GemmCall call_;
   CallList out_;

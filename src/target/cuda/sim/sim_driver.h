@@ -4,6 +4,7 @@
 // so that it is a race with both source lines. What would fault, or work by luck, on a GPU is an error that says what happened.
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -44,6 +45,7 @@ struct SimOptions {
         failing = -1;  ///< the one whose first element is wrong, the one that is refused when it is to run
     int wrong_beside = -1;  ///< of cuBLASLt: the one whose second result begins with a wrong element
   } ways{};
+  std::optional<GemmEpilogue> lt_lacks{};                      ///< the one that cuBLASLt has no algorithm for
   const driver::Nvtx* nvtx = nullptr;                          ///< of the tool that watches; null: none
   std::shared_ptr<driver::KernelCompiler> compiler = nullptr;  ///< null: this build's
 };

@@ -90,6 +90,7 @@ class Product {
       : c_(call), a_(operands[0]), b_(operands[1]), next_(operands.subspan(2)) {
     if (c_.beta != 0) residual_ = take();
     if (has_bias(c_.epilogue)) bias_ = take();
+    if (takes_mask(c_.epilogue)) mask_ = take();
     d_ = take();
     if (has_second_result(c_.epilogue)) second_ = take();
   }
@@ -108,6 +109,8 @@ class Product {
           for (int64_t i = 0; i < c_.m; ++i) sum[static_cast<size_t>(i)] += column[i] * factor;
         }
         for (int64_t i = 0; i < c_.m; ++i) finish(s, i, j, sum[static_cast<size_t>(i)]);
+        // Nobody may read what fills a column up.
+        for (int64_t i = c_.m; gives_mask(c_.epilogue) && i < c_.mask_ld; ++i) set_bit(i, j, true);
       }
     }
     if (sums_operand(c_.epilogue)) sum_operand();
@@ -142,8 +145,21 @@ class Product {
     if (c_.beta != 0) value += static_cast<T>(c_.beta) * load<T>(residual_, c_.d.dtype, to);
     if (has_bias(c_.epilogue)) value += load<T>(bias_, c_.d.dtype, i);
     if (keeps_gelu_operand(c_.epilogue)) store(second_, c_.d.dtype, to, value);
+    if (takes_mask(c_.epilogue) && !bit(i, j)) value = 0;
     if constexpr (std::is_floating_point_v<T>) value = activated(value);
+    if (gives_mask(c_.epilogue)) set_bit(i, j, value > 0);
     store(d_, c_.d.dtype, to, value);
+  }
+
+  /// Of a mask: columns of mask_ld bits, the lowest of a byte first.
+  uint8_t* byte_of(Address mask, int64_t i, int64_t j) const {
+    return reinterpret_cast<uint8_t*>(mask + static_cast<Address>((j * c_.mask_ld + i) / 8));
+  }
+  bool bit(int64_t i, int64_t j) const { return (*byte_of(mask_, i, j) >> (i % 8) & 1) != 0; }
+  void set_bit(int64_t i, int64_t j, bool on) const {
+    uint8_t* const byte = byte_of(second_, i, j);
+    const auto place = static_cast<uint8_t>(1u << (i % 8));
+    *byte = static_cast<uint8_t>(on ? *byte | place : *byte & ~place);
   }
 
   void sum_operand() const {
@@ -158,7 +174,9 @@ class Product {
   T activated(T x) const {
     switch (c_.epilogue) {
       case GemmEpilogue::relu:
-      case GemmEpilogue::relu_bias: return std::fmax(x, T(0));
+      case GemmEpilogue::relu_bias:
+      case GemmEpilogue::relu_aux:
+      case GemmEpilogue::relu_aux_bias: return std::fmax(x, T(0));  // NaN is lost
       case GemmEpilogue::gelu:
       case GemmEpilogue::gelu_bias:
       case GemmEpilogue::gelu_aux:
@@ -171,7 +189,7 @@ class Product {
   }
 
   const GemmCall& c_;
-  Address a_, b_, residual_ = 0, bias_ = 0, d_ = 0, second_ = 0;
+  Address a_, b_, residual_ = 0, bias_ = 0, mask_ = 0, d_ = 0, second_ = 0;
   std::span<const Address> next_;
 };
 
@@ -188,7 +206,9 @@ void check_operands(const GemmCall& c, std::span<const Address> operands, const 
   std::vector<Wanted> wanted{matrix("A", c.a, c.m, c.k), matrix("B", c.b, c.k, c.n)};
   if (c.beta != 0) wanted.push_back(matrix("C", c.d, c.m, c.n));
   if (has_bias(c.epilogue)) wanted.push_back({"the bias", c.m * ir::dtype_size(c.d.dtype)});
+  if (takes_mask(c.epilogue)) wanted.push_back({"the mask", mask_bytes(c)});
   wanted.push_back(matrix("D", c.d, c.m, c.n));
+  if (gives_mask(c.epilogue)) wanted.push_back({"the mask", mask_bytes(c)});
   if (keeps_gelu_operand(c.epilogue)) wanted.push_back(matrix("gelu's operand", c.d, c.m, c.n));
   if (sums_operand(c.epilogue))
     wanted.push_back(
@@ -209,7 +229,10 @@ void check_operands(const GemmCall& c, std::span<const Address> operands, const 
 std::string refuse_gemm(const GemmCall& c) {
   if (c.m < 1 || c.n < 1 || c.k < 1 || c.batch < 1) return "an extent below 1";
   if (c.d.transposed) return "a transposed result";
-  if (has_second_result(c.epilogue) && c.batch != 1) return "a second result in a batch";
+  const bool mask = gives_mask(c.epilogue) || takes_mask(c.epilogue);
+  if ((mask || has_second_result(c.epilogue)) && c.batch != 1) return "a second result or a mask in a batch";
+  if (mask ? c.mask_ld % 128 != 0 || c.mask_ld < c.m : c.mask_ld != 0)
+    return fmt::format("a mask of {} rows with a leading dimension of {}", c.m, c.mask_ld);
   if (keeps_gelu_operand(c.epilogue) && c.d.ld % 8 != 0)
     return fmt::format("gelu's operand with a leading dimension of {}, which is no multiple of 8", c.d.ld);
   if (std::string wrong = refuse_dtypes(c); !wrong.empty()) return wrong;

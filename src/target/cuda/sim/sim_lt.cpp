@@ -73,6 +73,9 @@ std::optional<GemmEpilogue> epilogue_of(LtEpilogue epilogue) {
     case LtEpilogue::gelu_bias: return GemmEpilogue::gelu_bias;
     case LtEpilogue::gelu_aux: return GemmEpilogue::gelu_aux;
     case LtEpilogue::gelu_aux_bias: return GemmEpilogue::gelu_aux_bias;
+    case LtEpilogue::relu_aux: return GemmEpilogue::relu_aux;
+    case LtEpilogue::relu_aux_bias: return GemmEpilogue::relu_aux_bias;
+    case LtEpilogue::drelu: return GemmEpilogue::drelu;
     case LtEpilogue::sum_a: return GemmEpilogue::sum_a;
     case LtEpilogue::sum_b: return GemmEpilogue::sum_b;
   }
@@ -203,6 +206,8 @@ std::unique_ptr<GemmCall> SimLt::record(Desc desc, Layout a, Layout b, Layout c,
   if (!compute || scale != compute || !da || !db || !dd || !epilogue) return nullptr;
   if ((has_bias(*epilogue) || sums_operand(*epilogue)) && x->bias == 0) return nullptr;
   if (keeps_gelu_operand(*epilogue) && (x->aux == 0 || x->aux_ld != ld->ld)) return nullptr;
+  const bool mask = gives_mask(*epilogue) || takes_mask(*epilogue);
+  if (mask && (x->aux == 0 || x->aux % gemm_alignment != 0)) return nullptr;
   return std::make_unique<GemmCall>(GemmCall{
       .m = static_cast<int64_t>(ld->rows),
       .n = static_cast<int64_t>(ld->columns),
@@ -214,6 +219,7 @@ std::unique_ptr<GemmCall> SimLt::record(Desc desc, Layout a, Layout b, Layout c,
       .compute = *compute,
       .tf32 = x->compute == LtCompute::f32_fast_tf32,
       .epilogue = *epilogue,
+      .mask_ld = mask ? x->aux_ld : 0,
   });
 }
 
@@ -226,7 +232,8 @@ LtStatus SimLt::heuristic(LtHandle handle, Desc desc, Layout a, Layout b, Layout
   if (!find(handles, handle) || !p || !call || wanted < 1) return lt_invalid_value;
   const bool aligned = std::all_of(std::begin(p->alignment), std::end(p->alignment),
                                    [](uint32_t bytes) { return bytes <= gemm_alignment; });
-  if (!aligned || !refuse_gemm(*call).empty()) return lt_not_supported;
+  if (!aligned || !refuse_gemm(*call).empty() || state.options.lt_lacks == call->epilogue)
+    return lt_not_supported;
   const uint64_t most = std::min<uint64_t>(p->workspace, static_cast<uint64_t>(call->m * call->n) * 4);
   for (; *count < std::min(wanted, state.options.ways.count); ++*count) {
     const auto way = static_cast<uint64_t>(*count);
@@ -270,10 +277,12 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
   std::vector<Address> operands{address_of(a), address_of(b)};
   if (call->beta != 0) operands.push_back(address_of(c));
   if (has_bias(call->epilogue)) operands.push_back(find(descs, desc)->bias);
+  if (takes_mask(call->epilogue)) operands.push_back(find(descs, desc)->aux);
   operands.push_back(address_of(d));
   const size_t beside = operands.size();
   if (sums_operand(call->epilogue)) operands.push_back(find(descs, desc)->bias);
-  if (keeps_gelu_operand(call->epilogue)) operands.push_back(find(descs, desc)->aux);
+  if (keeps_gelu_operand(call->epilogue) || gives_mask(call->epilogue))
+    operands.push_back(find(descs, desc)->aux);
   if (workspace_bytes != 0) operands.push_back(address_of(workspace));
   void* wrong = way == state.options.ways.wrong ? d : nullptr;
   if (way == state.options.ways.wrong_beside &&

@@ -52,6 +52,9 @@ enum class LtEpilogue : int {
   gelu_bias = 36,
   gelu_aux = 160,
   gelu_aux_bias = 164,
+  relu_aux = 130,
+  relu_aux_bias = 134,
+  drelu = 136,
   sum_a = 256,  ///< BGRADA: of op(A)'s rows, where the bias pointer says
   sum_b = 512,  ///< BGRADB: of op(B)'s columns
 };

@@ -235,6 +235,9 @@ static_assert(same_number(LtEpilogue::none, CUBLASLT_EPILOGUE_DEFAULT) &&
               same_number(LtEpilogue::gelu_bias, CUBLASLT_EPILOGUE_GELU_BIAS) &&
               same_number(LtEpilogue::gelu_aux, CUBLASLT_EPILOGUE_GELU_AUX) &&
               same_number(LtEpilogue::gelu_aux_bias, CUBLASLT_EPILOGUE_GELU_AUX_BIAS) &&
+              same_number(LtEpilogue::relu_aux, CUBLASLT_EPILOGUE_RELU_AUX) &&
+              same_number(LtEpilogue::relu_aux_bias, CUBLASLT_EPILOGUE_RELU_AUX_BIAS) &&
+              same_number(LtEpilogue::drelu, CUBLASLT_EPILOGUE_DRELU) &&
               same_number(LtEpilogue::sum_a, CUBLASLT_EPILOGUE_BGRADA) &&
               same_number(LtEpilogue::sum_b, CUBLASLT_EPILOGUE_BGRADB));
 static_assert(lt_reduction_in_compute_type == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
