@@ -142,11 +142,12 @@ struct TheirStream {
   TheirStream() {
     EXPECT_EQ(driver->api().Init(0), 0);
     EXPECT_EQ(driver->api().DevicePrimaryCtxRetain(&context, 0), 0);
-    EXPECT_EQ(driver->api().CtxSetCurrent(context), 0);
+    EXPECT_EQ(driver->api().CtxPushCurrent(context), 0);
     EXPECT_EQ(driver->api().StreamCreate(&handle, 1), 0);
   }
   ~TheirStream() {
     EXPECT_EQ(driver->api().StreamDestroy(handle), 0);
+    EXPECT_EQ(driver->api().CtxPopCurrent(&context), 0);
     EXPECT_EQ(driver->api().DevicePrimaryCtxRelease(0), 0);
     EXPECT_EQ(driver->leaked(), "");
   }

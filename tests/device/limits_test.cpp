@@ -78,7 +78,7 @@ struct Bare {
       : sim(std::make_shared<SimDriver>(options)), cu(sim->api()) {
     EXPECT_EQ(cu.Init(0), 0);
     EXPECT_EQ(cu.DevicePrimaryCtxRetain(&context, 0), 0);
-    EXPECT_EQ(cu.CtxSetCurrent(context), 0);
+    EXPECT_EQ(cu.CtxPushCurrent(context), 0);
     EXPECT_EQ(cu.StreamCreate(&stream, 0), 0);
     EXPECT_EQ(cu.MemAlloc(&memory, 1 << 20), 0);
     const auto image = SimCompiler().compile(std::span(&kernel, 1), 90);
@@ -89,6 +89,7 @@ struct Bare {
     cu.ModuleUnload(module);
     cu.MemFree(memory);
     cu.StreamDestroy(stream);
+    cu.CtxPopCurrent(&context);
     cu.DevicePrimaryCtxRelease(0);
   }
   Bare(const Bare&) = delete;
