@@ -372,7 +372,7 @@ void Trainer::begin_steps() {
     std::rethrow_exception(error);
   }
   if (begun_.empty()) begin_step();
-  const size_t most = options_.device.is_gpu() && !options_.one_by_one ? most_under_way : 1;
+  const size_t most = options_.device.is_gpu() && !options_.one_by_one && !options_.sync ? most_under_way : 1;
   while (begun_.size() < most && !failed_ && !interrupted() && !begun_.back().progress.end_of_epoch &&
          begun_.back().progress.step < total_steps()) {
     const data::LoaderState before = loader_.state();

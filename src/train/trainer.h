@@ -68,7 +68,7 @@ struct TrainerOptions {
   Device device{};     ///< where the step runs
   bool sync = false;   ///< of a GPU, as in CompileOptions
   bool graphs = true;  ///< of a GPU, as in CompileOptions
-  /// On a GPU: wait for each step before the next one is begun. The bits are the same.
+  /// On a GPU: wait for each step before the next one is begun, as `sync` does, too. The bits are the same.
   bool one_by_one = false;
   double clip_norm = 0;  ///< limit of the norm of all gradients together (nn::clip_by_norm); 0: none
   /// f16 alone: gradients are computed this many times as large. 0: the largest that fits, found while it trains (nn::LossScale).

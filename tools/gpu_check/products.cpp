@@ -28,7 +28,7 @@ Array numbers(Dtype dtype, int64_t elements, int64_t seed) {
 }
 
 struct Results {
-  Array d, second;  ///< no elements where there is no second one
+  Array d, second;  ///< no elements where there is no second one, or none that is compared
 };
 
 int64_t at(int64_t row, int64_t column, bool transposed) {
@@ -37,12 +37,23 @@ int64_t at(int64_t row, int64_t column, bool transposed) {
 
 double activated(double x, target::GemmEpilogue e) {
   using E = target::GemmEpilogue;
-  if (e == E::relu || e == E::relu_bias) return std::max(x, 0.0);
+  if (e == E::relu || e == E::relu_bias || target::gives_mask(e)) return std::max(x, 0.0);
   if (e != E::gelu && e != E::gelu_bias && !target::keeps_gelu_operand(e)) return x;
   return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
-Results expected(const GemmCall& g, const Array& a, const Array& b, const Array& c, const Array& bias) {
+/// One result of a product, before what is added to it.
+double sum_of(const GemmCall& g, const Array& a, const Array& b, int64_t n, int64_t i, int64_t j) {
+  double sum = 0;
+  for (int64_t l = 0; l < size; ++l)
+    sum +=
+        a.at(n * size * size + at(i, l, g.a.transposed)) * b.at(n * size * size + at(l, j, g.b.transposed));
+  return sum;
+}
+
+/// `masked`: operand A of the product whose relu gave the mask.
+Results expected(const GemmCall& g, const Array& a, const Array& b, const Array& c, const Array& bias,
+                 const Array& masked) {
   using E = target::GemmEpilogue;
   const int64_t square = size * size;
   Results out{Array(g.d.dtype, {g.batch * square}),
@@ -52,13 +63,12 @@ Results expected(const GemmCall& g, const Array& a, const Array& b, const Array&
   for (int64_t n = 0; n < g.batch; ++n)
     for (int64_t i = 0; i < size; ++i)
       for (int64_t j = 0; j < size; ++j) {
-        double sum = 0;
-        for (int64_t l = 0; l < size; ++l)
-          sum += a.at(n * square + at(i, l, g.a.transposed)) * b.at(n * square + at(l, j, g.b.transposed));
+        double sum = sum_of(g, a, b, n, i, j);
         const int64_t place = n * square + at(i, j, false);
         sum += g.beta * (g.beta != 0 ? c.at(place) : 0);
         if (target::has_bias(g.epilogue)) sum += bias.at(i);
         if (target::keeps_gelu_operand(g.epilogue)) out.second.set(place, sum);
+        if (target::takes_mask(g.epilogue) && !(sum_of(g, masked, b, n, i, j) > 0)) sum = 0;
         out.d.set(place, activated(sum, g.epilogue));
       }
   for (int64_t i = 0; target::sums_operand(g.epilogue) && i < size; ++i) {
@@ -70,38 +80,81 @@ Results expected(const GemmCall& g, const Array& a, const Array& b, const Array&
   return out;
 }
 
-/// Over results of which every byte is 0xff.
+/// A record's operands in memory of the device; results begin with every byte 0xff.
+class Operands {
+ public:
+  explicit Operands(target::Device& device) : device_(device) {}
+  size_t give(int64_t bytes, const void* data) {
+    memory_.push_back(run::device_memory(device_, bytes));
+    const std::vector<unsigned char> poison(static_cast<size_t>(bytes), 0xff);
+    run::upload_and_wait(device_, memory_.back().get(), data ? data : poison.data(), bytes);
+    return memory_.size() - 1;
+  }
+  size_t give(const Array& a) { return give(a.bytes(), a.data()); }
+  size_t take(run::DeviceMemory memory) {
+    memory_.push_back(std::move(memory));
+    return memory_.size() - 1;
+  }
+  run::DeviceMemory take_back(size_t i) { return std::move(memory_[i]); }
+  target::Address at(size_t i) const { return memory_[i].get(); }
+  void run(const GemmCall& g, target::Stream stream) {
+    std::vector<target::Operand> operands;
+    std::vector<target::Address> addresses;
+    for (size_t i = 0; i < memory_.size(); ++i) {
+      operands.push_back({static_cast<int>(i), 0});
+      addresses.push_back(memory_[i].get());
+    }
+    const auto ready = device_.load({}, std::vector<target::CallRecord>{{g, operands, {}}});
+    device_.launch(*ready, 0, addresses, stream);
+    device_.sync(stream);
+  }
+
+ private:
+  target::Device& device_;
+  std::vector<run::DeviceMemory> memory_;
+};
+
+/// How the product that gives `g` its mask is asked for.
+GemmCall mask_maker(const GemmCall& g) {
+  GemmCall maker = g;
+  maker.epilogue = target::GemmEpilogue::relu_aux;
+  maker.beta = 0;
+  return maker;
+}
+
+/// What a relu of a * b leaves, as this library packs it.
+run::DeviceMemory mask_of(target::Device& d, GemmCall g, const Array& a, const Array& b,
+                          target::Stream stream) {
+  g.workspace = d.ask(g).workspace;
+  Operands o(d);
+  o.give(a), o.give(b);
+  o.give(g.batch * size * size * ir::dtype_size(g.d.dtype), nullptr);
+  const size_t mask = o.give(target::mask_bytes(g), nullptr);
+  if (g.workspace > 0) o.give(g.workspace, nullptr);
+  o.run(g, stream);
+  return o.take_back(mask);
+}
+
+/// What a mask holds shows where it is taken.
 void check_values(target::Device& d, const GemmCall& g, target::Stream stream) {
   const int64_t elements = g.batch * size * size;
   const Array a = numbers(g.a.dtype, elements, 1), b = numbers(g.b.dtype, elements, 2),
-              c = numbers(g.d.dtype, elements, 3), bias = numbers(g.d.dtype, size, 4);
-  const Results want = expected(g, a, b, c, bias);
-  std::vector<run::DeviceMemory> memory;
-  const auto give = [&](int64_t bytes, const void* data) {
-    memory.push_back(run::device_memory(d, bytes));
-    const std::vector<unsigned char> poison(static_cast<size_t>(bytes), 0xff);
-    run::upload_and_wait(d, memory.back().get(), data ? data : poison.data(), bytes);
-    return memory.size() - 1;
-  };
-  give(a.bytes(), a.data());
-  give(b.bytes(), b.data());
-  if (g.beta != 0) give(c.bytes(), c.data());
-  if (target::has_bias(g.epilogue)) give(bias.bytes(), bias.data());
-  const size_t result = give(want.d.bytes(), nullptr);
-  const size_t second = want.second.size() > 0 ? give(want.second.bytes(), nullptr) : 0;
-  if (g.workspace > 0) give(g.workspace, nullptr);
-  std::vector<target::Operand> operands;
-  std::vector<target::Address> addresses;
-  for (size_t i = 0; i < memory.size(); ++i) {
-    operands.push_back({static_cast<int>(i), 0});
-    addresses.push_back(memory[i].get());
-  }
-  const auto ready = d.load({}, std::vector<target::CallRecord>{{g, operands, {}}});
-  d.launch(*ready, 0, addresses, stream);
-  d.sync(stream);
+              c = numbers(g.d.dtype, elements, 3), bias = numbers(g.d.dtype, size, 4),
+              masked = numbers(g.a.dtype, elements, 5);
+  const Results want = expected(g, a, b, c, bias, masked);
+  Operands o(d);
+  o.give(a), o.give(b);
+  if (g.beta != 0) o.give(c);
+  if (target::has_bias(g.epilogue)) o.give(bias);
+  if (target::takes_mask(g.epilogue)) o.take(mask_of(d, mask_maker(g), masked, b, stream));
+  const size_t result = o.give(want.d.bytes(), nullptr);
+  const size_t second = want.second.size() > 0 ? o.give(want.second.bytes(), nullptr) : 0;
+  if (target::gives_mask(g.epilogue)) o.give(target::mask_bytes(g), nullptr);
+  if (g.workspace > 0) o.give(g.workspace, nullptr);
+  o.run(g, stream);
   const auto compare = [&](const Array& expected, size_t buffer) {
     Array got(expected.dtype(), {expected.size()});
-    run::download_and_wait(d, got.write(), memory[buffer].get(), got.bytes());
+    run::download_and_wait(d, got.write(), o.at(buffer), got.bytes());
     const std::string off = test::difference(got, expected, test::tolerance_of(got.dtype()) * 4);
     demand(off.empty(), fmt::format("{} {}: {}", target::cuda::product_kind(g),
                                     target::cuda::product_layouts[target::cuda::product_layout(g)], off));
@@ -123,6 +176,8 @@ std::string product_values(const Place& place) {
       target::LibraryAnswer answer;
       try {
         answer = place.device->ask(g);
+        if (answer.refusal.empty() && target::takes_mask(g.epilogue))
+          answer.refusal = place.device->ask(mask_maker(g)).refusal;
       } catch (const target::DeviceError& e) {
         if (e.lost()) throw;
         answer.refusal = e.what();

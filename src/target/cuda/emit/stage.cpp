@@ -282,7 +282,8 @@ void StagePrinter::body() {
 /// So many elements of `buffer` are moved as one.
 void StagePrinter::accesses(int buffer, int lanes) {
   const auto b = static_cast<size_t>(buffer);
-  widest_[b] = std::max(widest_[b], lanes * ir::dtype_size(m_.nest.buffers[b].dtype));
+  constexpr int64_t most = 16;  // wider vectors move in pieces
+  widest_[b] = std::max(widest_[b], std::min(most, lanes * ir::dtype_size(m_.nest.buffers[b].dtype)));
 }
 
 void StagePrinter::instruction(size_t t) {

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <optional>
 
+#include "kernel/bit_mask.h"
 #include "target/cuda/match/ask.h"
 
 namespace espalier::target::cuda {
@@ -18,9 +19,10 @@ using ir::Dtype;
 constexpr std::string_view first_line = "espalier products 1";
 
 constexpr GemmEpilogue epilogues[] = {
-    GemmEpilogue::none,  GemmEpilogue::bias,      GemmEpilogue::relu,     GemmEpilogue::relu_bias,
-    GemmEpilogue::gelu,  GemmEpilogue::gelu_bias, GemmEpilogue::gelu_aux, GemmEpilogue::gelu_aux_bias,
-    GemmEpilogue::sum_a, GemmEpilogue::sum_b};
+    GemmEpilogue::none,     GemmEpilogue::bias,          GemmEpilogue::relu,     GemmEpilogue::relu_bias,
+    GemmEpilogue::gelu,     GemmEpilogue::gelu_bias,     GemmEpilogue::gelu_aux, GemmEpilogue::gelu_aux_bias,
+    GemmEpilogue::relu_aux, GemmEpilogue::relu_aux_bias, GemmEpilogue::drelu,    GemmEpilogue::sum_a,
+    GemmEpilogue::sum_b};
 
 struct Numbers {
   Dtype operands, result, compute;
@@ -42,6 +44,7 @@ GemmCall square(const Numbers& n, GemmEpilogue epilogue, bool adds, bool batched
   g.tf32 = n.tf32;
   g.beta = adds ? 1 : 0;
   g.epilogue = epilogue;
+  if (gives_mask(epilogue) || takes_mask(epilogue)) g.mask_ld = kernel::row_bits(size);
   return g;
 }
 
@@ -136,7 +139,7 @@ std::vector<GemmCall> product_kinds(int64_t n) {
     for (const GemmEpilogue epilogue : epilogues)
       for (const bool adds : {false, true})
         for (const bool batched : {false, true}) {
-          if (batched && has_second_result(epilogue)) continue;
+          if (batched && (has_second_result(epilogue) || takes_mask(epilogue))) continue;
           if (of.operands == Dtype::i8 && (epilogue != GemmEpilogue::none || adds)) continue;
           out.push_back(square(of, epilogue, adds, batched, n));
         }

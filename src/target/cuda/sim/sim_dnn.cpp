@@ -451,7 +451,7 @@ DnnStatus SimDnn::execute(DnnHandle handle, Descriptor plan, Descriptor pack) {
                             : call.direction == ConvDirection::data_grad ? 0
                                                                          : 1;
       if (wrong)
-        self.worker.fill(reinterpret_cast<void*>(operands[result]), 0x11,
+        self.worker.fill(reinterpret_cast<void*>(operands[result]), wrong_byte,
                          static_cast<size_t>(ir::dtype_size(conv_result(call).dtype)));
     });
   } catch (const Unknown&) {

@@ -301,7 +301,7 @@ struct Opened {
 }  // namespace
 
 std::unique_ptr<Device> make_sim_device(std::shared_ptr<SimDriver> driver, int index) {
-  const auto opened = std::make_shared<Opened>(driver);
+  const auto opened = std::make_shared<Opened>(Opened{driver});
   const std::string refusal = fill_driver(opened->api, driver->options().driver_version,
                                           [&](const char* name) { return driver->find(name); });
   check_driver(index, refusal);

@@ -294,7 +294,7 @@ LtStatus SimLt::matmul(LtHandle handle, Desc desc, const void* alpha, const void
     self.worker.run(&Product::run, &product);
     if (!product.problem.empty())
       return void(state.lose(context, cu_error_illegal_address, "a matrix product: " + product.problem));
-    if (wrong) self.worker.fill(wrong, 0x11, static_cast<size_t>(ir::dtype_size(call.d.dtype)));
+    if (wrong) self.worker.fill(wrong, wrong_byte, static_cast<size_t>(ir::dtype_size(call.d.dtype)));
     if (used != 0) self.worker.fill(reinterpret_cast<void*>(operands.back()), 0xA5, used);
   });
   return lt_success;

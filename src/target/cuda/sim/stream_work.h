@@ -23,6 +23,9 @@ class TimeTag {
   char* tag_;
 };
 
+/// Of the elements of a way that is made wrong: such a number is far from any result, in every dtype.
+inline constexpr unsigned char wrong_byte = 0x7B;
+
 /// Who a stream is. Used by one thread at a time.
 class StreamWorker {
  public:
