@@ -64,12 +64,12 @@ struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Vec {
 };
 template <int V, class T>
 K_DEV Vec<T, V> esp_load(const T* p) {
-  K_ACCESS(p, sizeof(T) * V);
+  K_ACCESS(p, alignof(Vec<T, V>));
   return *reinterpret_cast<const Vec<T, V>*>(p);
 }
 template <int V, class T>
 K_DEV void esp_store(T* p, const Vec<T, V>& x) {
-  K_ACCESS(p, sizeof(T) * V);
+  K_ACCESS(p, alignof(Vec<T, V>));
   *reinterpret_cast<Vec<T, V>*>(p) = x;
 }
 
