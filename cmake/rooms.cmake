@@ -4,7 +4,7 @@ set(ESPALIER_ROOMS base ir op rewrite grad kernel pass target target/reference t
     tensor nn data format train optimise serve)
 
 # Rooms whose sources share no private names, so that several make one: the headers are read once.
-set(ESPALIER_UNITY_ROOMS ir op kernel pass target/reference target/cuda tensor nn)
+set(ESPALIER_UNITY_ROOMS ir op kernel pass target/reference tensor nn)
 
 set(espalier_objects)
 set(espalier_libs)
