@@ -56,9 +56,9 @@ class Records {
   }
   target::Device& device_;
   std::unique_ptr<target::Executable> executable_;
-  run::OwnedStream stream_;
   std::vector<run::DeviceMemory> memory_;
   std::vector<std::vector<target::Address>> operands_;
+  run::OwnedStream stream_;  // goes first: what an error has left in it uses the memory
 };
 
 /// With the figures that cuDNN has of the device: with those a machine without a GPU plans for it.
