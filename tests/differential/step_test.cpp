@@ -78,7 +78,12 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 TEST(TrainingStep, OneTwoAndThreeThreadsGiveTheSameBits) {
-  for (const std::string precision : {"f32", "bf16"}) {
+#if defined(__SANITIZE_THREAD__)
+  const std::vector<std::string> precisions{"f32"};  // a minute each; races are those of either
+#else
+  const std::vector<std::string> precisions{"f32", "bf16"};
+#endif
+  for (const std::string& precision : precisions) {
     const std::vector<float> one = trained(1, precision);
     EXPECT_LT(one[2], one[0]) << "the loss falls";
     EXPECT_TRUE(same_bits(trained(2, precision), one)) << precision;

@@ -111,10 +111,10 @@ struct Machine {
   void* scheduler_fake_stack = nullptr;
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
-  int round = 0;                                  // of barriers
-  char *begin_tag = nullptr, *end_tag = nullptr;  // of the launch
-  char* barrier_tags = nullptr;                   // of the block
-  char* stacks = nullptr;                         // of the launch, under the thread sanitizer
+  int round = 0;                                                       // of barriers
+  char *begin_tag = nullptr, *end_tag = nullptr, *stop_tag = nullptr;  // of the launch
+  char* barrier_tags = nullptr;                                        // of the block
+  char* stacks = nullptr;  // of the launch, under the thread sanitizer
 };
 Machine machine;
 
@@ -187,6 +187,7 @@ void poison_bytes(void* to, size_t n) {
 
 void to_scheduler([[maybe_unused]] bool for_good) {
   Fiber* f = machine.current;
+  release(machine.stop_tag);
 #if ESPALIER_SIM_TSAN
   __tsan_switch_to_fiber(machine.scheduler_fiber, 1);
 #endif
@@ -462,7 +463,10 @@ void run_block_of_fibers(std::vector<int64_t>& order, std::mt19937_64& rng) {
   machine.waiting = 0;
   schedule_block(order, rng);
   end_fibers(n);
-  if (machine.failure) throw InternalError(std::string("simulated kernel: ") + machine.failure);
+  if (machine.failure) {
+    acquire(machine.stop_tag);  // what its threads did up to there
+    throw InternalError(std::string("simulated kernel: ") + machine.failure);
+  }
 }
 
 void run_block_plainly(const std::vector<int64_t>& order) {
@@ -490,9 +494,10 @@ void run_blocks(const Launch& launch) {
   machine.scheduler_fiber = __tsan_get_current_fiber();
   const FreshStacks stacks(threads);
 #endif
-  const Tags tags(2);
+  const Tags tags(3);
   machine.begin_tag = tags.first;
   machine.end_tag = tags.first + 1;
+  machine.stop_tag = tags.first + 2;
   release(machine.begin_tag);
   std::mt19937_64 rng(launch.seed);
   std::vector<int64_t> order = numbers(threads, launch.order), block_order = numbers(blocks, launch.order);
