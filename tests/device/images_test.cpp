@@ -19,22 +19,11 @@
 namespace espalier::target::cuda::driver {
 namespace {
 
+using test::kernel_texts;
+using test::some_kernels;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-KernelTexts texts() { return {port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}}; }
-
-std::vector<KernelSource> some_kernels(int n) {
-  std::vector<KernelSource> out;
-  for (int i = 0; i < n; ++i) {
-    const std::string name = "add_" + std::to_string(i);
-    out.push_back({name,
-                   "K_KERNEL(" + name + ", 64)(float* y) { y[threadIdx.x] += " + std::to_string(i) + "; }\n",
-                   64, false});
-  }
-  return out;
-}
 
 /// Images whose bytes say what they are of, one for each kernel.
 std::vector<MadeImage> named_images(std::span<const KernelSource> sources, int arch, bool ptx) {
@@ -52,7 +41,7 @@ std::vector<MadeImage> named_images(std::span<const KernelSource> sources, int a
 ImagesMade write_named(const std::filesystem::path& folder,
                        std::map<int, std::vector<KernelSource>> sources) {
   return write_images({.sources = std::move(sources), .folder = folder},
-                      {.texts = texts(), .make = named_images});
+                      {.texts = kernel_texts(), .make = named_images});
 }
 
 /// Compiles everything, and counts.
@@ -74,7 +63,7 @@ std::shared_ptr<KernelCompiler> no_nvrtc() {
   static Libraries nothing(
       search_places({.cuda_path = "off", .virtual_env = "", .conda_prefix = "", .home = ""}));
   static ObjectCache none("");
-  return std::make_shared<NvrtcCompiler>(nothing, texts(), none);
+  return std::make_shared<NvrtcCompiler>(nothing, kernel_texts(), none);
 }
 
 std::vector<std::string> bytes_of(const std::vector<KernelImage>& images) {
@@ -85,14 +74,15 @@ std::vector<std::string> bytes_of(const std::vector<KernelImage>& images) {
 
 TEST(KernelImages, KeysDifferWhereTheCodeMay) {
   const KernelSource source = some_kernels(1)[0];
-  std::set<std::string> keys{image_key(gpu_images, texts(), source, "sm_90"),
-                             image_key(simulator_images, texts(), source, "sm_90"),
-                             image_key(gpu_images, texts(), source, "compute_90"),
-                             image_key(gpu_images, {port_text() + " ", texts().options}, source, "sm_90"),
-                             image_key(gpu_images, {port_text(), {"-fmad=true"}}, source, "sm_90"),
-                             image_key(gpu_images, texts(), some_kernels(2)[1], "sm_90")};
+  std::set<std::string> keys{
+      image_key(gpu_images, kernel_texts(), source, "sm_90"),
+      image_key(simulator_images, kernel_texts(), source, "sm_90"),
+      image_key(gpu_images, kernel_texts(), source, "compute_90"),
+      image_key(gpu_images, {port_text() + " ", kernel_texts().options}, source, "sm_90"),
+      image_key(gpu_images, {port_text(), {"-fmad=true"}}, source, "sm_90"),
+      image_key(gpu_images, kernel_texts(), some_kernels(2)[1], "sm_90")};
   EXPECT_EQ(keys.size(), 6u);
-  EXPECT_TRUE(keys.contains(image_key(gpu_images, texts(), source, "sm_90")));
+  EXPECT_TRUE(keys.contains(image_key(gpu_images, kernel_texts(), source, "sm_90")));
 }
 
 TEST(KernelImages, WhatADeviceRunsOfThem) {
@@ -135,7 +125,7 @@ TEST(KernelImages, AreTakenBeforeAnythingIsCompiled) {
   EXPECT_EQ(made.made, 5);  // PTX of the newest architecture only
   EXPECT_EQ(made.compiler, "a test");
   const auto rest = std::make_shared<CountingCompiler>();
-  ImageCompiler compiler({.texts = texts(), .folders = {folder / "images"}, .otherwise = rest});
+  ImageCompiler compiler({.texts = kernel_texts(), .folders = {folder / "images"}, .otherwise = rest});
   EXPECT_THAT(bytes_of(compiler.compile(sources, 90)),
               ElementsAre("code of add_0 for sm_90", "code of add_1 for sm_90", "new code"));
   EXPECT_THAT(rest->asked, ElementsAre("add_2"));
@@ -160,10 +150,10 @@ TEST(KernelImages, OnesThatAreDamagedAreNamedAndCompiled) {
   for (const ImageEntry& image : made.images()) write_file(folder / image.file, "other bytes");
   std::vector<std::string> said;
   const auto rest = std::make_shared<CountingCompiler>();
-  ImageCompiler::Parts parts{
-      .texts = texts(), .folders = {folder.path()}, .otherwise = rest, .say = [&](const std::string& text) {
-        said.push_back(text);
-      }};
+  ImageCompiler::Parts parts{.texts = kernel_texts(),
+                             .folders = {folder.path()},
+                             .otherwise = rest,
+                             .say = [&](const std::string& text) { said.push_back(text); }};
   ImageCompiler compiler(parts);
   EXPECT_THAT(bytes_of(compiler.compile(sources, 90)), ElementsAre("new code"));
   EXPECT_THAT(bytes_of(compiler.compile(sources, 90)), ElementsAre("new code"));
@@ -188,7 +178,7 @@ TEST(KernelImages, AMissingKernelIsNamedWithWhatToDo) {
   const test::TemporaryFolder folder;
   const std::vector<KernelSource> sources = some_kernels(3);
   (void)write_named(folder.path(), {{90, {sources[0]}}});
-  ImageCompiler compiler({.texts = texts(), .folders = {folder.path()}, .otherwise = no_nvrtc()});
+  ImageCompiler compiler({.texts = kernel_texts(), .folders = {folder.path()}, .otherwise = no_nvrtc()});
   EXPECT_TRUE(compiler.compile({}, 90).empty());
   EXPECT_EQ(compiler.compile(std::span(sources).first(1), 90).size(), 1u);
   EXPECT_THAT(test::error_of([&] { compiler.compile(sources, 90); }),
@@ -217,14 +207,14 @@ TEST(KernelImages, OfATrainingStepByNvrtcServeWithoutItHeavy) {
   const test::TemporaryFolder folder;
   const std::vector<KernelSource> sources = kernels_of_mlp(test::mlp_training());
   ASSERT_GT(sources.size(), 3u);
-  const ImagesMade made =
-      write_images({.sources = {{90, sources}}, .folder = folder.path()},
-                   {.texts = texts(), .make = [&](std::span<const KernelSource> kernels, int arch, bool ptx) {
-                      return nvrtc_images(test::machine_libraries(), texts(), kernels, arch, ptx);
-                    }});
+  const ImagesMade made = write_images(
+      {.sources = {{90, sources}}, .folder = folder.path()},
+      {.texts = kernel_texts(), .make = [&](std::span<const KernelSource> kernels, int arch, bool ptx) {
+         return nvrtc_images(test::machine_libraries(), kernel_texts(), kernels, arch, ptx);
+       }});
   EXPECT_EQ(made.made, static_cast<int64_t>(2 * sources.size()));
   EXPECT_THAT(made.compiler, testing::StartsWith("nvrtc 1"));
-  ImageCompiler compiler({.texts = texts(), .folders = {folder.path()}, .otherwise = no_nvrtc()});
+  ImageCompiler compiler({.texts = kernel_texts(), .folders = {folder.path()}, .otherwise = no_nvrtc()});
   const std::vector<KernelImage> code = compiler.compile(sources, 90), ptx = compiler.compile(sources, 120);
   ASSERT_EQ(code.size(), sources.size());
   for (size_t i = 0; i < sources.size(); ++i) {
@@ -232,8 +222,9 @@ TEST(KernelImages, OfATrainingStepByNvrtcServeWithoutItHeavy) {
     EXPECT_NE(code[i].bytes.find(sources[i].name), std::string::npos);
     EXPECT_THAT(ptx.at(i).bytes, HasSubstr(".entry " + sources[i].name));
   }
-  EXPECT_THAT(test::error_of([&] { nvrtc_images(test::machine_libraries(), texts(), sources, 91, false); }),
-              HasSubstr("--arch 91"));
+  EXPECT_THAT(
+      test::error_of([&] { nvrtc_images(test::machine_libraries(), kernel_texts(), sources, 91, false); }),
+      HasSubstr("--arch 91"));
 }
 
 TEST(KernelImages, ATrainingStepLoadsWhereNothingCompilesHeavy) {
@@ -244,11 +235,11 @@ TEST(KernelImages, ATrainingStepLoadsWhereNothingCompilesHeavy) {
     return std::shared_ptr<Device>(
         sim::make_sim_device(sim::SimOptions{.compiler = std::make_shared<ImageCompiler>(ImageCompiler::Parts{
                                                  .device = simulator_images,
-                                                 .texts = texts(),
+                                                 .texts = kernel_texts(),
                                                  .folders = {images},
                                                  .otherwise = std::make_shared<sim::NoSimCompiler>()})}));
   };
-  const ImageMaker make{.device = simulator_images, .texts = texts(), .make = sim::sim_images};
+  const ImageMaker make{.device = simulator_images, .texts = kernel_texts(), .make = sim::sim_images};
   (void)write_images({.sources = {{90, sources}}, .folder = folder / "all"}, make);
   const auto device = device_with(folder / "all");
   const auto target = cuda_target(device);

@@ -11,22 +11,9 @@
 namespace espalier::target::cuda::driver {
 namespace {
 
+using test::kernel_texts;
+using test::some_kernels;
 using testing::HasSubstr;
-
-KernelTexts texts() { return {port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}}; }
-
-std::vector<KernelSource> some_kernels(int n) {
-  std::vector<KernelSource> out;
-  for (int i = 0; i < n; ++i) {
-    const std::string name = "add_" + std::to_string(i);
-    out.push_back({name,
-                   "K_KERNEL(" + name +
-                       ", 64)(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x] + " +
-                       std::to_string(i) + "; }\n",
-                   64, false});
-  }
-  return out;
-}
 
 TEST(NvrtcArch, IsTheNewestThatTheDeviceRuns) {
   const int known[] = {80, 86, 89, 90, 100, 120};
@@ -45,7 +32,7 @@ TEST(NvrtcCompiler, ImagesAreMadeOnceAndKept) {
   std::vector<std::string> first;
   {
     ObjectCache cache(folder / "kernels");
-    NvrtcCompiler compiler(test::machine_libraries(), texts(), cache);
+    NvrtcCompiler compiler(test::machine_libraries(), kernel_texts(), cache);
     for (const KernelImage& image : compiler.compile(sources, 90)) {
       EXPECT_EQ(image.bytes.substr(1, 3), "ELF");
       EXPECT_NE(image.bytes.find(image.kernels.at(0)), std::string::npos);
@@ -56,7 +43,7 @@ TEST(NvrtcCompiler, ImagesAreMadeOnceAndKept) {
     EXPECT_EQ(cache.counts().stored, 4);
   }
   ObjectCache cache(folder / "kernels");
-  NvrtcCompiler compiler(test::machine_libraries(), texts(), cache);
+  NvrtcCompiler compiler(test::machine_libraries(), kernel_texts(), cache);
   const std::vector<KernelImage> again = compiler.compile(sources, 90);
   for (size_t i = 0; i < again.size(); ++i) {
     EXPECT_EQ(again[i].bytes, first[i]);
@@ -64,8 +51,8 @@ TEST(NvrtcCompiler, ImagesAreMadeOnceAndKept) {
   }
   EXPECT_EQ(cache.counts().hits, 3);
   EXPECT_EQ(cache.counts().stored, 0);
-  NvrtcCompiler other(test::machine_libraries(), {port_text() + "// another header\n", texts().options},
-                      cache);
+  NvrtcCompiler other(test::machine_libraries(),
+                      {port_text() + "// another header\n", kernel_texts().options}, cache);
   other.compile(sources, 90);
   EXPECT_EQ(cache.counts().hits, 3);
 }
@@ -75,7 +62,7 @@ TEST(NvrtcCompiler, ADamagedImageIsMadeAgain) {
   const test::TemporaryFolder folder;
   const std::vector<KernelSource> sources = some_kernels(1);
   ObjectCache cache(folder / "kernels");
-  NvrtcCompiler compiler(test::machine_libraries(), texts(), cache);
+  NvrtcCompiler compiler(test::machine_libraries(), kernel_texts(), cache);
   const std::string good = compiler.compile(sources, 90)[0].bytes;
   for (const auto& entry : std::filesystem::directory_iterator(folder / "kernels")) {
     std::string bytes = read_file(entry.path().string());
@@ -92,7 +79,7 @@ TEST(NvrtcCompiler, ADamagedImageIsMadeAgain) {
 TEST(NvrtcCompiler, LaterDevicesGetWhatTheirDriverCompiles) {
   if (!test::Nvrtc::find()) GTEST_SKIP() << test::Nvrtc::why_not();
   ObjectCache none("");
-  NvrtcCompiler compiler(test::machine_libraries(), texts(), none);
+  NvrtcCompiler compiler(test::machine_libraries(), kernel_texts(), none);
   EXPECT_THAT(compiler.compile(some_kernels(1), 990)[0].bytes, HasSubstr(".visible .entry add_0"));
   EXPECT_THAT(test::error_of([&] { compiler.compile(some_kernels(1), 20); }),
               HasSubstr("compute capability 20"));
@@ -101,7 +88,7 @@ TEST(NvrtcCompiler, LaterDevicesGetWhatTheirDriverCompiles) {
 TEST(NvrtcCompiler, ItsWordsAreShown) {
   if (!test::Nvrtc::find()) GTEST_SKIP() << test::Nvrtc::why_not();
   ObjectCache none("");
-  NvrtcCompiler compiler(test::machine_libraries(), texts(), none);
+  NvrtcCompiler compiler(test::machine_libraries(), kernel_texts(), none);
   std::vector<KernelSource> sources = some_kernels(4);
   sources[2].text = "K_KERNEL(add_2, 64)(float* y) { y[0] = nothing_of_that_name; }\n";
   EXPECT_THAT(test::error_of([&] { compiler.compile(sources, 90); }),
@@ -111,7 +98,7 @@ TEST(NvrtcCompiler, ItsWordsAreShown) {
 TEST(NvrtcCompiler, WithoutOneEveryPlaceIsNamed) {
   Libraries nothing({.driver = {}, .toolkits = {"/no/such/folder"}});
   ObjectCache none("");
-  NvrtcCompiler compiler(nothing, texts(), none);
+  NvrtcCompiler compiler(nothing, kernel_texts(), none);
   EXPECT_TRUE(compiler.compile({}, 90).empty());
   EXPECT_THAT(test::error_of([&] { compiler.compile(some_kernels(1), 90); }),
               testing::AllOf(HasSubstr("there is no NVRTC"), HasSubstr("libnvrtc.so.13")));

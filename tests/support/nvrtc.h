@@ -11,6 +11,24 @@
 
 namespace espalier::test {
 
+/// What every kernel is compiled with.
+inline target::cuda::KernelTexts kernel_texts() {
+  using target::cuda::nvrtc_options;
+  return {target::cuda::port_text(), {std::begin(nvrtc_options), std::end(nvrtc_options)}};
+}
+
+/// "add_0" and so on, each with a text of its own.
+inline std::vector<target::KernelSource> some_kernels(int n) {
+  std::vector<target::KernelSource> out;
+  for (int i = 0; i < n; ++i) {
+    const std::string name = "add_" + std::to_string(i);
+    out.push_back({name,
+                   "K_KERNEL(" + name + ", 64)(float* y) { y[threadIdx.x] += " + std::to_string(i) + "; }\n",
+                   64, false});
+  }
+  return out;
+}
+
 /// Those of this machine, wherever a test before has looked.
 inline target::cuda::driver::Libraries& machine_libraries() {
   namespace driver = target::cuda::driver;
