@@ -1,6 +1,8 @@
 #pragma once
 // Small text helpers shared by printers and parsers.
+#include <charconv>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +27,15 @@ uint64_t hash_text(std::string_view text, uint64_t hash = hash_of_nothing);
 
 /// The shortest decimal text that reads back as the same double ("inf", "-inf", "nan" for the others).
 std::string number_text(double value);
+
+/// The number that all of `text` is, in decimal; none where it is something else, or out of T's range.
+template <class T>
+std::optional<T> number_of(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 /// Bytes for people: "1.5 MiB".
 std::string bytes_text(int64_t bytes);

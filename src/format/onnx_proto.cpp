@@ -93,11 +93,9 @@ Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims
   std::string location;
   int64_t offset = 0, length = -1;
   const auto number = [&](const std::string& text) {
-    int64_t v = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-    if (error != std::errc() || end != text.data() + text.size() || v < 0)
-      fail(where, "external data has a bad number", quote(text), "a decimal number");
-    return v;
+    const auto v = number_of<int64_t>(text);
+    if (!v || *v < 0) fail(where, "external data has a bad number", quote(text), "a decimal number");
+    return *v;
   };
   for (const auto& entry : t.external_data()) {
     if (entry.key() == "location") location = entry.value();

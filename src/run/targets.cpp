@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <map>
 #include <mutex>
 #include <string>
@@ -109,9 +108,7 @@ int gpu_number(std::string_view name) {
   if (name == "cuda") return 0;
   if (!name.starts_with("cuda:")) return -1;
   name.remove_prefix(5);
-  int number = -1;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-  return error == std::errc() && end == name.data() + name.size() ? number : -1;
+  return number_of<int>(name).value_or(-1);
 }
 
 const target::Target& find_target(std::string_view name) {

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "base/error.h"
+#include "base/text.h"
 
 namespace espalier::target {
 
@@ -65,9 +64,10 @@ class Parser {
   void choice(std::string_view rest) {
     const std::string_view us = word(rest), name = word(rest);
     Choice made{.name = std::string(name)};
-    const auto read = std::from_chars(us.data(), us.data() + us.size(), made.us);
-    if (read.ec != std::errc() || read.ptr != us.data() + us.size() || !(made.us >= 0) || made.us > most_us)
+    const auto time = number_of<double>(us);
+    if (!time || !(*time >= 0) || *time > most_us)
       fail("has no time in microseconds", us, "a number from 0 on");
+    made.us = *time;
     if (name.empty() || rest.empty()) fail("is no choice for a record", line_, "choice TIME NAME RECORD");
     if (!out_.records.emplace(rest, std::move(made)).second)
       fail("is a second choice for a record", rest, "one");

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "pass/pass.h"
 #include "run/targets.h"
 
@@ -37,11 +38,9 @@ CLI::Validator device_name() {
 
 CLI::Validator number_in(bool zero, const char* allowed) {
   return {[zero, allowed](std::string& text) {
-            double value = 0;
-            const char* end = text.data() + text.size();
-            const auto [at, error] = std::from_chars(text.data() + text.starts_with('+'), end, value);
-            const bool good = error == std::errc() && at == end && (zero ? value >= 0 : value > 0) &&
-                              value <= static_cast<double>(std::numeric_limits<float>::max());
+            const auto value = number_of<double>(std::string_view(text).substr(text.starts_with('+')));
+            const bool good = value && (zero ? *value >= 0 : *value > 0) &&
+                              *value <= static_cast<double>(std::numeric_limits<float>::max());
             return good ? std::string() : fmt::format("{} is out of range (allowed: {})", text, allowed);
           },
           "NUMBER"};
@@ -107,13 +106,9 @@ CLI::Validator number_from_zero() { return number_in(true, "a finite number >= 0
 
 CLI::Validator whole_number() {
   return {[](std::string& text) {
-            uint64_t value = 0;
-            const char* end = text.data() + text.size();
-            const auto [at, error] = std::from_chars(text.data(), end, value);
-            return error == std::errc() && at == end
-                       ? std::string()
-                       : fmt::format("{} is out of range (allowed: 0 to {})", text,
-                                     std::numeric_limits<uint64_t>::max());
+            return number_of<uint64_t>(text) ? std::string()
+                                             : fmt::format("{} is out of range (allowed: 0 to {})", text,
+                                                           std::numeric_limits<uint64_t>::max());
           },
           "WHOLE"};
 }

@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -69,13 +68,10 @@ CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Fie
 
 int64_t fact_number(const std::map<std::string, std::string>& facts, const std::string& name) {
   const auto it = facts.find(name);
-  int64_t value = 0;
-  const bool ok =
-      it != facts.end() &&
-      std::from_chars(it->second.data(), it->second.data() + it->second.size(), value).ec == std::errc{};
-  if (!ok)
-    throw UserError({"checkpoint", "lacks fact " + name, it == facts.end() ? "" : it->second, "a number"});
-  return value;
+  const std::string text = it == facts.end() ? "" : it->second;
+  const auto value = number_of<int64_t>(text);
+  if (!value) throw UserError({"checkpoint", "lacks fact " + name, text, "a number"});
+  return *value;
 }
 
 /// Where a training is, for errors; epochs and batches are counted from 0.

@@ -7,6 +7,7 @@
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/spatial.h"
+#include "target/cuda/match/declined.h"
 
 namespace espalier::target::cuda {
 
@@ -18,20 +19,7 @@ using ir::Value;
 using kernel::ContractionBody;
 using kernel::EpilogueStep;
 
-/// Thrown inside the matcher, turned into the Refusal it returns.
-struct Declined {
-  std::string reason;
-};
-
-[[noreturn]] void decline(std::string reason) { throw Declined{std::move(reason)}; }
-
 bool is_low(Dtype d) { return d == Dtype::bf16 || d == Dtype::f16; }
-
-ContractionBody read_or_decline(const ir::Graph& body) {
-  auto read = kernel::read_contraction(body);
-  if (auto* reason = std::get_if<std::string>(&read)) decline(std::move(*reason));
-  return std::get<ContractionBody>(std::move(read));
-}
 
 /// The tensor of a channels-last value.
 ConvTensor tensor_of(const Value& v, int spatial) {
@@ -76,10 +64,13 @@ ConvTensor& result_of(ConvCall& c) {
   return c.direction == ConvDirection::forward ? c.y : c.direction == ConvDirection::data_grad ? c.x : c.w;
 }
 
-class Matcher {
+class ConvMatcher {
  public:
-  Matcher(const ir::Graph& body, const ConvOptions& options)
-      : body_(body), options_(options), read_(read_or_decline(body)), call_(call_of(*read_.root, options)) {
+  ConvMatcher(const ir::Graph& body, const ConvOptions& options)
+      : body_(body),
+        options_(options),
+        read_(taken(kernel::read_contraction(body))),
+        call_(call_of(*read_.root, options)) {
     out_.name = "cudnn conv";
     scratch_ = static_cast<int>(body.inputs.size() + body.outputs.size());
   }
@@ -285,11 +276,7 @@ class Matcher {
 }  // namespace
 
 std::variant<CallList, kernel::Refusal> conv_calls(const ir::Graph& body, const ConvOptions& options) {
-  try {
-    return Matcher(body, options).run();
-  } catch (Declined& d) {
-    return kernel::Refusal{"cudnn", std::move(d.reason)};
-  }
+  return matched("cudnn", [&] { return ConvMatcher(body, options).run(); });
 }
 
 }  // namespace espalier::target::cuda

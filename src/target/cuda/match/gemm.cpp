@@ -11,6 +11,7 @@
 #include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
+#include "target/cuda/match/declined.h"
 
 namespace espalier::target::cuda {
 
@@ -23,21 +24,7 @@ using kernel::ContractionBody;
 using kernel::DotShape;
 using kernel::EpilogueStep;
 
-/// Thrown inside the matcher, turned into the Refusal it returns.
-struct Declined {
-  std::string reason;
-};
-
-[[noreturn]] void decline(std::string reason) { throw Declined{std::move(reason)}; }
-
 std::string name_of(Dtype dtype) { return std::string(ir::dtype_name(dtype)); }
-
-/// The answer of a reader, or decline with its reason.
-template <class T>
-T taken(std::variant<T, std::string> answer) {
-  if (auto* reason = std::get_if<std::string>(&answer)) decline(std::move(*reason));
-  return std::get<T>(std::move(answer));
-}
 
 Dtype compute_dtype(Dtype operands, Dtype result) {
   const bool narrow = operands == Dtype::bf16 || operands == Dtype::f16;
@@ -49,9 +36,9 @@ Dtype compute_dtype(Dtype operands, Dtype result) {
   return compute;
 }
 
-class Matcher {
+class GemmMatcher {
  public:
-  Matcher(const ir::Graph& body, const GemmOptions& options)
+  GemmMatcher(const ir::Graph& body, const GemmOptions& options)
       : body_(body),
         options_(options),
         read_(taken(kernel::read_contraction(body, true))),
@@ -379,11 +366,7 @@ class Matcher {
 }  // namespace
 
 std::variant<CallList, kernel::Refusal> gemm_calls(const ir::Graph& body, const GemmOptions& options) {
-  try {
-    return Matcher(body, options).run();
-  } catch (Declined& d) {
-    return kernel::Refusal{"cublaslt", std::move(d.reason)};
-  }
+  return matched("cublaslt", [&] { return GemmMatcher(body, options).run(); });
 }
 
 }  // namespace espalier::target::cuda

@@ -4,9 +4,9 @@
 
 #include <product_tables.h>
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
+#include "base/text.h"
 #include "kernel/bit_mask.h"
 #include "target/cuda/match/ask.h"
 
@@ -57,10 +57,8 @@ std::string_view part(std::string_view& rest, std::string_view separator) {
 }
 
 std::optional<int64_t> number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 0) return std::nullopt;
-  return value;
+  const auto value = number_of<int64_t>(text);
+  return value && *value >= 0 ? value : std::nullopt;
 }
 
 class Parser {
