@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "kernel/bit_mask.h"
+#include "op/contraction.h"
 #include "op/elementwise.h"
 #include "op/movement.h"
 #include "op/reduction.h"
@@ -99,10 +100,14 @@ class ContractionFuser {
     return "contraction";
   }
 
-  bool accepts(const std::vector<const Node*>& members, const std::vector<Value>& results) const {
+  kernel::Verdict verdict(const std::vector<const Node*>& members, const std::vector<Value>& results) const {
     const Extracted e = extract(members, results, "body");
-    return operands_come_first(e, results) &&
-           !context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant(), context_.exact);
+    if (!operands_come_first(e, results))
+      return kernel::Refusal{"order", "an operand of one result is computed after another result"};
+    return context_.spec.accepts(kernel::FusionKind::contraction, *e.body, e.constant(), context_.exact);
+  }
+  bool accepts(const std::vector<const Node*>& members, const std::vector<Value>& results) const {
+    return !verdict(members, results);
   }
 
   /// Of several results the first is made where the others' operands must be there; so none of those depends on a result either.
@@ -190,12 +195,13 @@ class ContractionFuser {
     Group longer{best.members, {y, packed}};
     longer.members.push_back(relu);
     add_between(y, packed, longer.members);
-    if (!accepts(longer.members, longer.results)) return;
+    if (const auto refusal = verdict(longer.members, longer.results)) return note_relu(best, *refusal);
     std::vector<std::pair<const Node*, Group>> gradients;
     for (const Value& mask : masks)
       for (const Node* user : uses_.of(mask)) {
         Group g = relu_gradient(*user, mask, packed);
-        if (g.members.empty() || !accepts(g.members, g.results)) return;
+        if (g.members.empty()) return note_relu(best, {"gradient", "it is not of a product's result"});
+        if (const auto refusal = verdict(g.members, g.results)) return note_relu(best, *refusal);
         gradients.emplace_back(user, std::move(g));
       }
     best = std::move(longer);
@@ -204,6 +210,15 @@ class ContractionFuser {
       groups_.emplace(select, Source{take(std::move(g)), value});
       taken_.insert(select);
     }
+  }
+
+  /// Why a relu and its gradients do not go along with products; whoever asks for an exact program knows.
+  void note_relu(const Group& behind, const kernel::Refusal& why) const {
+    const bool product =
+        std::ranges::any_of(behind.members, [](const Node* n) { return &n->op() == &op::dot_op; });
+    if (context_.note && product && !context_.exact)
+      context_.note("relu behind a product and its gradient are launches of their own (" + why.by + ": " +
+                    why.reason + ")");
   }
 
   /// What the graph has of where `y` is above 0: of itself, or of what only widens it.

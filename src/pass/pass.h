@@ -26,6 +26,8 @@ struct PassContext {
   Precision precision = Precision::f32;
   bool exact = false;     ///< no rewrite or kernel that rounds otherwise than the graph says
   double loss_scale = 1;  ///< static loss scale for f16 training
+  /// Hears what a user may want to know of what was not done: run_passes() itself, which gives it with its result. Empty: nobody does.
+  std::function<void(std::string)> note{};
 };
 
 struct Pass {
@@ -55,6 +57,7 @@ struct PassReport {
 struct PipelineResult {
   ir::Graph graph;
   std::vector<PassReport> reports;
+  std::vector<std::string> notes;  ///< of the passes, one may stand several times
 };
 
 /// Run `passes` in order: skip if disabled, time, run, verify, print if changed, stop after.

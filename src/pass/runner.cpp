@@ -36,12 +36,14 @@ PipelineResult run_passes(const ir::Graph& graph, std::span<const Pass> passes, 
                           const RunnerOptions& options) {
   for (const std::string& name : options.disabled) (void)find_pass(passes, name);
   if (!options.stop_after.empty()) (void)find_pass(passes, options.stop_after);
-  PipelineResult result{graph, {}};
+  PipelineResult result{graph, {}, {}};
+  PassContext heard = context;
+  heard.note = [&](std::string text) { result.notes.push_back(std::move(text)); };
   for (const Pass& p : passes) {
     PassReport report{.name = p.name, .skipped = options.disabled.contains(p.name)};
     if (!report.skipped) {
       const int64_t start = now_ns();
-      ir::Graph next = p.run(result.graph, context);
+      ir::Graph next = p.run(result.graph, heard);
       report.ns = now_ns() - start;
       report.changed = !rewrite::same_outputs(result.graph, next) || next.level != result.graph.level;
       result.graph = std::move(next);

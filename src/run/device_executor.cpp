@@ -92,7 +92,8 @@ DeviceExecutor::~DeviceExecutor() {
 DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options)
     : program_(std::move(program)),
       options_(std::move(options)),
-      layout_(device_layout(program_->program(), options_)) {
+      layout_(device_layout(program_->program(), options_)),
+      bindings_(program_->program()) {
   ESPALIER_CHECK(options_.slots >= 1, "an executor needs a slot");
   const Program& p = this->program();
   Device& device = program_->device();
@@ -240,17 +241,6 @@ void DeviceExecutor::set_input(size_t i, Address data) {
   for (const auto& slot : slots_) slot->graph.reset();  // which has the address of before
 }
 
-namespace {
-
-void check_binding(const Port& port, std::string_view what, Address data) {
-  if (data == 0 || data % cache_line != 0)
-    throw UserError({std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
-                     data ? std::to_string(data % cache_line) + " bytes past a boundary" : "",
-                     "an address that is a multiple of 64"});
-}
-
-}  // namespace
-
 void DeviceExecutor::bind_input(size_t i, Address data) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
   const Port& port = program().inputs()[i];
@@ -258,34 +248,27 @@ void DeviceExecutor::bind_input(size_t i, Address data) {
   if (std::ranges::any_of(checks_, [&](const RangeCheck& c) { return c.input == i; }))
     throw UserError({"input " + port.name, "has a declared range, which is checked on the host",
                      "memory of a device", "the executor's own slot"});
+  bindings_.changed(i);
   set_input(i, data);
 }
 
-size_t DeviceExecutor::state_index(std::string_view name) const {
-  std::vector<std::string> names;
-  for (const State& s : program().state()) {
-    if (s.name == name) return static_cast<size_t>(s.input);
-    names.push_back(s.name);
-  }
-  throw UserError({"state " + std::string(name), "the program has no such state", "", join(names, ", ")});
-}
-
-Address DeviceExecutor::state(std::string_view name) const { return inputs_[state_index(name)]; }
+Address DeviceExecutor::state(std::string_view name) const { return inputs_[program().state_index(name)]; }
 
 void DeviceExecutor::bind_state(std::string_view name, Address data) {
-  const size_t i = state_index(name);
+  const size_t i = program().state_index(name);
   check_binding(program().inputs()[i], "state", data);
+  bindings_.changed(i);
   set_input(i, data);
 }
 
 void DeviceExecutor::write_state(std::string_view name, const void* from) {
-  const size_t i = state_index(name);
+  const size_t i = program().state_index(name);
   sync_all();
   upload_and_wait(program_->device(), inputs_[i], from, program().inputs()[i].bytes());
 }
 
 void DeviceExecutor::read_state(std::string_view name, void* to) {
-  const size_t i = state_index(name);
+  const size_t i = program().state_index(name);
   sync_all();
   download_and_wait(program_->device(), to, inputs_[i], program().inputs()[i].bytes());
 }
@@ -382,6 +365,7 @@ Ticket DeviceExecutor::submit() {
     if (layout_.input_at[i] < 0 && inputs_[i] == 0)
       throw UserError({(program().is_state_input(i) ? "state " : "input ") + program().inputs()[i].name,
                        "is not bound to memory", "", "bind it before submit()"});
+  bindings_.check(program(), [&](size_t i) { return inputs_[i]; });
   states_left_ = StatesLeft::before;
   const target::WatchedRange range(program_->device(),
                                    [&] { return fmt::format("{} run {}", program().name(), next_); });

@@ -70,7 +70,7 @@ class DeviceExecutor {
   void write_state(std::string_view name, const void* from);
   void read_state(std::string_view name, void* to);
 
-  /// Put one run into the streams. UserError: an input out of its declared range, something unbound. Waits while as many runs are under
+  /// Put one run into the streams. UserError: an input out of its declared range, something unbound, a state that shares memory with another input. Waits while as many runs are under
   /// way as there are slots. Slots whose results are held keep them: UserError where all are, or where the others' runs have not been
   /// waited for.
   Ticket submit();
@@ -119,7 +119,6 @@ class DeviceExecutor {
 
   void allocate();
   void choose_graphs();
-  size_t state_index(std::string_view name) const;
   void set_input(size_t i, target::Address data);
   /// Of the next run: none that is held.
   Slot& next_slot();
@@ -167,6 +166,7 @@ class DeviceExecutor {
   };
   std::vector<Piece> poisoned_;          ///< what steps write and no run leaves to the next, but for results
   std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
+  Bindings bindings_;
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};
   PinnedMemory flag_;

@@ -16,7 +16,7 @@ Executor& Executor::operator=(Executor&&) noexcept = default;
 Executor::~Executor() = default;
 
 Executor::Executor(std::shared_ptr<const Program> program, ExecutorOptions options)
-    : program_(std::move(program)), options_(options), wiring_(*program_) {
+    : program_(std::move(program)), options_(options), wiring_(*program_), bindings_(*program_) {
   const Program& p = *program_;
   inputs_.assign(p.inputs().size(), nullptr);
   outputs_.assign(p.outputs().size(), nullptr);
@@ -64,21 +64,13 @@ void Executor::set_output(size_t o, void* data) {
 }
 
 namespace {
-
-void check_binding(const Port& port, std::string_view what, const void* data) {
-  if (!data || !is_aligned(data))
-    throw UserError(
-        {std::string(what) + " " + port.name, data ? "memory is not aligned" : "null memory",
-         data ? std::to_string(reinterpret_cast<uintptr_t>(data) % cache_line) + " bytes past a boundary"
-              : "",
-         "an address that is a multiple of 64"});
-}
-
+uint64_t as_number(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 }  // namespace
 
 void Executor::bind_input(size_t i, const void* data) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
-  check_binding(program_->inputs()[i], "input", data);
+  check_binding(program_->inputs()[i], "input", as_number(data));
+  bindings_.changed(i);
   set_input(i, const_cast<void*>(data));
 }
 
@@ -88,24 +80,16 @@ void Executor::bind_output(size_t o, void* data) {
   if (program_->is_state_output(o))
     throw UserError(
         {"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
-  check_binding(port, "output", data);
+  check_binding(port, "output", as_number(data));
   set_output(o, data);
 }
 
-size_t Executor::state_index(std::string_view name) const {
-  std::vector<std::string> names;
-  for (const State& s : program_->state()) {
-    if (s.name == name) return static_cast<size_t>(s.input);
-    names.push_back(s.name);
-  }
-  throw UserError({"state " + std::string(name), "the program has no such state", "", join(names, ", ")});
-}
-
-void* Executor::state(std::string_view name) const { return inputs_[state_index(name)]; }
+void* Executor::state(std::string_view name) const { return inputs_[program_->state_index(name)]; }
 
 void Executor::bind_state(std::string_view name, void* data) {
-  const size_t i = state_index(name);
-  check_binding(program_->inputs()[i], "state", data);
+  const size_t i = program_->state_index(name);
+  check_binding(program_->inputs()[i], "state", as_number(data));
+  bindings_.changed(i);
   set_input(i, data);
 }
 
@@ -122,9 +106,10 @@ void Executor::fail_unbound() const {
   __builtin_unreachable();
 }
 
-void Executor::start() const {
+void Executor::start() {
   if (unbound_) [[unlikely]]
     fail_unbound();
+  bindings_.check(*program_, [&](size_t i) { return as_number(inputs_[i]); });
   for (const RangeCheck& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
 }
 

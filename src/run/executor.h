@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "run/bindings.h"
 #include "run/memory.h"
 #include "run/range_check.h"
 #include "run/wiring.h"
@@ -44,7 +45,7 @@ class Executor {
   /// Use memory of the caller's (64-byte aligned) as the state: several programs can share a parameter's.
   void bind_state(std::string_view name, void* data);
 
-  /// Run every step once. UserError: an input out of its declared range, something unbound.
+  /// Run every step once. UserError: an input out of its declared range, something unbound, a state that shares memory with another input.
   void run();
   /// The same, and the nanoseconds each step took, one per step of the program.
   void run_timed(std::span<int64_t> step_ns);
@@ -57,15 +58,15 @@ class Executor {
   int64_t allocated_bytes() const { return memory_.bytes(); }
 
  private:
-  void start() const;
+  void start();
   void set_input(size_t i, void* data);
   void set_output(size_t o, void* data);
-  size_t state_index(std::string_view name) const;
   [[noreturn]] void fail_unbound() const;
 
   std::shared_ptr<const Program> program_;
   ExecutorOptions options_;
   Wiring wiring_;
+  Bindings bindings_;
   Memory memory_;
   int64_t output_bytes_ = 0;
   std::vector<void*> pointers_;  ///< of all calls, one after the other

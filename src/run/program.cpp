@@ -47,6 +47,12 @@ class CopyKernel final : public target::Kernel {
 /// The same array at an address kernels may rely on.
 ir::Array aligned(const ir::Array& a) { return is_aligned(a.data()) ? a : a.copied(); }
 
+void add_note(std::vector<Note>& all, const Note& note) {
+  const auto same = std::ranges::find(all, note.text, &Note::text);
+  if (same == all.end()) all.push_back(note);
+  else same->steps += note.steps;
+}
+
 /// "dot add relu -> f32[32,64]".
 std::string detail_of(const ir::Node& n) {
   std::string text;
@@ -187,12 +193,7 @@ class ProgramBuilder {
     return made;
   }
 
-  void add_note(const Note& note) {
-    std::vector<Note>& all = program_->notes_;
-    const auto same = std::ranges::find(all, note.text, &Note::text);
-    if (same == all.end()) all.push_back(note);
-    else same->steps += note.steps;
-  }
+  void add_note(const Note& note) { run::add_note(program_->notes_, note); }
 
   /// Of its operands and results, where a slot of the program may be less aligned than the arena.
   std::vector<int64_t> alignment_of(const ir::Node& n) const {
@@ -307,8 +308,11 @@ std::string CompileOptions::key() const {
   return k;
 }
 
-std::shared_ptr<const Program> Program::compile_fused(const ir::Graph& graph, const CompileOptions& options) {
-  return ProgramBuilder(graph, options).build();
+std::shared_ptr<const Program> Program::compile_fused(const ir::Graph& graph, const CompileOptions& options,
+                                                      std::span<const std::string> notes) {
+  std::shared_ptr<Program> program = ProgramBuilder(graph, options).build();
+  for (const std::string& note : notes) add_note(program->notes_, {note, 1});
+  return program;
 }
 
 std::shared_ptr<const Program> Program::compile(const ir::Graph& graph, const CompileOptions& options) {
@@ -326,7 +330,17 @@ std::shared_ptr<const Program> Program::compile(const ir::Graph& graph, const Co
   pass::PipelineResult result = pass::run_passes(bound, pass::pipeline(), context, runner);
   std::shared_ptr<Program> program = ProgramBuilder(result.graph, options).build();
   program->passes_ = std::move(result.reports);
+  for (const std::string& note : result.notes) add_note(program->notes_, {note, 1});
   return program;
+}
+
+size_t Program::state_index(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const State& s : state_) {
+    if (s.name == name) return static_cast<size_t>(s.input);
+    names.push_back(s.name);
+  }
+  throw UserError({"state " + std::string(name), "the program has no such state", "", join(names, ", ")});
 }
 
 double Program::flops() const {

@@ -66,7 +66,7 @@ struct State {
       false;  ///< the new value is written over the old one; else it is copied there after the last step
 };
 
-/// What people should know of a program's steps: a library that is missing and why, a figure that is assumed.
+/// What people should know of a program's steps: a library that is missing and why, a figure that is assumed, what did not go along with what.
 struct Note {
   std::string text;
   int64_t steps = 0;  ///< that it is about
@@ -122,9 +122,10 @@ class Program {
   /// Compile a tensor-level graph: bind symbols, run the passes, order, prepare kernels, plan memory.
   /// UserError: an input that is still symbolic, a range for no integer input.
   static std::shared_ptr<const Program> compile(const ir::Graph& graph, const CompileOptions& options = {});
-  /// Compile a graph as it stands, without passes (a fused-level graph, or a tensor-level one op by op).
+  /// Compile a graph as it stands, without passes (a fused-level graph, or a tensor-level one op by op). `notes`: of the passes before.
   static std::shared_ptr<const Program> compile_fused(const ir::Graph& graph,
-                                                      const CompileOptions& options = {});
+                                                      const CompileOptions& options = {},
+                                                      std::span<const std::string> notes = {});
 
   const std::string& name() const { return name_; }
   std::string_view target() const { return target_; }
@@ -145,8 +146,10 @@ class Program {
   const std::vector<pass::ArenaBuffer>& arena_buffers() const { return arena_buffers_; }
   /// What the passes did; empty for compile_fused().
   const std::vector<pass::PassReport>& passes() const { return passes_; }
-  /// Of its steps and those of their bodies.
+  /// Of its steps and those of their bodies, then of the passes.
   const std::vector<Note>& notes() const { return notes_; }
+  /// The input of the state of that name; UserError lists the names.
+  size_t state_index(std::string_view name) const;
   /// Is output `o` the new side of a state pair (which then lies in the state, not in a slot of its own)?
   bool is_state_output(size_t o) const { return state_output_[o] >= 0; }
   /// The input whose slot holds output `o`, or -1.

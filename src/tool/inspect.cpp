@@ -85,12 +85,12 @@ Passes run_passes(const Options& o, const Model& model) {
   return out;
 }
 
-std::string plan_text(const Options& o, const ir::Graph& graph) {
+std::string plan_text(const Options& o, const pass::PipelineResult& passed) {
   run::CompileOptions c;
   c.target = o.where.target;
   c.exact = o.exact;
   c.verify = !o.no_verify;
-  return run::Program::compile_fused(graph, c)->text();
+  return run::Program::compile_fused(passed.graph, c, passed.notes)->text();
 }
 
 const char* outcome(const pass::PassReport& r) {
@@ -138,7 +138,7 @@ void print_text(const Options& o, const ModelFile& file) {
         if (const auto it = passes.texts.find(r.name); it != passes.texts.end())
           fmt::print("# after {}\n{}", r.name, it->second);
     if (o.time) print_times(passes);
-    if (o.plan) fmt::print("# precision {}\n{}", o.precision, plan_text(o, passes.result.graph));
+    if (o.plan) fmt::print("# precision {}\n{}", o.precision, plan_text(o, passes.result));
     if (!o.passes && !o.time && !o.plan) {
       ir::ConstantPool pool;
       fmt::print("{}", ir::print(passes.result.graph, &pool));
@@ -156,7 +156,7 @@ void print_json(const Options& o, const ModelFile& file) {
     const Passes passes = run_passes(o, file.model);
     out["passes"] = passes_json(o, passes);
     out["precision"] = o.precision;
-    if (o.plan) out["plan"] = plan_text(o, passes.result.graph);
+    if (o.plan) out["plan"] = plan_text(o, passes.result);
   }
   fmt::print("{}\n", json_line(out));
 }

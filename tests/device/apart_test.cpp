@@ -12,6 +12,7 @@
 #include "run/device_executor.h"
 #include "run/record_needs.h"
 #include "support/errors.h"
+#include "support/graph_of.h"
 #include "support/seeded_target.h"
 #include "target/cuda/sim/sim_driver.h"
 #include "target/reference/interpreter.h"
@@ -26,13 +27,8 @@ using ir::Value;
 using Values = std::vector<Value>;
 using target::cuda::sim::make_sim_device;
 using target::cuda::sim::SimDriver;
+using test::graph_of;
 using testing::HasSubstr;
-
-Graph graph_of(const Values& inputs, const Values& outputs) {
-  Graph g{.name = "g", .level = ir::Level::tensor, .inputs = inputs, .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  return g;
-}
 
 /// y = -tanh(-x) of 64 elements, with tanh by the seeded kernel between two buffers of the arena.
 Graph around_seeded() {

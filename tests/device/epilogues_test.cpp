@@ -53,8 +53,7 @@ TEST(Epilogues, GeluAndItsOperand) {
     for (const bool bias : {false, true})
       for (const bool kept : {false, true}) {
         const Layer l = layer(dtype, 16, bias);
-        const ir::Graph g =
-            graph_with(l.inputs, kept ? std::vector{l.after, l.before} : std::vector{l.after});
+        const ir::Graph g = graph_of(l.inputs, kept ? std::vector{l.after, l.before} : std::vector{l.after});
         CallList list = calls(g);
         seen.insert(std::get<GemmCall>(list.calls.back().work).epilogue);
         cases.add(g, drawn(g, seen.size()), std::move(list), {.scale = 8});
@@ -67,7 +66,7 @@ TEST(Epilogues, GeluAndItsOperand) {
 
 TEST(Epilogues, WhatLiesBadlyIsCopied) {
   const Layer l = layer(Dtype::f32, 16, true);
-  const ir::Graph g = graph_with(l.inputs, {l.after, l.before});
+  const ir::Graph g = graph_of(l.inputs, {l.after, l.before});
   auto made = target::cuda::gemm_calls(g, {.alignment = std::vector<int64_t>{64, 64, 64, 4, 8}});
   auto& list = std::get<CallList>(made);
   ASSERT_EQ(list.calls.size(), 3u);
@@ -89,7 +88,7 @@ TEST(Epilogues, SumsOfEitherOperand) {
         const Value x = in("x", 7), dy = in("dy", 9);
         const Value dw = op::dot(x, dy, {.contract_a = {at}, .contract_b = {at}, .out = Dtype::f32});
         const Value sum = op::reduce_sum(op::cast(operand ? dy : x, Dtype::f32), {at});
-        const ir::Graph g = graph_with({x, dy}, {dw, sum});
+        const ir::Graph g = graph_of({x, dy}, {dw, sum});
         CallList list = calls(g);
         seen.insert(std::get<GemmCall>(list.calls.back().work).epilogue);
         cases.add(g, drawn(g, 3), std::move(list), {.scale = 4});
@@ -101,19 +100,19 @@ TEST(Epilogues, SumsOfEitherOperand) {
 TEST(Epilogues, Refusals) {
   const Layer narrow = layer(Dtype::f32, 12, true), l = layer(Dtype::f32, 16, true),
               erf = layer(Dtype::f32, 16, true, false);
-  EXPECT_EQ(refusal(graph_with(narrow.inputs, {narrow.after, narrow.before})),
+  EXPECT_EQ(refusal(graph_of(narrow.inputs, {narrow.after, narrow.before})),
             "gelu's operand in rows that are no multiple of 8");
-  EXPECT_EQ(refusal(graph_with(narrow.inputs, {narrow.after})), "");
-  EXPECT_EQ(refusal(graph_with(erf.inputs, {erf.after})), "gelu by erf");
-  EXPECT_EQ(refusal(graph_with(l.inputs, {l.after, l.before}), true), "the library's gelu is not exact");
+  EXPECT_EQ(refusal(graph_of(narrow.inputs, {narrow.after})), "");
+  EXPECT_EQ(refusal(graph_of(erf.inputs, {erf.after})), "gelu by erf");
+  EXPECT_EQ(refusal(graph_of(l.inputs, {l.after, l.before}), true), "the library's gelu is not exact");
   const Value dot = product(l.inputs[0], l.inputs[1], Dtype::f32);
-  EXPECT_EQ(refusal(graph_with(l.inputs, {l.before, dot})), "a value inside is used twice");
-  EXPECT_EQ(refusal(graph_with(l.inputs, {l.after, l.before, op::reduce_sum(l.inputs[0], {1})})),
+  EXPECT_EQ(refusal(graph_of(l.inputs, {l.before, dot})), "a value inside is used twice");
+  EXPECT_EQ(refusal(graph_of(l.inputs, {l.after, l.before, op::reduce_sum(l.inputs[0], {1})})),
             "more than two results");
   const Value wrong_axis = op::reduce_sum(l.inputs[0], {0});
-  EXPECT_EQ(refusal(graph_with(l.inputs, {dot, wrong_axis})),
+  EXPECT_EQ(refusal(graph_of(l.inputs, {dot, wrong_axis})),
             "a sum that is none of an operand's over the contracted axes");
-  EXPECT_EQ(refusal(graph_with(l.inputs, {l.before, op::reduce_sum(l.inputs[0], {1})})),
+  EXPECT_EQ(refusal(graph_of(l.inputs, {l.before, op::reduce_sum(l.inputs[0], {1})})),
             "sums of an operand beside an epilogue");
 }
 
@@ -132,11 +131,11 @@ ir::Graph network(bool training, bool tanh_form, const ir::Dims& batch = {16}) {
   const Value first = product(x, w1, Dtype::f32);
   const Value h = op::gelu(op::add(first, along_rows(b1, first)), tanh_form);
   const Value second = product(h, w2, Dtype::f32), y = op::add(second, along_rows(b2, second));
-  if (!training) return graph_with({x, w1, b1, w2, b2}, {y});
+  if (!training) return graph_of({x, w1, b1, w2, b2}, {y});
   std::vector<Value> outputs{y};
   for (const Value& v : autodiff::vjp(std::vector{y}, std::vector{dy}, std::vector{w1, b1, w2, b2}))
     outputs.push_back(v);
-  return graph_with({x, w1, b1, w2, b2, dy}, outputs);
+  return graph_of({x, w1, b1, w2, b2, dy}, outputs);
 }
 
 using testing::ElementsAre;

@@ -13,6 +13,7 @@
 #include "run/red_zones.h"
 #include "support/arrays.h"
 #include "support/errors.h"
+#include "support/graph_of.h"
 #include "support/random_graph.h"
 #include "support/random_program.h"
 #include "support/recorded_device.h"
@@ -35,6 +36,7 @@ using target::cuda::sim::Order;
 using target::cuda::sim::Others;
 using target::cuda::sim::SimDriver;
 using target::cuda::sim::SimOptions;
+using test::graph_of;
 
 std::shared_ptr<const run::Program> compiled(const Graph& g, std::vector<run::InputRange> ranges = {}) {
   run::CompileOptions options;
@@ -152,12 +154,6 @@ TEST(DevicePrograms, StatesGoOnFromRunToRunThreads) {
         if (!e.program().is_state_input(i) && fed[i].size() > 0) fed[i].set(0, fed[i].at(0) * 0.5);
     }
   }
-}
-
-Graph graph_of(const Values& inputs, const Values& outputs) {
-  Graph g{.name = "g", .level = ir::Level::tensor, .inputs = inputs, .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  return g;
 }
 
 /// Gradients of strided slices, summed: the fold is cut in parts, and its axes are split besides.
@@ -503,6 +499,13 @@ TEST(DevicePrograms, DeviceMemoryAndStatesAreShared) {
   std::vector<float> got(8);
   a.read_state("s", got.data());
   EXPECT_EQ(got, std::vector<float>(8, 4));
+
+  const int64_t runs = a.runs();
+  a.bind_input(0, memory.get() + 256 - 64);
+  EXPECT_NO_THROW(a.run());
+  a.bind_state("s", memory.get() + 256 - 64);
+  expect_user_error([&] { a.submit(); }, {"state s and input x", "share memory"});
+  EXPECT_EQ(a.runs(), runs + 1) << "it was not begun";
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ ir::Graph forward(Dtype dtype, int64_t out, bool bias) {
     y = op::add(y, along_rows(inputs.back(), y));
   }
   y = op::relu(y);
-  return graph_with(inputs, {y, kernel::pack_bits(mask_of(y))});
+  return graph_of(inputs, {y, kernel::pack_bits(mask_of(y))});
 }
 
 /// dy [6, 5] times w [out, 5] turned, where a mask has bits.
@@ -42,7 +42,7 @@ ir::Graph backward(Dtype dtype, int64_t out) {
   const Value dy = input("dy", {6, 5}, dtype), w = input("w", {out, 5}, dtype),
               mask = input("mask", {6, kernel::row_bits(out) / 8}, Dtype::u8);
   const Value dx = op::dot(dy, w, {.contract_a = {1}, .contract_b = {1}, .out = dtype});
-  return graph_with({dy, w, mask}, {op::select(kernel::unpack_bits(mask, out), dx, op::zeros_like(dx))});
+  return graph_of({dy, w, mask}, {op::select(kernel::unpack_bits(mask, out), dx, op::zeros_like(dx))});
 }
 
 std::string refusal(const ir::Graph& g, bool exact = false) {
@@ -64,7 +64,7 @@ TEST(BitMask, RowsArePackedAndReadAgain) {
     EXPECT_EQ(packed.type(), (ir::Type{Dtype::u8, {2, 3, kernel::row_bits(n) / 8}}));
     EXPECT_EQ(kernel::match_packed(packed), x);
     EXPECT_EQ(kernel::match_unpacked(back), packed);
-    const ir::Graph g = graph_with({x}, {packed, back});
+    const ir::Graph g = graph_of({x}, {packed, back});
     const std::vector<Array> inputs = drawn(g, static_cast<uint64_t>(n)),
                              got = target::reference::evaluate(g, inputs);
     EXPECT_EQ(got[1], inputs[0]);
@@ -141,14 +141,14 @@ TEST(ReluEpilogues, Refusals) {
   EXPECT_EQ(refusal(forward(Dtype::f64, 16, false)), "an activation of f64");
   const ir::Graph g = forward(Dtype::f32, 16, false);
   const Value y = g.outputs[0].value, before = y->input(0);
-  EXPECT_EQ(refusal(graph_with(g.inputs, {before, kernel::pack_bits(mask_of(before))})),
+  EXPECT_EQ(refusal(graph_of(g.inputs, {before, kernel::pack_bits(mask_of(before))})),
             "the mask of a result that is no relu");
-  EXPECT_EQ(refusal(graph_with(g.inputs, {y, kernel::pack_bits(op::lt(y, op::zeros_like(y)))})),
+  EXPECT_EQ(refusal(graph_of(g.inputs, {y, kernel::pack_bits(op::lt(y, op::zeros_like(y)))})),
             "bits of something else than where the result is above 0");
-  EXPECT_EQ(refusal(graph_with(g.inputs, {y})), "relu loses NaN, and the weights are being trained");
+  EXPECT_EQ(refusal(graph_of(g.inputs, {y})), "relu loses NaN, and the weights are being trained");
   // Rows of the mask are the last axis, rows of the product two.
   const Value x = input("x", {6, 5}), w = input("w", {5, 4, 8}), z = op::relu(product(x, w, Dtype::f32));
-  EXPECT_EQ(refusal(graph_with({x, w}, {z, kernel::pack_bits(mask_of(z))})),
+  EXPECT_EQ(refusal(graph_of({x, w}, {z, kernel::pack_bits(mask_of(z))})),
             "a mask of other rows than the product's");
 }
 
@@ -195,7 +195,7 @@ ir::Graph network(const ir::Dims& batch, int64_t hidden, bool shows_mask = false
   for (const Value& v : autodiff::vjp(std::vector{y}, std::vector{dy}, std::vector{x, w1, b1, w2, b2}))
     outputs.push_back(v);
   if (shows_mask) outputs.push_back(mask_of(h));
-  return graph_with({x, w1, b1, w2, b2, dy}, outputs);
+  return graph_of({x, w1, b1, w2, b2, dy}, outputs);
 }
 
 std::vector<std::string> without_masks() { return {"bias", "bias", "none", "none", "sum_a", "sum_a"}; }
@@ -218,6 +218,32 @@ TEST(ReluEpilogues, OfWholePrograms) {
   };
   EXPECT_TRUE(loses_nan(false));
   EXPECT_FALSE(loses_nan(true));
+}
+
+/// Why a relu is a launch of its own, in the words of what refused it.
+TEST(ReluEpilogues, ARefusedPairIsNoted) {
+  const auto why = [](const ir::Graph& g, const target::Target& gpu,
+                      pass::Precision precision = pass::Precision::f32, bool exact = false) {
+    std::vector<std::string> out;
+    const auto program = compiled(g, gpu, precision, exact);
+    for (const run::Note& n : program->notes())
+      if (n.text.starts_with("relu behind a product")) out.push_back(n.text);
+    return out;
+  };
+  const target::Target& gpu = target::cuda::cuda_target(90);
+  const std::string words = "relu behind a product and its gradient are launches of their own (cublaslt: ";
+  EXPECT_THAT(why(network({16}, 32), gpu), testing::IsEmpty());
+  EXPECT_THAT(why(network({16}, 32), gpu, pass::Precision::f32, true), testing::IsEmpty())
+      << "it was asked for";
+  EXPECT_THAT(why(network({16}, 32), gpu, pass::Precision::f16),
+              ElementsAre(words + "relu loses NaN, by which training in f16 sees an overflow)"));
+  for (const GemmEpilogue lacking : {GemmEpilogue::relu_aux_bias, GemmEpilogue::drelu}) {
+    SimOptions options;
+    options.lt_lacks = lacking;
+    const std::shared_ptr<target::Device> device = target::cuda::sim::make_sim_device(options);
+    EXPECT_THAT(why(network({16}, 40), *target::cuda::cuda_target(device)),
+                ElementsAre(testing::StartsWith(words)));
+  }
 }
 
 TEST(ReluEpilogues, ValuesOfWholePrograms) {

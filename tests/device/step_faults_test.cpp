@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <deque>
 #include <span>
 
 #include "nn/layers.h"
@@ -75,13 +76,17 @@ class OnGpu {
       cells_.push_back({c.input, std::make_shared<run::Elements>(c.initial)});
     runner_ = run::make_runner(training.program, {&open->target(), open}, cells_, options);
   }
-  float step() const {
+  run::Ticket begin() const {
     for (size_t i = 0; i < 2; ++i)
       std::memcpy(runner_->input(i), training_.data[i].data(),
                   static_cast<size_t>(training_.data[i].bytes()));
-    runner_->run();
+    return runner_->submit();
+  }
+  float end(run::Ticket ticket) const {
+    runner_->wait(ticket);
     return *static_cast<const float*>(runner_->output(0));
   }
+  float step() const { return end(begin()); }
   /// Of all cells.
   std::string bits() const {
     std::string all;
@@ -112,7 +117,6 @@ constexpr size_t steps = 4;
 struct Want {
   std::vector<float> losses;
   std::vector<std::string> bits;  ///< after so many steps
-  int64_t calls = 0;
 };
 
 Want without_fault(const Training& training, const run::RunnerOptions& options) {
@@ -120,9 +124,7 @@ Want without_fault(const Training& training, const run::RunnerOptions& options) 
   Want out;
   {
     const OnGpu gpu(training, driver, options);
-    const int64_t before = driver->calls();
     for (size_t s = 0; s < steps; ++s) out.losses.push_back(gpu.step());
-    out.calls = driver->calls() - before;
   }
   const OnGpu gpu(training, driver, options);
   out.bits.push_back(gpu.bits());
@@ -136,8 +138,21 @@ Want without_fault(const Training& training, const run::RunnerOptions& options) 
 
 /// What came of a training with a fault.
 struct Came {
-  bool failed = false, lost = false;  ///< `lost`: of the parameters
+  bool failed = false;
+  bool lost = false;  ///< the parameters
+  bool device_lost = false;
+  int64_t calls = 0;  ///< of the driver, from the first step's to the last one's
 };
+
+/// After all steps; a device that its very last call has lost says so only now.
+void expect_trained(const OnGpu& gpu, const Want& want, Came& came) {
+  try {
+    EXPECT_TRUE(gpu.bits() == want.bits[steps]);
+  } catch (const DeviceError& e) {
+    EXPECT_TRUE(e.lost()) << e.what();
+    came.failed = came.device_lost = true;
+  }
+}
 
 /// One training with one fault: what it has left is of one step, the rest is as without.
 Came train_with_fault(const Training& training, const Want& want, const target::cuda::sim::Fault& fault,
@@ -146,6 +161,7 @@ Came train_with_fault(const Training& training, const Want& want, const target::
   Came out;
   {
     const OnGpu gpu(training, driver, options);
+    const int64_t before = driver->calls();
     driver->fail(fault);
     size_t done = 0;
     while (done < steps && !testing::Test::HasFailure()) {
@@ -181,13 +197,9 @@ Came train_with_fault(const Training& training, const Want& want, const target::
         }
       }
     }
+    out.calls = driver->calls() - before;
     driver->fail({});
-    try {
-      if (done == steps) EXPECT_TRUE(gpu.bits() == want.bits[steps]);
-    } catch (const DeviceError& e) {  // of the very last call
-      EXPECT_TRUE(e.lost()) << e.what();
-      out.failed = true;
-    }
+    if (done == steps) expect_trained(gpu, want, out);
   }
   EXPECT_EQ(driver->leaked(), "");
   EXPECT_EQ(driver->live(), target::cuda::sim::LiveCounts{});
@@ -196,8 +208,90 @@ Came train_with_fault(const Training& training, const Want& want, const target::
   return out;
 }
 
+/// A training that begins each step while the one before it is under way. After a fault every step has the loss that it has without one, and the
+/// parameters are of the last step that was begun.
+class TwoUnderWay {
+ public:
+  TwoUnderWay(const OnGpu& gpu, const Want& want, SimDriver& driver)
+      : gpu_(gpu), want_(want), driver_(driver) {}
+
+  /// To the end, or until the device is lost. `look`: at the parameters after the fault, which waits for what is under way.
+  Came train(const target::cuda::sim::Fault& fault, bool look) {
+    while ((begun_ < steps || !under_way_.empty()) && !came_.device_lost && !testing::Test::HasFailure()) {
+      try {
+        if (begun_ < steps && under_way_.size() < 2) begin();
+        else end();
+      } catch (const DeviceError& e) {
+        driver_.fail({});
+        EXPECT_FALSE(came_.failed) << "it fails twice: " << e.what();
+        came_.failed = true;
+        EXPECT_NE(std::string(e.what()).find("(" + std::to_string(fault.error) + ")"), std::string::npos)
+            << e.what();
+        came_.device_lost = e.lost();
+        if (e.lost()) EXPECT_THROW(gpu_.step(), DeviceError);
+        else after_fault(e, look);
+      }
+    }
+    return came_;
+  }
+
+ private:
+  void begin() {
+    beginning_ = true;
+    const run::Ticket ticket = gpu_.begin();
+    under_way_.push_back({ticket, begun_++});
+  }
+  void end() {
+    beginning_ = false;
+    const auto [ticket, step] = under_way_.front();
+    EXPECT_EQ(gpu_.end(ticket), want_.losses[step]) << "step " << step;
+    under_way_.pop_front();
+  }
+  /// A step whose parameters are written counts, though its loss is not to be had.
+  void after_fault(const DeviceError& e, bool look) {
+    const bool counts = std::string(e.what()).find("parameters are as after the run") != std::string::npos;
+    if (!beginning_) {
+      EXPECT_TRUE(counts) << e.what();
+      under_way_.pop_front();
+    } else if (counts) {
+      ++begun_;
+    }
+    if (look) EXPECT_TRUE(gpu_.bits() == want_.bits[begun_]) << "of another step: " << e.what();
+  }
+
+  struct Begun {
+    run::Ticket ticket;
+    size_t step;
+  };
+  const OnGpu& gpu_;
+  const Want& want_;
+  SimDriver& driver_;
+  std::deque<Begun> under_way_;
+  size_t begun_ = 0;
+  bool beginning_ = false;  ///< is it a step's beginning that failed, or its end?
+  Came came_;
+};
+
+Came train_two_with_fault(const Training& training, const Want& want, const target::cuda::sim::Fault& fault,
+                          const run::RunnerOptions& options) {
+  const auto driver = std::make_shared<SimDriver>();
+  Came out;
+  {
+    const OnGpu gpu(training, driver, options);
+    const int64_t before = driver->calls();
+    driver->fail(fault);
+    out = TwoUnderWay(gpu, want, *driver).train(fault, fault.call % 2 == 0);
+    out.calls = driver->calls() - before;
+    driver->fail({});
+    if (!out.device_lost) expect_trained(gpu, want, out);
+  }
+  EXPECT_EQ(driver->leaked(), "");
+  EXPECT_EQ(driver->live(), target::cuda::sim::LiveCounts{});
+  return out;
+}
+
 struct Counts {
-  int64_t calls = 0, failed = 0, lost = 0;
+  int64_t calls = 0, failed = 0, lost = 0, devices_lost = 0;
 };
 
 /// Every error that the table of the driver knows (tables/cu.h).
@@ -228,17 +322,22 @@ constexpr int every_error[] = {
     target::cuda::driver::cu_error_unknown,
 };
 
+using Attempt = Came (*)(const Training& training, const Want& want, const target::cuda::sim::Fault& fault,
+                         const run::RunnerOptions& options);
+
 /// Each call, with each of these errors.
-Counts fail_everywhere(std::span<const int> errors, const run::RunnerOptions& options) {
+Counts fail_everywhere(std::span<const int> errors, const run::RunnerOptions& options,
+                       Attempt attempt = train_with_fault) {
   const Training training;
   const Want want = without_fault(training, options);
-  Counts out{.calls = want.calls};
+  Counts out{.calls = attempt(training, want, {}, options).calls};
   for (const int error : errors)
-    for (int64_t call = 1; call <= want.calls && !testing::Test::HasFailure(); ++call) {
-      SCOPED_TRACE(testing::Message() << "call " << call << " of " << want.calls << " fails with " << error);
-      const Came came = train_with_fault(training, want, {.call = call, .error = error}, options);
+    for (int64_t call = 1; call <= out.calls && !testing::Test::HasFailure(); ++call) {
+      SCOPED_TRACE(testing::Message() << "call " << call << " of " << out.calls << " fails with " << error);
+      const Came came = attempt(training, want, {.call = call, .error = error}, options);
       out.failed += came.failed;
       out.lost += came.lost;
+      out.devices_lost += came.device_lost;
     }
   return out;
 }
@@ -249,6 +348,19 @@ TEST(StepFaults, AnyCallOfATrainingStepMayFailHeavy) {
   EXPECT_GT(c.failed, c.calls * std::ssize(every_error) * 3 / 4)
       << "what gives something back has nobody to tell";
   EXPECT_EQ(c.lost, 0) << "runs that are launched as one are never half done";
+}
+
+/// The errors of each kind: such as pass and such as lose the device, one that says that something is not done yet, and of captures.
+TEST(StepFaults, AnyCallMayFailWhileTwoStepsAreUnderWayHeavy) {
+  const Counts c = fail_everywhere(
+      std::array{target::cuda::driver::cu_error_invalid_value, target::cuda::driver::cu_error_out_of_memory,
+                 target::cuda::driver::cu_error_not_ready, target::cuda::driver::cu_error_illegal_address,
+                 target::cuda::driver::cu_error_launch_out_of_resources,
+                 target::cuda::driver::cu_error_capture_invalidated},
+      {}, train_two_with_fault);
+  EXPECT_GT(c.calls, 60);
+  EXPECT_GT(c.failed, c.calls * 6 * 3 / 4);
+  EXPECT_GT(c.devices_lost, c.calls * 3 / 4) << "by the one error that says so";
 }
 
 /// Record by record a later run may fail between two updates: then it is said that parameters are lost.

@@ -13,6 +13,7 @@
 #include "op/sampling.h"
 #include "run/device_executor.h"
 #include "support/cuda_calls.h"
+#include "support/graph_of.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/match/gemm.h"
 #include "target/cuda/sim/sim_driver.h"
@@ -25,13 +26,6 @@ inline Value along_rows(const Value& v, const Value& like) { return op::broadcas
 /// x [..., k] times w [k, n].
 inline Value product(const Value& x, const Value& w, Dtype out) {
   return op::dot(x, w, {.contract_a = {x.rank() - 1}, .contract_b = {0}, .out = out});
-}
-
-inline ir::Graph graph_with(const std::vector<Value>& inputs, const std::vector<Value>& outputs) {
-  ir::Graph g{
-      .name = "g", .level = ir::Level::tensor, .inputs = inputs, .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  return g;
 }
 
 /// Numbers between -1 and 1 for its inputs.

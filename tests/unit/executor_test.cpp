@@ -1,5 +1,6 @@
 #include "run/executor.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -8,6 +9,8 @@
 #include "base/threads.h"
 #include "run/program_cache.h"
 #include "run/targets.h"
+#include "support/errors.h"
+#include "support/graph_of.h"
 #include "support/plain_target.h"
 #include "support/random_program.h"
 #include "target/reference/interpreter.h"
@@ -18,19 +21,10 @@ namespace {
 
 using ir::Array;
 using ir::Value;
+using test::graph_of;
 
 Value input(const std::string& name, ir::Dims dims, ir::Dtype dtype = ir::Dtype::f32) {
   return ir::new_input(name, {dtype, std::move(dims)});
-}
-
-ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs,
-                   std::vector<ir::StatePair> state = {}) {
-  return {.name = "g",
-          .level = ir::Level::tensor,
-          .inputs = std::move(inputs),
-          .outputs = std::move(outputs),
-          .state = std::move(state),
-          .info = {}};
 }
 
 CompileOptions on(const target::Target& target) {
@@ -217,6 +211,32 @@ TEST(Executor, BindingsAreChecked) {
   e.run();
   EXPECT_EQ(a.at(5), -7);
   EXPECT_EQ(static_cast<float*>(e.state("s"))[5], 7);
+}
+
+/// A run that would read what it writes under another name is refused; what only lies there between two bindings is not.
+TEST(Executor, AStateSharesMemoryWithNoOtherInput) {
+  const Value x = input("x", {16}), s = input("s", {16}), t = input("t", {16});
+  const ir::Graph g =
+      graph_of({x, s, t}, {{"s2", op::add(s, x)}, {"t2", op::sub(t, x)}}, {{"s", "s2"}, {"t", "t2"}});
+  Executor e(Program::compile_fused(g, on(test::plain_target())));
+  Array memory = Array::full(ir::Dtype::f32, {64}, 1);
+  auto* at = static_cast<float*>(memory.write());
+  const auto words = [&] { return test::error_of([&] { e.run(); }); };
+  e.bind_state("s", at);
+  e.bind_input(0, at + 16);
+  EXPECT_EQ(words(), "no error");
+  e.bind_state("t", at);
+  EXPECT_THAT(words(),
+              testing::HasSubstr("state t and state s: share memory, and the program writes the state"));
+  e.bind_state("s", at + 32);
+  EXPECT_EQ(words(), "no error") << "they change places one after the other";
+  e.bind_input(0, at + 32);
+  EXPECT_THAT(words(), testing::HasSubstr("state s and input x"));
+  EXPECT_THAT(words(), testing::HasSubstr("state s and input x")) << "as long as it is so";
+  e.bind_input(0, at + 16);
+  EXPECT_EQ(words(), "no error");
+  EXPECT_EQ(at[32], 3);
+  EXPECT_EQ(at[0], 0);
 }
 
 TEST(Executor, TimesEveryStep) {

@@ -8,10 +8,12 @@
 
 #include "base/error.h"
 #include "op/table.h"
+#include "support/graph_of.h"
 
 namespace espalier::ir {
 namespace {
 
+using test::graph_of;
 using testing::HasSubstr;
 
 const OpDef blend_op{
@@ -68,17 +70,6 @@ const bool registered = (op::register_op(blend_op), op::register_op(copies_op), 
 Type vector_of(Dim n) { return {Dtype::f32, {n}}; }
 
 Value blend(const Value& a, const Value& b) { return make(blend_op, {a, b}); }
-
-Graph graph_of(std::vector<Value> inputs, std::vector<Value> outputs) {
-  Graph g{.name = "g",
-          .level = Level::tensor,
-          .inputs = std::move(inputs),
-          .outputs = {},
-          .state = {},
-          .info = {}};
-  for (size_t i = 0; i < outputs.size(); ++i) g.outputs.push_back({"y" + std::to_string(i), outputs[i]});
-  return g;
-}
 
 void expect_reads_back(const Graph& g) {
   const std::string text = print(g);

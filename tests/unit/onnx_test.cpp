@@ -21,6 +21,7 @@
 #include "op/window.h"
 #include "support/arrays.h"
 #include "support/folder.h"
+#include "support/graph_of.h"
 #include "support/op_samples.h"
 #include "support/random_graph.h"
 #include "target/reference/interpreter.h"
@@ -31,6 +32,7 @@ namespace {
 
 using ir::Dim;
 using ir::Value;
+using test::graph_of;
 
 Array random_array(const ir::Type& type, const std::map<std::string, int64_t>& symbols, uint32_t seed) {
   std::vector<int64_t> dims;
@@ -66,12 +68,6 @@ ir::Graph exact(const ir::Graph& graph, const std::map<std::string, int64_t>& sy
   ir::ConstantPool a, b;
   EXPECT_TRUE(ir::same_structure(graph, loaded)) << ir::print(graph, &a) << "\n" << ir::print(loaded, &b);
   return loaded;
-}
-
-ir::Graph graph_of(std::vector<Value> inputs, const std::vector<Value>& outputs) {
-  ir::Graph g{.name = "g", .inputs = std::move(inputs), .outputs = {}, .state = {}, .info = {}};
-  for (const Value& v : outputs) g.outputs.push_back({"y" + std::to_string(g.outputs.size()), v});
-  return g;
 }
 
 ir::Type f32(ir::Dims dims) { return {ir::Dtype::f32, std::move(dims)}; }

@@ -6,22 +6,14 @@
 
 #include "pass/buffer_plan.h"
 #include "pass/storage.h"
+#include "support/graph_of.h"
 #include "support/random_program.h"
 
 namespace espalier::pass {
 namespace {
 
 using ir::Value;
-
-ir::Graph graph_of(std::vector<Value> inputs, std::vector<ir::Output> outputs,
-                   std::vector<ir::StatePair> state = {}) {
-  return {.name = "g",
-          .level = ir::Level::tensor,
-          .inputs = std::move(inputs),
-          .outputs = std::move(outputs),
-          .state = std::move(state),
-          .info = {}};
-}
+using test::graph_of;
 
 Value input(const std::string& name, ir::Dims dims) {
   return ir::new_input(name, {ir::Dtype::f32, std::move(dims)});
