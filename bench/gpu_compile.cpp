@@ -1,12 +1,16 @@
 // How long a program for a GPU takes to be ready, as far as that can be measured without one: planning for sm_90, then NVRTC over all of its
-// kernels with an empty cache and with a full one. Plans of cuDNN, heuristics of cuBLASLt and loading into a device are not part of it.
-// Wall time and processor time, so that neighbours can be told from work.
+// kernels with an empty cache and with a full one, and cuDNN's plans for an H200, as they are first made and from the texts that are kept on disk.
+// Heuristics of cuBLASLt and loading into a device are not part of it. Wall time and processor time, so that neighbours can be told from work.
+// cuDNN loads where there is a driver; where there is none, one that only lets it load:
+//   LD_LIBRARY_PATH=build/release/fakes/driver_for_cudnn build/release/bin/bench/bench_gpu_compile
 #include <fmt/format.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <thread>
 
 #include "nn/losses.h"
@@ -14,6 +18,7 @@
 #include "nn/optim.h"
 #include "run/device_program.h"
 #include "target/cuda/cuda_target.h"
+#include "target/cuda/driver/dnn_engine.h"
 #include "target/cuda/driver/nvrtc_compiler.h"
 #include "target/cuda/port.h"
 #include "tensor/compile.h"
@@ -38,6 +43,35 @@ Time measured(const Work& work) {
   const double before = cpu();
   work();
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), cpu() - before};
+}
+
+/// The plans of a program's convolutions, each once, one after the other as a device that is loaded makes them; "" where there is no cuDNN.
+struct Plans {
+  size_t count = 0;
+  Time cold{}, warm{};
+};
+std::optional<Plans> measured_plans(driver::Libraries& libraries, const run::Program& program) {
+  if (!libraries.dnn().api) return std::nullopt;
+  std::map<std::string, target::ConvCall> calls;
+  for (const run::Step& s : program.steps())
+    for (const target::CallRecord& c : s.kernel->calls())
+      if (const auto* conv = std::get_if<target::ConvCall>(&c.work))
+        calls.emplace(target::text(*conv), *conv);
+  const driver::DnnPlanner planner(*libraries.dnn().api, driver::dnn_h200_json);
+  std::vector<std::string> kept;
+  Plans out{.count = calls.size()};
+  out.cold = measured([&] {
+    for (const auto& [text, call] : calls) {
+      auto made = planner.plan(call);
+      if (const auto* refusal = std::get_if<driver::DnnRefusal>(&made))
+        throw std::runtime_error(text + ": " + refusal->reason);
+      kept.push_back(std::get<driver::DnnPlan>(made).json());
+    }
+  });
+  out.warm = measured([&] {
+    for (const std::string& json : kept) (void)planner.restore(json);
+  });
+  return out;
 }
 
 void measure(const std::string& name, const TensorFn& fn, const std::vector<ir::Type>& types, bool train) {
@@ -66,9 +100,13 @@ void measure(const std::string& name, const TensorFn& fn, const std::vector<ir::
   libraries.nvrtc();
   const Time cold = compile(), warm = compile();
   std::filesystem::remove_all(folder);
-  fmt::print("| {}, {} | {} | {} | {:.2f} ({:.2f}) | {:.2f} ({:.2f}) | {:.3f} ({:.3f}) |\n", name,
+  fmt::print("| {}, {} | {} | {} | {:.2f} ({:.2f}) | {:.2f} ({:.2f}) | {:.3f} ({:.3f}) |", name,
              train ? "training" : "inference", program->steps().size(), sources.size(), plan.wall, plan.cpu,
              cold.wall, cold.cpu, warm.wall, warm.cpu);
+  if (const auto dnn = measured_plans(libraries, *program))
+    fmt::print(" {} | {:.2f} ({:.2f}) | {:.2f} ({:.2f}) |\n", dnn->count, dnn->cold.wall, dnn->cold.cpu,
+               dnn->warm.wall, dnn->warm.cpu);
+  else fmt::print(" | | |\n");
 }
 
 template <class Net>
@@ -94,7 +132,9 @@ int main() try {
   constexpr int64_t batch = 32;
   fmt::print("bf16, batch {}, for sm_90; {} processors; seconds of wall time (of processor time)\n\n", batch,
              std::thread::hardware_concurrency());
-  fmt::print("| program | steps | kernels | planning | NVRTC, cold | warm |\n|---|---|---|---|---|---|\n");
+  fmt::print(
+      "| program | steps | kernels | planning | NVRTC, cold | warm | cuDNN's plans | cold | warm |\n"
+      "|---|---|---|---|---|---|---|---|---|\n");
   nn::Init init(1);
   measure_both("ResNet-50, 224 x 224", nn::resnet50(init), {ir::Dtype::f32, {batch, 224, 224, 3}},
                {ir::Dtype::i64, {batch}}, nn::cross_entropy);

@@ -1,5 +1,5 @@
 # tests/SUITE/*.cpp make one GoogleTest program test_SUITE, run in shards. A test's name says where it runs:
-# *Threads* also under the thread sanitizer (and nothing else does), *Heavy* alone on the machine and in no sanitizer.
+# *Threads* also under the thread sanitizer (and nothing else does), *Heavy* in no sanitizer, and but for those of devices alone on the machine.
 # tests/fuzz/NAME_fuzz.cpp is a fuzz target: with libFuzzer the program fuzz_NAME, else the test fuzz.NAME that replays
 # tests/fuzz/corpus/NAME. Code blocks of the docs, the include check and the installed package are tests too.
 find_package(GTest REQUIRED)
@@ -103,7 +103,12 @@ foreach(suite IN LISTS ESPALIER_SUITES)
     espalier_gtest(${suite}.${shard} ${target} FILTER "-*Heavy*" LABELS ${labels}
                    ENVIRONMENT GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=${shard})
   endforeach()
-  if(NOT ESPALIER_SANITIZE)
+  if(NOT ESPALIER_SANITIZE AND suite STREQUAL device) # minutes of NVIDIA's compilers and of the simulator, on one thread each
+    foreach(shard RANGE 1)
+      espalier_gtest(device.heavy.${shard} ${target} FILTER "*Heavy*" LABELS device heavy
+                     ENVIRONMENT GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX=${shard})
+    endforeach()
+  elseif(NOT ESPALIER_SANITIZE)
     espalier_gtest(${suite}.heavy ${target} FILTER "*Heavy*" LABELS ${suite} heavy)
     set_tests_properties(${suite}.heavy PROPERTIES RUN_SERIAL ON)
   endif()
