@@ -34,12 +34,12 @@ const Polynomial polynomials[] = {
     {"exp2_wide_series", tables::exp2_wide_series, true},
 };
 
-struct Number {
+struct NamedNumber {
   const char* name;
   double value;
   bool wide = false;
 };
-const Number numbers[] = {
+const NamedNumber named_numbers[] = {
     {"log2_e", tables::log2_e},
     {"ln2_high", tables::ln2_high},
     {"ln2_low", tables::ln2_low},
@@ -59,7 +59,7 @@ std::string literal_of(double value, bool wide) {
 /// The tables: numbers as constants, polynomials as functions by Horner's rule.
 std::string tables_text() {
   std::string text;
-  for (const Number& n : numbers)
+  for (const NamedNumber& n : named_numbers)
     text += fmt::format("constexpr {} esp_{} = {};\n", n.wide ? "double" : "float", n.name,
                         literal_of(n.value, n.wide));
   for (const Polynomial& p : polynomials) {

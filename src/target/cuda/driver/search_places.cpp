@@ -50,7 +50,7 @@ std::vector<fs::path> python_libraries(const fs::path& prefix) {
 }
 
 /// Folders in order, each once: links to one that is listed are left out.
-class Places {
+class FolderList {
  public:
   void add(const fs::path& folder) {
     std::error_code unknown;
@@ -64,7 +64,7 @@ class Places {
   std::set<fs::path> seen_;
 };
 
-void add_toolkits(Places& places, const fs::path& root) {
+void add_toolkits(FolderList& places, const fs::path& root) {
   std::vector<fs::path> toolkits = folders_in(root / "usr/local", "cuda");
   std::stable_sort(toolkits.begin(), toolkits.end(), [](const fs::path& a, const fs::path& b) {
     return toolkit_version(a) > toolkit_version(b);
@@ -73,7 +73,7 @@ void add_toolkits(Places& places, const fs::path& root) {
     if (is_folder(toolkit / "lib64")) places.add(toolkit / "lib64");
 }
 
-void add_python(Places& places, const SearchEnvironment& e) {
+void add_python(FolderList& places, const SearchEnvironment& e) {
   std::vector<fs::path> prefixes;
   for (const std::string& prefix : {e.virtual_env, e.conda_prefix})
     if (!prefix.empty()) prefixes.emplace_back(prefix);
@@ -100,7 +100,7 @@ SearchEnvironment search_environment() {
 }
 
 SearchPlaces search_places(const SearchEnvironment& environment) {
-  Places own;
+  FolderList own;
   for (const std::string& part : path_list(environment.cuda_path.c_str())) {
     if (part == "off") return {.driver = own.folders(), .toolkits = own.folders()};
     const fs::path folder = fs::absolute(part);
@@ -110,7 +110,7 @@ SearchPlaces search_places(const SearchEnvironment& environment) {
     for (const fs::path& package : folders_in(folder))
       if (is_folder(package / "lib")) own.add(package / "lib");
   }
-  Places driver = own, toolkits = own;
+  FolderList driver = own, toolkits = own;
   driver.add("");
   const fs::path wsl = environment.root / "usr/lib/wsl/lib";  // where Windows puts the driver
   if (is_folder(wsl)) driver.add(wsl);

@@ -15,7 +15,7 @@ namespace espalier::target::cuda {
 
 namespace {
 
-constexpr int threads = 256;
+constexpr int tile_threads = 256;
 constexpr int warp_rows = 2, warp_columns = 4;  // of the tile, by tensor cores
 constexpr int matrix_gap = 8;                   // elements between rows of a tile for tensor cores
 constexpr int large_fold_step = 64;
@@ -75,8 +75,8 @@ class Tiled {
         matrix_ ? "contraction_matrix" : "contraction_tiled",
         fmt::format("(const {0}* __restrict__ a, const {0}* __restrict__ b, {1}* __restrict__ c) {{\n{2}}}\n",
                     memory_type(c_.operand), text_.result_type(), out_.text()),
-        threads, true, true);
-    made.call = launch_of(made.source, blocks() * threads);
+        tile_threads, true, true);
+    made.call = launch_of(made.source, blocks() * tile_threads);
     made.call.shared_bytes = asks_for_memory() ? tile_bytes() : 0;
     const int64_t element = ir::dtype_size(c_.operand);
     const int result_vector = together(matrix_ ? 2 : std::min(mine_columns_, wide_));
@@ -131,9 +131,9 @@ class Tiled {
     l.along_fold = fold_is_next || list.empty() || side.address.coef(list.back()) != 1;
     l.vector = vector_along(c_, side, l.along_fold ? c_.folded : list, c_.operand, alignment);
     const int accesses = fold_step_ * tile / l.vector;
-    l.each = std::max(1, accesses / threads);
-    l.partial = accesses < threads;
-    l.step = l.along_fold ? threads * l.vector / fold_step_ : threads * l.vector / tile;
+    l.each = std::max(1, accesses / tile_threads);
+    l.partial = accesses < tile_threads;
+    l.step = l.along_fold ? tile_threads * l.vector / fold_step_ : tile_threads * l.vector / tile;
     return l;
   }
 
