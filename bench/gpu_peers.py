@@ -1,14 +1,17 @@
 """Compare a GPU's speed.json (gpu_check --part 3) with PyTorch on the same machine, eager and compiled.
 
     python bench/gpu_peers.py results/speed.json --out results/gpu_peers.json [--device cuda] [--seconds 5]
+        [--budget 540]
 
 Each of PyTorch's steps takes its batch from pinned memory, as ours does. f32 is full f32 on both sides (no TF32); bf16 is autocast in
 training, and the whole network in inference. A ratio above 1: ours is faster than the better of the two. What PyTorch refuses is
-reported with its reason.
+reported with its reason. All cases run eager first, then compiled; the result is written after each figure, and what --budget leaves no
+time for is reported as refused.
 """
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -96,39 +99,72 @@ def median_ms(step, device, seconds):
     return statistics.median(times)
 
 
-def measure(row, device, seconds):
-    result = dict(row)
-    for name, compiled in (("eager", False), ("compiled", True)):
-        try:
-            result[name + "_ms"] = median_ms(step_of(row, device, compiled), device, seconds)
-        except Exception as error:  # whatever a peer throws is a result: it could not do the case
-            result[name + "_refused"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+class BudgetUsed(BaseException):
+    """No Exception, which a compiler that tries one way after the other would catch and go on."""
+
+
+def on_alarm(signum, frame):
+    raise BudgetUsed
+
+
+def limited(what, end):
+    """What a call gives, or BudgetUsed at `end`. The alarm comes again where somebody catches it."""
+    left = end - time.perf_counter()
+    if left <= 0:
+        raise BudgetUsed
+    signal.setitimer(signal.ITIMER_REAL, left, 5)
+    try:
+        return what()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def measure(result, name, device, seconds, end):
+    """One figure of a row, eager or compiled."""
+    try:
+        result[name + "_ms"] = limited(
+            lambda: median_ms(step_of(result, device, name == "compiled"), device, seconds), end)
+    except BudgetUsed:
+        result[name + "_refused"] = "the budget is used up"
+    except Exception as error:  # whatever a peer throws is a result: it could not do the case
+        result[name + "_refused"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     peers = [result[k] for k in ("eager_ms", "compiled_ms") if k in result]
-    result["ratio"] = min(peers) / row["ms"] if peers else None
-    return result
+    result["ratio"] = min(peers) / result["ms"] if peers else None
+
+
+def write(path, result):
+    with open(path + ".new", "w") as f:
+        json.dump(result, f, indent=1)
+    os.replace(path + ".new", path)
 
 
 def main():
+    begin = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speed", help="speed.json")
     parser.add_argument("--out", required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=5, help="for each engine of each case")
+    parser.add_argument("--budget", type=float, default=540, help="seconds for all of it")
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_peers: PyTorch sees no GPU here")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
+    signal.signal(signal.SIGALRM, on_alarm)
     with open(options.speed) as f:
         ours = json.load(f)
-    rows = []
-    for row in ours["steps"]:
-        rows.append(measure(row, device, options.seconds))
-        print(json.dumps(rows[-1]), flush=True)
-        with open(options.out + ".new", "w") as f:
-            json.dump({"device": ours["device"], "torch": torch.__version__, "steps": rows}, f, indent=1)
-        os.replace(options.out + ".new", options.out)
+    rows = [dict(row) for row in ours["steps"]]
+    result = {"device": ours["device"], "libraries": ours.get("libraries"), "torch": torch.__version__, "steps": rows}
+    for name in ("eager", "compiled"):
+        for row in rows:
+            measure(row, name, device, options.seconds, begin + options.budget)
+            write(options.out, result)
+            print(json.dumps(row), flush=True)
+    if time.perf_counter() > begin + options.budget:
+        sys.stdout.flush()
+        os._exit(0)  # what compiles still is not waited for
 
 
 if __name__ == "__main__":

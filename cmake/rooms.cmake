@@ -4,7 +4,7 @@ set(ESPALIER_ROOMS base ir op rewrite grad kernel pass target target/reference t
     tensor nn data format train optimise serve)
 
 # Rooms whose sources share no private names, so that several make one: the headers are read once.
-set(ESPALIER_UNITY_ROOMS ir op kernel pass target/reference target/cuda target/cuda/driver run tensor nn train)
+set(ESPALIER_UNITY_ROOMS ir op kernel pass target/reference tensor nn)
 
 set(espalier_objects)
 set(espalier_libs)
@@ -43,7 +43,6 @@ foreach(room IN LISTS ESPALIER_ROOMS)
   endif()
   if(ESPALIER_UNITY AND room IN_LIST ESPALIER_UNITY_ROOMS)
     set_target_properties(${room_target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
-    target_compile_options(${room_target} PRIVATE -Wno-subobject-linkage) # which sees a header in what is one source of several
   endif()
   include(${room_dir}/room.cmake OPTIONAL)
   if(room STREQUAL target/cuda/driver)

@@ -13,8 +13,6 @@
 namespace espalier::data {
 
 namespace {
-constexpr uint64_t most_ratio = 1032;  // of deflate: zlib's technical notes
-
 bool begins_as_gzip(std::span<const std::byte> bytes) {
   return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
 }
@@ -109,7 +107,7 @@ uint64_t ByteReader::drain() {
 }
 
 uint64_t ByteReader::most_left() const {
-  return inflater_ ? (static_cast<uint64_t>(left_.size()) + 64) * most_ratio + 65536 : left_.size();
+  return inflater_ ? (static_cast<uint64_t>(left_.size()) + 64) * most_deflate_ratio + 65536 : left_.size();
 }
 
 std::string gzip(std::string_view bytes, int level) {

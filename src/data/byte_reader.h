@@ -16,6 +16,9 @@
 
 namespace espalier::data {
 
+/// Bytes that deflate makes of one, at most (zlib's technical notes).
+inline constexpr uint64_t most_deflate_ratio = 1032;
+
 class ESPALIER_API ByteReader {
  public:
   /// Opens (maps) a file.

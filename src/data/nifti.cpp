@@ -21,7 +21,7 @@ namespace {
 constexpr size_t header_bytes = 348;
 
 /// Offsets of the header's fields (nifti1.h).
-enum Field : size_t {
+enum HeaderOffset : size_t {
   at_sizeof_hdr = 0,
   at_dim = 40,
   at_datatype = 70,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "data/byte_reader.h"
 
 namespace espalier::data {
 
@@ -18,7 +19,6 @@ namespace {
 constexpr uint32_t most_side = 32768;
 constexpr uint64_t most_pixels = uint64_t{1} << 28;
 constexpr size_t most_chunk = 8u << 20;
-constexpr uint64_t most_ratio = 1032;  // of deflate
 
 // libpng reports an error by longjmp. The functions that set the jump hold nothing with a destructor, and
 // what they make lies in a Codec, which is torn down outside of them.
@@ -144,7 +144,7 @@ PngImage parse_png(std::span<const std::byte> bytes, const std::string& name, Pa
     throw UserError(
         {where + ", size", "is too large", fmt::format("{} x {}", h.width, h.height), "2^28 pixels"});
   const uint64_t stored_bits = pixels * static_cast<uint64_t>(h.depth);
-  if (stored_bits / 8 > (bytes.size() + 64) * most_ratio)
+  if (stored_bits / 8 > (bytes.size() + 64) * most_deflate_ratio)
     throw UserError({where + ", size", "claims more pixels than the file can hold",
                      fmt::format("{} x {}", h.width, h.height),
                      fmt::format("what {} bytes can unpack to", bytes.size())});

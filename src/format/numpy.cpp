@@ -19,20 +19,20 @@ namespace {
 constexpr std::string_view magic{"\x93NUMPY", 6};
 constexpr int max_rank = 64;
 
-struct DtypeRow {
+struct NumpyDtype {
   Dtype dtype;
   std::string_view written;  // the descr we write
   std::string_view code;     // kind and size, as it stands behind the byte order
 };
-constexpr DtypeRow dtype_rows[] = {
+constexpr NumpyDtype numpy_dtypes[] = {
     {Dtype::f64, "<f8", "f8"}, {Dtype::f32, "<f4", "f4"}, {Dtype::bf16, "<V2", "V2"},
     {Dtype::f16, "<f2", "f2"}, {Dtype::i64, "<i8", "i8"}, {Dtype::i32, "<i4", "i4"},
     {Dtype::i8, "|i1", "i1"},  {Dtype::u8, "|u1", "u1"},  {Dtype::boolean, "|b1", "b1"},
 };
 constexpr const char* allowed_descr = "f8 f4 f2 i8 i4 i1 u1 b1, or V2 for bf16, behind one of < > = |";
 
-[[noreturn]] void fail(const std::string& name, const std::string& field, std::string problem,
-                       std::string got = "", std::string allowed = "") {
+[[noreturn]] void fail_numpy(const std::string& name, const std::string& field, std::string problem,
+                             std::string got = "", std::string allowed = "") {
   throw UserError({"npy " + name + (field.empty() ? "" : ", " + field), std::move(problem), std::move(got),
                    std::move(allowed)});
 }
@@ -58,7 +58,7 @@ class HeaderReader {
       if (key == "descr") set(seen_descr_, key), descr();
       else if (key == "fortran_order") set(seen_order_, key), header_.fortran_order = boolean();
       else if (key == "shape") set(seen_shape_, key), shape();
-      else fail(name_, "header", "unknown key", quote(key), "descr, fortran_order, shape");
+      else fail_numpy(name_, "header", "unknown key", quote(key), "descr, fortran_order, shape");
       if (!accept(',')) {
         expect('}');
         break;
@@ -70,13 +70,13 @@ class HeaderReader {
                           : !seen_order_ ? "fortran_order"
                           : !seen_shape_ ? "shape"
                                          : nullptr;
-    if (missing) fail(name_, "header", "key is missing", "", missing);
+    if (missing) fail_numpy(name_, "header", "key is missing", "", missing);
     return header_;
   }
 
  private:
   void set(bool& seen, const std::string& key) {
-    if (seen) fail(name_, "header", "key stands twice", quote(key));
+    if (seen) fail_numpy(name_, "header", "key stands twice", quote(key));
     seen = true;
   }
   void skip_space() {
@@ -92,8 +92,9 @@ class HeaderReader {
     if (!accept(c)) wrong(fmt::format("'{}'", c));
   }
   [[noreturn]] void wrong(std::string allowed) {
-    fail(name_, fmt::format("header, character {}", at_), "malformed dictionary",
-         at_ < text_.size() ? quote(text_.substr(at_, 16)) : "the end of the header", std::move(allowed));
+    fail_numpy(name_, fmt::format("header, character {}", at_), "malformed dictionary",
+               at_ < text_.size() ? quote(text_.substr(at_, 16)) : "the end of the header",
+               std::move(allowed));
   }
   std::string string(const char* what) {
     skip_space();
@@ -117,19 +118,19 @@ class HeaderReader {
   void descr() {
     skip_space();
     if (at_ < text_.size() && text_[at_] == '[')
-      fail(name_, "descr", "structured dtypes are not supported", quote(text_.substr(at_, 40)),
-           allowed_descr);
+      fail_numpy(name_, "descr", "structured dtypes are not supported", quote(text_.substr(at_, 40)),
+                 allowed_descr);
     const std::string text = string("a dtype");
     const std::string_view code = text.empty() ? std::string_view() : std::string_view(text).substr(1);
     const bool order_known =
         !text.empty() && std::string_view("<>=|").find(text[0]) != std::string_view::npos;
-    for (const DtypeRow& row : dtype_rows) {
+    for (const NumpyDtype& row : numpy_dtypes) {
       if (!order_known || row.code != code) continue;
       header_.dtype = row.dtype;
       header_.big_endian = text[0] == '>' && ir::dtype_size(row.dtype) > 1;
       return;
     }
-    fail(name_, "descr", "dtype is not supported", quote(text), allowed_descr);
+    fail_numpy(name_, "descr", "dtype is not supported", quote(text), allowed_descr);
   }
   void shape() {
     expect('(');
@@ -140,12 +141,12 @@ class HeaderReader {
       for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_)
         if (__builtin_mul_overflow(dim, int64_t{10}, &dim) ||
             __builtin_add_overflow(dim, text_[at_] - '0', &dim))
-          fail(name_, "shape", "dim is too large", quote(text_.substr(start, 24)), "below 2^63");
+          fail_numpy(name_, "shape", "dim is too large", quote(text_.substr(start, 24)), "below 2^63");
       if (at_ == start) wrong("a dim >= 0");
       header_.shape.push_back(dim);
       if (header_.shape.size() > max_rank)
-        fail(name_, "shape", "too many dims", fmt::format("over {}", max_rank),
-             fmt::format("at most {}", max_rank));
+        fail_numpy(name_, "shape", "too many dims", fmt::format("over {}", max_rank),
+                   fmt::format("at most {}", max_rank));
       if (!accept(',')) {
         if (header_.shape.size() == 1) wrong("',' behind the only dim");
         expect(')');
@@ -200,36 +201,37 @@ void swap_bytes(char* data, size_t count, size_t size) {
 
 Array parse_npy(std::string_view bytes, const std::string& name) {
   if (bytes.size() < 10 || bytes.substr(0, 6) != magic)
-    fail(name, "", "is no .npy file",
-         bytes.size() < 10 ? bytes_text(static_cast<int64_t>(bytes.size())) : quote(bytes.substr(0, 6)),
-         "\"\\x93NUMPY\" in front");
+    fail_numpy(name, "", "is no .npy file",
+               bytes.size() < 10 ? bytes_text(static_cast<int64_t>(bytes.size())) : quote(bytes.substr(0, 6)),
+               "\"\\x93NUMPY\" in front");
   const auto byte = [&](size_t i) { return static_cast<uint32_t>(static_cast<unsigned char>(bytes[i])); };
   const uint32_t major = byte(6), minor = byte(7);
   if (major < 1 || major > 3 || minor != 0)
-    fail(name, "version", "is unknown", fmt::format("{}.{}", major, minor), "1.0, 2.0 or 3.0");
+    fail_numpy(name, "version", "is unknown", fmt::format("{}.{}", major, minor), "1.0, 2.0 or 3.0");
   const size_t start = major == 1 ? 10 : 12;
-  if (bytes.size() < start) fail(name, "header", "file is truncated", fmt::format("{} bytes", bytes.size()));
+  if (bytes.size() < start)
+    fail_numpy(name, "header", "file is truncated", fmt::format("{} bytes", bytes.size()));
   const uint64_t length =
       major == 1 ? byte(8) | byte(9) << 8
                  : byte(8) | byte(9) << 8 | byte(10) << 16 | static_cast<uint64_t>(byte(11)) << 24;
   if (length > bytes.size() - start)
-    fail(name, "header length", "header is longer than the file", std::to_string(length),
-         fmt::format("at most {}", bytes.size() - start));
+    fail_numpy(name, "header length", "header is longer than the file", std::to_string(length),
+               fmt::format("at most {}", bytes.size() - start));
   const Header header = HeaderReader(bytes.substr(start, length), name).read();
   const std::string_view data = bytes.substr(start + length);
   const std::optional<uint64_t> wanted = bytes_of(header);
   if (!wanted || *wanted != data.size())
-    fail(name, "data",
-         wanted && *wanted < data.size() ? "more bytes than the shape says" : "file is truncated",
-         fmt::format("{} bytes", data.size()),
-         fmt::format("{} for shape {}", wanted ? fmt::format("{} bytes", *wanted) : "over 2^64 bytes",
-                     ir::dims_text(std::span<const int64_t>(header.shape))));
+    fail_numpy(name, "data",
+               wanted && *wanted < data.size() ? "more bytes than the shape says" : "file is truncated",
+               fmt::format("{} bytes", data.size()),
+               fmt::format("{} for shape {}", wanted ? fmt::format("{} bytes", *wanted) : "over 2^64 bytes",
+                           ir::dims_text(std::span<const int64_t>(header.shape))));
   const auto size = static_cast<size_t>(ir::dtype_size(header.dtype));
   if (header.dtype == Dtype::boolean)
     for (size_t i = 0; i < data.size(); ++i)
       if (static_cast<unsigned char>(data[i]) > 1)
-        fail(name, fmt::format("element {}", i), "is no bool",
-             std::to_string(static_cast<unsigned char>(data[i])), "0 or 1");
+        fail_numpy(name, fmt::format("element {}", i), "is no bool",
+                   std::to_string(static_cast<unsigned char>(data[i])), "0 or 1");
   Array out(header.dtype, header.shape);
   auto* to = static_cast<char*>(out.write());
   if (data.empty()) return out;
@@ -247,7 +249,7 @@ Array load_npy(const std::filesystem::path& path) {
 
 std::string npy_header(const Array& array) {
   std::string_view descr;
-  for (const DtypeRow& row : dtype_rows)
+  for (const NumpyDtype& row : numpy_dtypes)
     if (row.dtype == array.dtype()) descr = row.written;
   std::string shape = "(";
   for (const int64_t dim : array.dims()) shape += fmt::format("{}, ", dim);

@@ -25,12 +25,12 @@ using onnx::TensorProto;
 
 namespace {
 
-struct DtypeRow {
+struct OnnxDtype {
   Dtype ours;
   int32_t onnx;
   bool in_int32_data;  ///< where elements stand when they are not raw
 };
-constexpr DtypeRow dtype_rows[] = {
+constexpr OnnxDtype onnx_dtypes[] = {
     {Dtype::f64, TensorProto::DOUBLE, false},   {Dtype::f32, TensorProto::FLOAT, false},
     {Dtype::bf16, TensorProto::BFLOAT16, true}, {Dtype::f16, TensorProto::FLOAT16, true},
     {Dtype::i64, TensorProto::INT64, false},    {Dtype::i32, TensorProto::INT32, true},
@@ -54,8 +54,8 @@ std::string onnx_dtype_name(int32_t dtype) {
              : std::to_string(dtype);
 }
 
-[[noreturn]] void fail(const std::string& where, std::string problem, std::string got = "",
-                       std::string allowed = "") {
+[[noreturn]] void fail_proto(const std::string& where, std::string problem, std::string got = "",
+                             std::string allowed = "") {
   throw UserError({where, std::move(problem), std::move(got), std::move(allowed)});
 }
 
@@ -64,10 +64,11 @@ int64_t checked_count(const std::vector<int64_t>& dims, const std::string& where
   int64_t n = 1;
   bool overflow = false;
   for (const int64_t d : dims) {
-    if (d < 0) fail(where, "a dim is negative", dims_text(dims), "dims >= 0");
+    if (d < 0) fail_proto(where, "a dim is negative", dims_text(dims), "dims >= 0");
     overflow |= __builtin_mul_overflow(n, d, &n);
   }
-  if (overflow || n > (int64_t{1} << 40)) fail(where, "too many elements", dims_text(dims), "at most 2^40");
+  if (overflow || n > (int64_t{1} << 40))
+    fail_proto(where, "too many elements", dims_text(dims), "at most 2^40");
   return n;
 }
 
@@ -76,25 +77,26 @@ Array from_raw(const void* data, size_t bytes, Dtype dtype, std::vector<int64_t>
                const std::string& where) {
   const int64_t n = checked_count(dims, where);
   if (static_cast<size_t>(n * dtype_size(dtype)) != bytes)
-    fail(where, "the bytes do not fit the dims", fmt::format("{} bytes", bytes),
-         fmt::format("{} bytes for {}{}", n * dtype_size(dtype), dtype_name(dtype), dims_text(dims)));
+    fail_proto(where, "the bytes do not fit the dims", fmt::format("{} bytes", bytes),
+               fmt::format("{} bytes for {}{}", n * dtype_size(dtype), dtype_name(dtype), dims_text(dims)));
   Array out(dtype, std::move(dims));
   if (bytes > 0) std::memcpy(out.write(), data, bytes);
   if (dtype == Dtype::boolean)
     for (size_t i = 0; i < bytes; ++i)
-      if (static_cast<const unsigned char*>(out.data())[i] > 1) fail(where, "a bool is neither 0 nor 1");
+      if (static_cast<const unsigned char*>(out.data())[i] > 1)
+        fail_proto(where, "a bool is neither 0 nor 1");
   return out;
 }
 
 Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims,
                     const std::filesystem::path& folder, const std::string& where) {
   if (folder.empty())
-    fail(where, "the weights lie in another file", "", "a model that is loaded from its folder");
+    fail_proto(where, "the weights lie in another file", "", "a model that is loaded from its folder");
   std::string location;
   int64_t offset = 0, length = -1;
   const auto number = [&](const std::string& text) {
     const auto v = number_of<int64_t>(text);
-    if (!v || *v < 0) fail(where, "external data has a bad number", quote(text), "a decimal number");
+    if (!v || *v < 0) fail_proto(where, "external data has a bad number", quote(text), "a decimal number");
     return *v;
   };
   for (const auto& entry : t.external_data()) {
@@ -106,14 +108,15 @@ Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims
   bool inside = !location.empty() && relative.is_relative();
   for (const auto& part : relative) inside = inside && part != "..";
   if (!inside)
-    fail(where, "external data lies outside the model's folder", quote(location), "a relative path below it");
+    fail_proto(where, "external data lies outside the model's folder", quote(location),
+               "a relative path below it");
   const auto file = MappedFile::open(folder / relative);
   const int64_t n = checked_count(dims, where), bytes = n * dtype_size(dtype);
   const auto size = static_cast<int64_t>(file->bytes().size());
   if ((length >= 0 && length != bytes) || offset > size || bytes > size - offset)
-    fail(where, "external data does not fit",
-         fmt::format("offset {}, length {} in {} bytes", offset, length, size),
-         fmt::format("{} bytes", bytes));
+    fail_proto(where, "external data does not fit",
+               fmt::format("offset {}, length {} in {} bytes", offset, length, size),
+               fmt::format("{} bytes", bytes));
   const std::byte* data = file->bytes().data() + offset;
   if (dtype == Dtype::boolean ||
       reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(dtype_size(dtype)) != 0)
@@ -124,7 +127,8 @@ Array from_external(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims
 template <class T, class List>
 Array from_list(const List& list, std::vector<int64_t> dims, const std::string& where) {
   if (checked_count(dims, where) != list.size())
-    fail(where, "the number of elements does not fit the dims", std::to_string(list.size()), dims_text(dims));
+    fail_proto(where, "the number of elements does not fit the dims", std::to_string(list.size()),
+               dims_text(dims));
   Array out(ir::dtype_of<T>(), std::move(dims));
   T* to = out.template write<T>();
   for (const auto v : list) *to++ = static_cast<T>(v);
@@ -134,8 +138,8 @@ Array from_list(const List& list, std::vector<int64_t> dims, const std::string& 
 /// f16 and bf16 stand as their bits in int32_data.
 Array from_bits(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, const std::string& where) {
   if (checked_count(dims, where) != t.int32_data_size())
-    fail(where, "the number of elements does not fit the dims", std::to_string(t.int32_data_size()),
-         dims_text(dims));
+    fail_proto(where, "the number of elements does not fit the dims", std::to_string(t.int32_data_size()),
+               dims_text(dims));
   Array out(dtype, std::move(dims));
   auto* to = static_cast<uint16_t*>(out.write());
   for (const int32_t v : t.int32_data()) *to++ = static_cast<uint16_t>(v);
@@ -145,24 +149,24 @@ Array from_bits(const TensorProto& t, Dtype dtype, std::vector<int64_t> dims, co
 }  // namespace
 
 int32_t onnx_dtype(Dtype dtype) {
-  for (const DtypeRow& r : dtype_rows)
+  for (const OnnxDtype& r : onnx_dtypes)
     if (r.ours == dtype) return r.onnx;
   throw InternalError("a dtype without an ONNX number");
 }
 
 Dtype dtype_of_onnx(int32_t dtype, const std::string& where) {
   std::string allowed;
-  for (const DtypeRow& r : dtype_rows) {
+  for (const OnnxDtype& r : onnx_dtypes) {
     if (r.onnx == dtype) return r.ours;
     allowed += (allowed.empty() ? "" : " ") + onnx_dtype_name(r.onnx);
   }
-  fail(where, "the element type is not supported", onnx_dtype_name(dtype), allowed);
+  fail_proto(where, "the element type is not supported", onnx_dtype_name(dtype), allowed);
 }
 
 Array array_of(const TensorProto& t, const std::filesystem::path& folder, const std::string& where) {
   const Dtype dtype = dtype_of_onnx(t.data_type(), where);
   std::vector<int64_t> dims(t.dims().begin(), t.dims().end());
-  if (t.has_segment()) fail(where, "the tensor is a segment", "", "a whole tensor");
+  if (t.has_segment()) fail_proto(where, "the tensor is a segment", "", "a whole tensor");
   if (t.data_location() == TensorProto::EXTERNAL)
     return from_external(t, dtype, std::move(dims), folder, where);
   if (t.has_raw_data())
@@ -248,10 +252,10 @@ Dim DimSymbols::of(const onnx::ValueInfoProto& info, int axis) const {
 
 ir::Type type_of(const onnx::ValueInfoProto& info, const DimSymbols& symbols, const std::string& where) {
   if (!info.has_type() || !info.type().has_tensor_type())
-    fail(where, "the input is no tensor", "", "a dense tensor");
+    fail_proto(where, "the input is no tensor", "", "a dense tensor");
   const auto& tensor = info.type().tensor_type();
   ir::Type type{dtype_of_onnx(tensor.elem_type(), where), {}};
-  if (!tensor.has_shape()) fail(where, "the input has no shape", "", "a shape of known rank");
+  if (!tensor.has_shape()) fail_proto(where, "the input has no shape", "", "a shape of known rank");
   std::vector<int64_t> numbers;
   for (int axis = 0; axis < tensor.shape().dim_size(); ++axis) {
     const auto& d = tensor.shape().dim(axis);
@@ -290,14 +294,14 @@ double widen(float value) {
 onnx::ModelProto parse_model(std::string_view bytes, const std::string& name) {
   const google::protobuf::LogSilencer quiet;
   if (bytes.size() > std::numeric_limits<int>::max())
-    fail(name, "the file is too large", bytes_text(static_cast<int64_t>(bytes.size())),
-         "less than 2 GiB, weights beside it");
+    fail_proto(name, "the file is too large", bytes_text(static_cast<int64_t>(bytes.size())),
+               "less than 2 GiB, weights beside it");
   google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
                                             static_cast<int>(bytes.size()));
   onnx::ModelProto model;
   if (!model.ParseFromCodedStream(&in) || !in.ConsumedEntireMessage())
-    fail(name, "the bytes are no ONNX model (protobuf)", "", "a complete ModelProto");
-  if (!model.has_graph()) fail(name, "the model has no graph", "", "a ModelProto with a graph");
+    fail_proto(name, "the bytes are no ONNX model (protobuf)", "", "a complete ModelProto");
+  if (!model.has_graph()) fail_proto(name, "the model has no graph", "", "a ModelProto with a graph");
   return model;
 }
 
@@ -311,7 +315,7 @@ Array load_onnx_tensor(const std::filesystem::path& path) {
   TensorProto t;
   if (file->bytes().size() > std::numeric_limits<int>::max() ||
       !t.ParseFromArray(file->bytes().data(), static_cast<int>(file->bytes().size())))
-    fail(path.string(), "the bytes are no ONNX tensor (protobuf)", "", "a complete TensorProto");
+    fail_proto(path.string(), "the bytes are no ONNX tensor (protobuf)", "", "a complete TensorProto");
   return array_of(t, {}, path.string());
 }
 

@@ -126,7 +126,7 @@ Results read_dynamic_quantize(Use& u) {
   return {held(quantised(x, full(scale), full(point), Dtype::u8)), held(scale), held(point)};
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow loss_table[] = {
     {"NegativeLogLikelihoodLoss", 12, newest_opset, 2, 3, read_likelihood_loss},
     {"SoftmaxCrossEntropyLoss", 12, newest_opset, 2, 3, read_softmax_cross_entropy},
     {"QuantizeLinear", 10, newest_opset, 2, 3, read_quantize},
@@ -136,6 +136,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> loss_rows() { return rows; }
+std::span<const ReadRow> loss_rows() { return loss_table; }
 
 }  // namespace espalier::format

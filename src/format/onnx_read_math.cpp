@@ -302,7 +302,7 @@ Results read_dropout(Use& u) {
   return out;
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow math_table[] = {
     {"Neg", 6, newest_opset, 1, 1, unary<op::neg>},
     {"Abs", 6, newest_opset, 1, 1, unary<op::abs>},
     {"Sign", 9, newest_opset, 1, 1, unary<op::sign>},
@@ -376,6 +376,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> math_rows() { return rows; }
+std::span<const ReadRow> math_rows() { return math_table; }
 
 }  // namespace espalier::format

@@ -469,7 +469,7 @@ Results read_einsum(Use& u) {
   return {held(transposed(y, perm))};
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow network_table[] = {
     {"Conv", 1, newest_opset, 2, 3, read_conv},
     {"ConvTranspose", 1, newest_opset, 2, 3, read_conv_transpose},
     {"MaxPool", 1, newest_opset, 1, 1, [](Use& u) { return read_pool(u, false); }},
@@ -489,6 +489,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> network_rows() { return rows; }
+std::span<const ReadRow> network_rows() { return network_table; }
 
 }  // namespace espalier::format

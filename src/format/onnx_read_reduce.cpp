@@ -151,7 +151,7 @@ Value of_bools_too(const Value& x, const Ints& axes) {
   return op::cast(F(op::cast(x, Dtype::u8), axes), Dtype::boolean);
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow reduce_table[] = {
     {"ReduceSum", 1, newest_opset, 1, 2, [](Use& u) { return reduction<13>(u, op::reduce_sum); }},
     {"ReduceMean", 1, newest_opset, 1, 2, [](Use& u) { return reduction<18>(u, mean); }},
     {"ReduceMax", 1, newest_opset, 1, 2,
@@ -190,6 +190,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> reduce_rows() { return rows; }
+std::span<const ReadRow> reduce_rows() { return reduce_table; }
 
 }  // namespace espalier::format

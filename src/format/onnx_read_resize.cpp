@@ -292,7 +292,7 @@ Results read_upsample(Use& u) {
   return resize(u, m, u.opset() < 9 ? u.reals("scales") : numbers(u, 1), {});
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow resize_table[] = {
     {"Resize", 10, 10, 2, 2, read_resize},
     {"Resize", 11, newest_opset, 3, 4, read_resize},
     {"Upsample", 7, 8, 1, 1, read_upsample},
@@ -301,6 +301,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> resize_rows() { return rows; }
+std::span<const ReadRow> resize_rows() { return resize_table; }
 
 }  // namespace espalier::format

@@ -489,7 +489,7 @@ Results read_space_to_depth(Use& u) {
                         {d[0], d[1] * Dim(b * b), d[2] / Dim(b), d[3] / Dim(b)}))};
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow shape_table[] = {
     {"Reshape", 5, newest_opset, 2, 2, read_reshape},
     {"Flatten", 1, newest_opset, 1, 1, read_flatten},
     {"Squeeze", 1, newest_opset, 1, 2, read_squeeze},
@@ -570,6 +570,6 @@ Results read_sizes(Use& u) {
   return {};
 }
 
-std::span<const ReadRow> shape_rows() { return rows; }
+std::span<const ReadRow> shape_rows() { return shape_table; }
 
 }  // namespace espalier::format

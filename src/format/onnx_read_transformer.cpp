@@ -196,7 +196,7 @@ Results read_attention(Use& u) {
           held(op::cast(std::array{scores, capped, biased, shares}[at(shown)], dtype))};
 }
 
-constexpr ReadRow rows[] = {
+constexpr ReadRow transformer_table[] = {
     {"RMSNormalization", 23, newest_opset, 2, 2, read_rms_norm},
     {"RotaryEmbedding", 23, newest_opset, 3, 4, read_rotary_embedding},
     {"Attention", 23, newest_opset, 3, 7, read_attention},
@@ -204,6 +204,6 @@ constexpr ReadRow rows[] = {
 
 }  // namespace
 
-std::span<const ReadRow> transformer_rows() { return rows; }
+std::span<const ReadRow> transformer_rows() { return transformer_table; }
 
 }  // namespace espalier::format

@@ -21,15 +21,15 @@ using Json = nlohmann::json;
 namespace {
 
 constexpr uint64_t max_header = 100'000'000;  // as the format's own reader allows
-constexpr size_t max_rank = 64;
+constexpr size_t most_dims = 64;
 constexpr int max_depth = 3;  // header, tensor, list
 constexpr const char* metadata_key = "__metadata__";
 
-struct DtypeRow {
+struct SafetensorsDtype {
   Dtype dtype;
   const char* name;
 };
-constexpr DtypeRow dtype_rows[] = {
+constexpr SafetensorsDtype safetensors_dtypes[] = {
     {Dtype::f64, "F64"}, {Dtype::f32, "F32"}, {Dtype::bf16, "BF16"},
     {Dtype::f16, "F16"}, {Dtype::i64, "I64"}, {Dtype::i32, "I32"},
     {Dtype::i8, "I8"},   {Dtype::u8, "U8"},   {Dtype::boolean, "BOOL"},
@@ -98,17 +98,17 @@ Entry read_entry(const Source& source, const std::string& name, const Json& json
 
   Entry entry;
   entry.name = name;
-  const auto* row = std::find_if(std::begin(dtype_rows), std::end(dtype_rows),
-                                 [&](const DtypeRow& r) { return json["dtype"] == r.name; });
-  if (row == std::end(dtype_rows))
+  const auto* row = std::find_if(std::begin(safetensors_dtypes), std::end(safetensors_dtypes),
+                                 [&](const SafetensorsDtype& r) { return json["dtype"] == r.name; });
+  if (row == std::end(safetensors_dtypes))
     source.fail(place + ", dtype", "is not supported", shown(json["dtype"]),
                 "F64 F32 BF16 F16 I64 I32 I8 U8 BOOL");
   entry.dtype = row->dtype;
 
   const Json& shape = json["shape"];
-  if (!shape.is_array() || shape.size() > max_rank)
+  if (!shape.is_array() || shape.size() > most_dims)
     source.fail(place + ", shape", "is no list of dims", shown(shape),
-                fmt::format("at most {} numbers", max_rank));
+                fmt::format("at most {} numbers", most_dims));
   uint64_t bytes = static_cast<uint64_t>(ir::dtype_size(entry.dtype));
   bool empty = false;
   for (const Json& value : shape) {
@@ -170,7 +170,7 @@ Array make_array(const Source& source, const Entry& e, const std::shared_ptr<con
 }
 
 const char* dtype_text(Dtype dtype) {
-  for (const DtypeRow& row : dtype_rows)
+  for (const SafetensorsDtype& row : safetensors_dtypes)
     if (row.dtype == dtype) return row.name;
   throw InternalError("safetensors: a dtype without a name");
 }

@@ -39,8 +39,8 @@ class Bindings {
   static void check(const Program& program, size_t state, uint64_t state_at, size_t other,
                     uint64_t other_at) {
     const auto bytes = [&](size_t i) { return static_cast<uint64_t>(program.inputs()[i].bytes()); };
-    if (state != other && state_at != 0 && other_at != 0 && state_at < other_at + bytes(other) &&
-        other_at < state_at + bytes(state)) [[unlikely]]
+    if (state != other && bytes(state) > 0 && bytes(other) > 0 && state_at != 0 && other_at != 0 &&
+        state_at < other_at + bytes(other) && other_at < state_at + bytes(state)) [[unlikely]]
       fail(program, state, other);
   }
   [[noreturn]] static void fail(const Program& program, size_t state, size_t other);

@@ -75,11 +75,11 @@ struct DeviceExecutor::Slot {
   bool shared = false;  ///< its results were given out
   std::shared_ptr<Readers> readers = std::make_shared<Readers>();
   std::vector<OwnedEvent> left;  ///< by readers that the last run waits for
+  bool left_pending = false;     ///< was it not begun? Then the next one waits for them
   std::unique_ptr<target::DeviceGraph> graph;
 };
 
 DeviceExecutor::DeviceExecutor(DeviceExecutor&&) noexcept = default;
-DeviceExecutor& DeviceExecutor::operator=(DeviceExecutor&&) noexcept = default;
 
 DeviceExecutor::~DeviceExecutor() {
   if (!program_) return;
@@ -274,7 +274,13 @@ void DeviceExecutor::read_state(std::string_view name, void* to) {
 }
 
 void DeviceExecutor::sync_all() {
-  for (const target::Stream s : {copy_in_.get(), compute_, copy_out_.get()}) program_->device().sync(s);
+  std::exception_ptr failed;
+  for (const target::Stream s : {copy_in_.get(), compute_, copy_out_.get()}) try {
+      program_->device().sync(s);
+    } catch (const target::DeviceError&) {
+      if (!failed) failed = std::current_exception();
+    }
+  if (failed) std::rethrow_exception(failed);
 }
 
 /// Null where a later run has it.
@@ -322,7 +328,8 @@ void DeviceExecutor::upload(Slot& slot) {
     timed(timer_, Lane::copies_in, -1, copy_in_.get(),
           [&] { device.upload(c.device.at, slot.host.get() + c.host, c.device.bytes, copy_in_.get()); });
   device.record(slot.uploaded.get(), copy_in_.get());
-  slot.left = slot.readers->take_left();
+  if (!std::exchange(slot.left_pending, true)) slot.left.clear();
+  for (OwnedEvent& e : slot.readers->take_left()) slot.left.push_back(std::move(e));
   for (const OwnedEvent& e : slot.left) device.wait(compute_, e.get());
   device.wait(compute_, slot.uploaded.get());
   for (size_t i = 0; i < inputs_.size(); ++i)
@@ -338,11 +345,26 @@ void DeviceExecutor::compute(Slot& slot) {
     run_all(StatesLeft::torn);
     warm_ = true;
   } else {
-    if (!slot.graph) slot.graph = target::capture(device, compute_, [&] { run_all(StatesLeft::before); });
-    device.launch(*slot.graph, compute_);
-    ++replays_;
+    if (!slot.graph) slot.graph = captured();
+    if (slot.graph) {
+      device.launch(*slot.graph, compute_);
+      ++replays_;
+    } else {
+      run_all(StatesLeft::torn);
+    }
   }
   states_left_ = StatesLeft::after;
+}
+
+/// The launches of a run as one; null where that failed, which has put nothing into the stream. After the second time it is given up.
+std::unique_ptr<target::DeviceGraph> DeviceExecutor::captured() {
+  try {
+    return target::capture(program_->device(), compute_, [&] { run_all(StatesLeft::before); });
+  } catch (const target::DeviceError& e) {
+    if (e.lost()) throw;
+    if (++failed_captures_ > 1) why_no_graphs_ = std::string("they could not be captured: ") + e.what();
+    return nullptr;
+  }
 }
 
 void DeviceExecutor::run_all(StatesLeft on_write) {
@@ -374,6 +396,7 @@ Ticket DeviceExecutor::submit() {
   if (slot.ticket >= 0 && !slot.waited) program_->device().sync(slot.downloaded.get());
   check_ranges(slot);
   slot.waited = slot.shared = false;
+  slot.ticket = -1;  // what the run before has left goes, whatever comes of this one
   try {
     upload(slot);
     timed(timer_ && !times_records(), Lane::computing, -1, compute_, [&] { compute(slot); });
@@ -382,6 +405,7 @@ Ticket DeviceExecutor::submit() {
     if (!e.lost()) sync_all();  // what is under way reads the slot
     throw;
   }
+  slot.left_pending = false;
   slot.ticket = next_;
   asked_ = false;
   slot_ = (slot.number + 1) % slots_.size();
@@ -391,24 +415,27 @@ Ticket DeviceExecutor::submit() {
 void DeviceExecutor::wait(Ticket ticket) {
   Slot* const slot = slot_of(ticket);
   if (!slot) return;  // whoever took it has waited
+  if (ticket == next_ - 1 && !asked_) slot_ = slot->number;
   if (!slot->waited) program_->device().sync(slot->downloaded.get());
   slot->waited = true;
-  if (ticket == next_ - 1 && !asked_) slot_ = slot->number;
+}
+
+void DeviceExecutor::fail_overwritten(Ticket ticket) const {
+  throw UserError({"program " + program().name() + ", run " + std::to_string(ticket),
+                   "a later run has taken the place of its results", "", "one of the last runs"});
 }
 
 const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
   ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
   const Slot* const slot = slot_of(ticket);
-  ESPALIER_CHECK(slot, "a later run has the slot of this ticket");
+  if (!slot) fail_overwritten(ticket);
   return layout_.output_at[o] < 0 ? nullptr : slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
 }
 
 DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStream reader) {
   ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
   Slot* const slot = slot_of(ticket);
-  if (!slot)
-    throw UserError({"program " + program().name() + ", run " + std::to_string(ticket),
-                     "a later run has taken the place of its results", "", "one of the last runs"});
+  if (!slot) fail_overwritten(ticket);
   if (layout_.output_at[o] < 0) return {};
   slot->shared = true;
   return {slot->output_at[o], std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,

@@ -50,7 +50,7 @@ class DeviceExecutor {
   /// UserError: the device has less free memory than the plan asks for, with both figures. OutOfMemory: it had enough, and then not.
   explicit DeviceExecutor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options = {});
   DeviceExecutor(DeviceExecutor&&) noexcept;
-  DeviceExecutor& operator=(DeviceExecutor&&) noexcept;
+  DeviceExecutor& operator=(DeviceExecutor&&) = delete;
   /// Waits for what is under way.
   ~DeviceExecutor();
 
@@ -78,12 +78,13 @@ class DeviceExecutor {
   StatesLeft states_left() const { return states_left_; }
   /// Has no run launched its records yet? That run is launched one by one, and where it fails, states may be torn.
   bool is_fresh() const { return !warm_; }
-  /// Why runs are not launched as one, in a few words; "" where they are, from the second on.
+  /// Why runs are not launched as one, in a few words; "" where they are, from the second on. A run that cannot be captured is launched record by
+  /// record; when that has happened twice, all are.
   const std::string& why_no_graphs() const { return why_no_graphs_; }
   /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
   void wait(Ticket ticket);
-  /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot: the next one
-  /// where it was the last, else one later. A state's output is read by read_state().
+  /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot (whether that one fails or not): the
+  /// next one where it was the last, else one later; then UserError. A state's output is read by read_state().
   const void* output(Ticket ticket, size_t o) const;
   /// Where output `o` of a run lies on the device, for as long as `held` lives, whatever becomes of this executor. See HeldResults of
   /// `reader`, and of none. UserError where a later run has its slot. Null for a state's.
@@ -132,6 +133,8 @@ class DeviceExecutor {
   std::map<int64_t, char*> place_apart(const Program& program);
   target::Address place(target::Address in_memory, int64_t bytes, int64_t need);
   void make_slots();
+  std::unique_ptr<target::DeviceGraph> captured();
+  [[noreturn]] void fail_overwritten(Ticket ticket) const;
   void run_frame(Frame& frame);
   void run_step(Frame& frame, size_t step);
   void begin_carries(const Frame& frame, size_t step, void** buffers);
@@ -179,6 +182,7 @@ class DeviceExecutor {
   size_t slot_ = 0;    ///< of the next run
   bool warm_ = false;  ///< a run has launched all kernels one by one
   std::string why_no_graphs_;
+  int failed_captures_ = 0;
   size_t first_writer_ = 0;                 ///< step that writes a state; their number where none does
   size_t step_ = 0;                         ///< of the outermost program, now
   StatesLeft on_write_ = StatesLeft::torn;  ///< what states_left_ becomes when one is written

@@ -28,12 +28,21 @@ HeldResults::HeldResults(std::shared_ptr<target::Device> device, std::shared_ptr
   ++readers_->count_;
 }
 
+/// Where its work cannot be marked. A device that is lost says so to the next run.
+void HeldResults::wait_for_reader() const {
+  try {
+    device_->sync(reader_.get());
+  } catch (const target::DeviceError&) {
+  }
+}
+
 HeldResults::~HeldResults() {
   bool marked = static_cast<bool>(reader_);
   try {
     if (marked) device_->record(left_.get(), reader_.get());
-  } catch (const target::DeviceError&) {  // that lasts: the next run says so
+  } catch (const target::DeviceError&) {
     marked = false;
+    wait_for_reader();
   }
   const std::lock_guard lock(readers_->one_);
   if (marked) readers_->left_.push_back(std::move(left_));

@@ -37,6 +37,8 @@ class HeldResults {
   HeldResults& operator=(const HeldResults&) = delete;
 
  private:
+  void wait_for_reader() const;
+
   std::shared_ptr<target::Device> device_;  ///< outlives the rest
   std::shared_ptr<const void> memory_;
   std::shared_ptr<Readers> readers_;

@@ -25,7 +25,17 @@ OpenDevice::Turn::~Turn() {
   if (open_.last_ == open_.stream_.get()) return;
   try {
     open_.device_->record(open_.left_.get(), open_.last_);
-  } catch (const target::DeviceError&) {  // that lasts: the next turn says so
+  } catch (const target::DeviceError&) {
+    open_.wait_for_last();
+  }
+}
+
+/// Where its work cannot be marked. A device that is lost says so to the next turn.
+void OpenDevice::wait_for_last() {
+  try {
+    device_->sync(last_);
+    last_ = stream_.get();
+  } catch (const target::DeviceError&) {
   }
 }
 

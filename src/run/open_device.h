@@ -37,6 +37,9 @@ class OpenDevice {
   /// What is put into `stream`, this device's or a caller's, comes after all that had a turn before.
   Turn turn(target::Stream stream) { return Turn(*this, stream); }
 
+  /// One at a time begins a run here and says of the cells what has become of them. Taken before a turn, and before any lock of a cell's.
+  std::mutex& beginning() { return beginning_; }
+
   /// Until all that had a turn is done.
   void finish();
   /// Copy to or from the device, after all that had a turn before, and wait.
@@ -44,6 +47,8 @@ class OpenDevice {
   void download(void* to, target::Address from, int64_t bytes);
 
  private:
+  void wait_for_last();
+
   std::string name_;
   std::shared_ptr<target::Device> device_;
   std::shared_ptr<const target::Target> target_;
@@ -51,7 +56,7 @@ class OpenDevice {
   OwnedEvent left_;  ///< by the last turn in another stream than stream_
   target::Stream last_;
   Staging staging_;
-  std::mutex one_;
+  std::mutex one_, beginning_;
 };
 
 }  // namespace espalier::run

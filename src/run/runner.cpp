@@ -7,6 +7,10 @@ namespace espalier::run {
 
 namespace {
 
+[[noreturn]] void fail_no_output(const Program& program) {
+  throw UserError({"program " + program.name(), "has no output yet", "", "a run that is waited for"});
+}
+
 class HostRunner final : public Runner {
  public:
   HostRunner(std::shared_ptr<const Program> program, std::vector<BoundCell> cells)
@@ -20,13 +24,18 @@ class HostRunner final : public Runner {
     executor_.bind_input(i, data);
     bound_.insert(i);
   }
-  const void* output(size_t o) const override { return executor_.output(o); }
-  Ticket submit() override { return run(), runs_++; }
+  const void* output(size_t o) const override {
+    if (runs_ == 0) [[unlikely]]
+      fail_no_output(program());
+    return executor_.output(o);
+  }
+  Ticket submit() override { return run(), runs_ - 1; }
   void wait(Ticket ticket) override { ESPALIER_CHECK(ticket < runs_, "no run has this ticket"); }
   void run() override {
     if (Elements::any_on_devices()) [[unlikely]]
       for (const BoundCell& c : cells_) c.elements->read();
     executor_.run();
+    ++runs_;
     if (Elements::any_on_devices()) [[unlikely]]
       for (const BoundCell& c : cells_)
         if (program().is_state_input(c.input)) c.elements->written_on_host();
@@ -73,7 +82,7 @@ class DeviceRunner final : public Runner {
       } catch (const target::OutOfMemory& e) {
         failed = e;
       }
-      executor_.reset();
+      drop_executor();
       beside.cells = 0;  // those that were had stay
       for (const BoundCell& c : resident_) beside.cells += c.elements->missing_on(*device_);
       fail_room(*program, layout, device_->device(), beside, *failed);
@@ -81,18 +90,15 @@ class DeviceRunner final : public Runner {
     std::shared_ptr<const DeviceProgram> loaded;
     having_room([&] { loaded = std::make_shared<DeviceProgram>(program, device_->shared()); });
     executor_ = std::make_unique<DeviceExecutor>(std::move(loaded), std::move(o));
-    having_room([&] { bind_cells(); });
-  }
-
-  /// No one else captures what is put into the device's stream while the executor waits for it.
-  ~DeviceRunner() override {
     try {
-      const target::OnDevice here(device_->device());
-      const OpenDevice::Turn turn = device_->turn(device_->stream());
-      executor_.reset();
-    } catch (const target::DeviceError&) {  // lost: nothing is under way, and the executor goes with the rest
+      having_room([&] { bind_cells(); });
+    } catch (...) {
+      drop_executor();
+      throw;
     }
   }
+
+  ~DeviceRunner() override { drop_executor(); }
   DeviceRunner(const DeviceRunner&) = delete;
   DeviceRunner& operator=(const DeviceRunner&) = delete;
 
@@ -100,8 +106,7 @@ class DeviceRunner final : public Runner {
   void* input(size_t i) override { return executor_->input(i); }
   void bind_input(size_t i, const void* data) override { executor_->bind_input(i, as_address(data)); }
   const void* output(size_t o) const override {
-    if (last_ < 0)
-      throw UserError({"program " + program().name(), "has no output yet", "", "a run that is waited for"});
+    if (last_ < 0) fail_no_output(program());
     return executor_->output(last_, o);
   }
 
@@ -115,6 +120,7 @@ class DeviceRunner final : public Runner {
     }
   }
   Ticket submit() override {
+    const std::lock_guard one(device_->beginning());
     const target::OnDevice here(device_->device());
     Ticket ticket = 0;
     bool begun = false;
@@ -144,6 +150,16 @@ class DeviceRunner final : public Runner {
   DeviceExecutor* on_device() override { return executor_.get(); }
 
  private:
+  /// No one else captures what is put into the device's stream while the executor waits for it.
+  void drop_executor() {
+    if (!executor_) return;
+    try {
+      const target::OnDevice here(device_->device());
+      const OpenDevice::Turn turn = device_->turn(device_->stream());
+      executor_.reset();
+    } catch (const target::DeviceError&) {  // lost: nothing is under way, and the executor goes with the rest
+    }
+  }
   void bind_cells() {
     for (const BoundCell& c : resident_) {
       const target::Address at = c.elements->on(device_);

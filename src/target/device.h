@@ -175,7 +175,7 @@ class Device {
     bool did = false;
     const void* around = nullptr;
   };
-  virtual Entered enter() = 0;
+  [[nodiscard]] virtual Entered enter() = 0;
   virtual void leave(const Entered& entered) noexcept = 0;
 
  private:

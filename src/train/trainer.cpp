@@ -374,8 +374,10 @@ void Trainer::begin_steps() {
     const data::LoaderState before = loader_.state();
     try {
       begin_step();
+    } catch (const target::DeviceError&) {
+      failed_ = {std::current_exception(), before, true};
     } catch (...) {  // thrown when those before it are done
-      failed_ = {std::current_exception(), before};
+      failed_ = {std::current_exception(), before, false};
     }
   }
 }
@@ -401,6 +403,7 @@ Progress Trainer::finish_oldest() {
     const bool others = !begun_.empty() || failed_;
     drain();
     begun_.clear();
+    forget_failed();
     const auto* of_device = dynamic_cast<const target::DeviceError*>(&e);
     if (!others || !of_device || !of_device->lost()) throw;
     ErrorFields f = e.fields();
@@ -417,11 +420,12 @@ void Trainer::drain() {
   for (size_t i = 0; i < begun_.size(); ++i) {
     try {
       if (!begun_[i].over) finish(begun_[i]);
-    } catch (const UserError&) {  // the first error is the one that is told
+    } catch (const UserError&) {  // the first error is the one that is told; this one when training goes on
       begun_.resize(i);
+      failed_ = {std::current_exception(), loader_.state(), true};
     }
   }
-  forget_failed();
+  if (failed_ && !failed_->may_have_run) forget_failed();
 }
 
 void Trainer::forget_failed() {
@@ -486,7 +490,8 @@ std::optional<Ending> Trainer::after_step(Progress& p) {
   else
     for (const auto& c : callbacks_) c->on_step(p);
   // Asked once: what is seen later waits for the next step.
-  const bool cut = begun_.empty() && interrupted() && done_ < total_steps();
+  const bool cut =
+      begun_.empty() && (!failed_ || !failed_->may_have_run) && interrupted() && done_ < total_steps();
   const bool over = stop || failure || cut || done_ == total_steps();
   if (over && !p.end_of_epoch) check_cells(p);
   const bool due =

@@ -156,6 +156,8 @@ class ESPALIER_API Trainer {
   struct Failed {
     std::exception_ptr error;
     data::LoaderState before;
+    bool may_have_run =
+        false;  ///< its parameters may be written: it is told, whatever else ends the training
   };
   /// Begin as many steps as may be under way: one at least. What the first of them throws.
   void begin_steps();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <thread>
 
 #include "op/contraction.h"
 #include "op/elementwise.h"
@@ -13,11 +14,14 @@
 #include "support/errors.h"
 #include "support/op_samples.h"
 #include "target/cuda/cuda_target.h"
+#include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_driver.h"
 
 namespace espalier::test {
 namespace {
 
+using namespace target::cuda::driver;  // NOLINT: what is watched
 using ir::Value;
 using target::CallRecord;
 using target::ConvCall;
@@ -439,6 +443,90 @@ TEST(ConvCalls, RunOnASimulatedDevice) {
         << ir::print(body);
   }
   EXPECT_EQ(driver->live().dnn, 1);  // the handle
+}
+
+/// cuDNN of a simulated driver, with its calls looked at. One at a time.
+struct WatchedDnn {
+  explicit WatchedDnn(const target::cuda::sim::SimDriver& of) : api(of.dnn()) {
+    driver = &of;
+    stream = nullptr;
+    plans = plans_with_stream = executions = 0;
+    destroyed_without_context = 0;
+    keeps_nan = true;
+    api.SetStream = [](DnnHandle handle, void* to) {
+      stream = to;
+      return driver->dnn().SetStream(handle, to);
+    };
+    api.BackendSetAttribute = [](DnnDescriptor descriptor, DnnAttribute name, DnnType type, int64_t count,
+                                 const void* values) {
+      if (name == DnnAttribute::plan_handle) ++plans, plans_with_stream += stream != nullptr;
+      if (name == DnnAttribute::pointwise_nan && !keeps_nan) return dnn_success;
+      return driver->dnn().BackendSetAttribute(descriptor, name, type, count, values);
+    };
+    api.BackendExecute = [](DnnHandle handle, DnnDescriptor plan, DnnDescriptor pack) {
+      if (stream) ++executions;
+      return driver->dnn().BackendExecute(handle, plan, pack);
+    };
+    api.BackendDestroyDescriptor = [](DnnDescriptor descriptor) {
+      if (!driver->current()) ++destroyed_without_context;
+      return driver->dnn().BackendDestroyDescriptor(descriptor);
+    };
+  }
+
+  DnnApi api;
+  static inline const target::cuda::sim::SimDriver* driver = nullptr;
+  static inline void* stream = nullptr;  ///< the handle's
+  static inline int plans = 0, plans_with_stream = 0, executions = 0;
+  static inline int destroyed_without_context = 0;
+  static inline bool keeps_nan = true;
+};
+
+ir::Graph conv_with_relu() {
+  return conv_body({}, Dtype::f32, Dtype::f32, [](Value y, std::vector<Value>&) { return op::relu(y); });
+}
+
+TEST(ConvCalls, PlansAreMadeByAHandleWithoutAStream) {
+  const auto driver = std::make_shared<target::cuda::sim::SimDriver>();
+  const WatchedDnn dnn(*driver);
+  CudaDevice device({.cu = driver->api(),
+                     .dnn = [&]() -> const DnnApi& { return dnn.api; },
+                     .compiler = std::make_shared<target::cuda::sim::SimCompiler>(),
+                     .keeps = driver},
+                    0);
+  const ir::Graph body = conv_with_relu();
+  const ir::Type& type = body.outputs[0].value.type();
+  const std::vector<Array> inputs = numbers(body, 1);
+  const Array want = target::reference::evaluate(body, inputs)[0];
+  EXPECT_TRUE(close(on_device(device, calls(body), inputs, type), want, tolerance_of(type.dtype)));
+  ConvCall other = std::get<ConvCall>(calls(body).calls[0].work);
+  other.workspace /= 2;
+  other.exact = !other.exact;
+  (void)device.ask(other);  // behind an execution
+  EXPECT_EQ(WatchedDnn::executions, 1);
+  EXPECT_GE(WatchedDnn::plans, 2);
+  EXPECT_EQ(WatchedDnn::plans_with_stream, 0);
+  EXPECT_EQ(WatchedDnn::destroyed_without_context, 0);
+  EXPECT_EQ(driver->live().dnn, 1);  // the handle
+  WatchedDnn::keeps_nan = false;
+  EXPECT_THAT(error_of([&] { on_device(device, calls(body), inputs, type); }), HasSubstr("not supported"));
+}
+
+/// The last of a plan may go when the library is gone, on any thread.
+TEST(ConvCalls, APlanOutlivesItsLibrary) {
+  const target::cuda::sim::SimDriver driver;
+  const WatchedDnn dnn(driver);
+  const ConvCall call = std::get<ConvCall>(calls(conv_with_relu()).calls[0].work);
+  std::shared_ptr<const DnnPlan> plan;
+  {
+    const auto context = std::make_shared<const Context>(driver.api(), 0);
+    const DnnLibrary library(context, dnn.api, nullptr);
+    plan = library.plan(call);
+    EXPECT_EQ(library.plan(call), plan);
+  }
+  EXPECT_EQ(driver.live().dnn, 1);
+  std::thread([&] { plan.reset(); }).join();
+  EXPECT_EQ(driver.live(), target::cuda::sim::LiveCounts{});
+  EXPECT_EQ(WatchedDnn::destroyed_without_context, 0);
 }
 
 TEST(ConvCalls, WhatADeviceRefuses) {

@@ -29,6 +29,9 @@ TEST(GpuCheck, WithoutAGpuItIsSkippedAndSaysWhyHeavy) {
   EXPECT_THAT(o.output, HasSubstr("[SKIP] part 1"));
   EXPECT_THAT(o.output, Not(HasSubstr("[PASS]")));
   EXPECT_EQ(gpu_check("--part 4", folder.path(), "").code, 2);
+  const Outcome held = gpu_check("--part 1", folder.path(), on_sim_gpu("held=1"));
+  EXPECT_EQ(held.code, 1) << held.output;
+  EXPECT_THAT(held.output, HasSubstr("[FAIL] part 1"));
 }
 
 TEST(GpuCheck, FactsCeilingsAndOpsAreCheckedHeavy) {
@@ -79,8 +82,10 @@ TEST(GpuCheck, NetworksAreHeldAgainstTheCpuAndTimedHeavy) {
 TEST(GpuCheck, AFailureIsALineAndTheRestGoesOnHeavy) {
   const TemporaryFolder folder;
   const std::string calls = (folder / "calls").string();
-  ASSERT_EQ(
-      gpu_check("--part 1 --only 'no check at all'", folder.path(), on_sim_gpu("calls_to=" + calls)).code, 0);
+  const Outcome none =
+      gpu_check("--part 1 --only 'no check at all'", folder.path(), on_sim_gpu("calls_to=" + calls));
+  ASSERT_EQ(none.code, 0) << none.output;
+  EXPECT_THAT(none.output, HasSubstr("[SKIP] no check's name contains \"no check at all\""));
   int failed = 0;  // calls that give something back fail unseen
   for (const int more : {4, 5, 7, 8, 10, 11}) {
     const std::string next = std::to_string(std::stoi(read_file(calls)) + more);
@@ -92,6 +97,29 @@ TEST(GpuCheck, AFailureIsALineAndTheRestGoesOnHeavy) {
     EXPECT_THAT(o.output, HasSubstr("1 passed, 1 failed"));
   }
   EXPECT_GE(failed, 2);
+}
+
+int lines_with(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++n;
+  return n;
+}
+
+/// The second kernel of every process fails, and each of these three checks has one.
+TEST(GpuCheck, AfterAnErrorThatLastsTheRestIsMadeByANewProcessHeavy) {
+  const TemporaryFolder folder;
+  const std::string checks = "--part 1 --only 'error of s'";
+  const Outcome o = gpu_check(checks, folder.path(), on_sim_gpu("kernel=2:719"));
+  EXPECT_EQ(o.code, 1) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("2 passed, 1 failed, 0 skipped"));
+  const std::string log = read_file(folder / "part1.txt");
+  EXPECT_EQ(lines_with(log, "[PASS]"), 2) << log;
+  EXPECT_EQ(lines_with(log, "[FAIL]"), 1) << log;
+  EXPECT_LT(log.find("[FAIL]"), log.rfind("[PASS]")) << log;
+  const Outcome last = gpu_check(checks + " --from 3", folder.path(), on_sim_gpu());
+  EXPECT_EQ(last.code, 0) << last.output;
+  EXPECT_THAT(last.output, HasSubstr("1 passed, 0 failed, 0 skipped"));
+  EXPECT_EQ(lines_with(read_file(folder / "part1.txt"), "[PASS]"), 3);
 }
 
 TEST(GpuCheck, NothingBeginsAfterTheBudgetHeavy) {

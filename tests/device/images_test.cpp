@@ -189,6 +189,44 @@ TEST(KernelImages, AMissingKernelIsNamedWithWhatToDo) {
               HasSubstr("(2 images, 0 for this device)"));
 }
 
+TEST(KernelImages, WhatADriverTakes) {
+  EXPECT_TRUE(driver_takes(12040, "nvrtc 12.8.93", "sm_90"));
+  EXPECT_FALSE(driver_takes(12040, "nvrtc 12.8.93", "compute_90"));
+  EXPECT_TRUE(driver_takes(12080, "nvrtc 12.8.93", "compute_90"));
+  EXPECT_FALSE(driver_takes(12080, "nvrtc 13.0", "sm_90"));
+  EXPECT_TRUE(driver_takes(13000, "nvrtc 12.8", "compute_90"));
+  EXPECT_TRUE(driver_takes(0, "nvrtc 13.0", "sm_90"));
+  for (const char* other : {"simulator", "nvrtc", "nvrtc x", "nvrtc 13"})
+    EXPECT_TRUE(driver_takes(12040, other, "compute_90")) << other;
+}
+
+TEST(KernelImages, OnesTooNewForTheDriverAreCompiled) {
+  const test::TemporaryFolder folder;
+  const std::vector<KernelSource> sources = some_kernels(1);
+  (void)write_images(
+      {.sources = {{90, sources}}, .folder = folder.path()},
+      {.texts = kernel_texts(), .make = [](std::span<const KernelSource> kernels, int arch, bool ptx) {
+         std::vector<MadeImage> made = named_images(kernels, arch, ptx);
+         for (MadeImage& image : made) image.compiler = "nvrtc 13.0";
+         return made;
+       }});
+  const auto compile = [&](int driver_version, std::shared_ptr<KernelCompiler> otherwise, int capability) {
+    const sim::SimDriver driver({.driver_version = driver_version});
+    ImageCompiler::Parts parts{
+        .texts = kernel_texts(), .folders = {folder.path()}, .otherwise = std::move(otherwise)};
+    EXPECT_EQ(driver.api().DriverGetVersion(&parts.driver_version), cu_success);
+    return bytes_of(ImageCompiler(parts).compile(sources, capability));
+  };
+  const auto rest = std::make_shared<CountingCompiler>();
+  EXPECT_THAT(compile(13000, rest, 90), ElementsAre("code of add_0 for sm_90"));
+  EXPECT_THAT(compile(13000, rest, 103), ElementsAre("code of add_0 for compute_90"));
+  EXPECT_THAT(compile(12080, rest, 90), ElementsAre("new code"));
+  EXPECT_THAT(
+      test::error_of([&] { compile(12080, no_nvrtc(), 90); }),
+      HasSubstr("(2 images, 0 for this device; others are of nvrtc 13.0, too new for the driver for CUDA "
+                "12.8)"));
+}
+
 TEST(KernelImages, FoldersOfTheVariableComeFirst) {
   const test::Variable two("ESPALIER_KERNEL_IMAGES", "/no/such:/other/");
   const std::vector<std::filesystem::path> folders = image_folders();

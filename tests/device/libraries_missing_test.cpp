@@ -14,6 +14,8 @@
 #include "support/arrays.h"
 #include "support/folder.h"
 #include "target/cuda/cuda_target.h"
+#include "target/cuda/driver/cuda_device.h"
+#include "target/cuda/sim/sim_compiler.h"
 #include "target/cuda/sim/sim_driver.h"
 #include "target/reference/interpreter.h"
 
@@ -195,6 +197,27 @@ TEST(LibraryWorkspace, ARecordThatIsRefusedGoesAnotherWay) {
   call.d.dtype = Dtype::bf16;
   EXPECT_THAT(device->ask(call).refusal, HasSubstr("it has no algorithm for 4 x 4 x 4 times 1"));
   EXPECT_ANY_THROW(device->ask(target::CopyCall{4}));
+}
+
+/// So does a record at which the library fails.
+TEST(LibraryWorkspace, ARecordThatTheLibraryFailsAtGoesAnotherWay) {
+  const auto driver = std::make_shared<SimDriver>();
+  target::cuda::driver::LtApi lt = driver->lt();
+  lt.MatmulAlgoGetHeuristic = [](auto...) { return 14; };  // CUBLAS_STATUS_INTERNAL_ERROR
+  const auto device = std::make_shared<target::cuda::driver::CudaDevice>(
+      target::cuda::driver::CudaDevice::Parts{
+          .cu = driver->api(),
+          .lt = [&]() -> const target::cuda::driver::LtApi& { return lt; },
+          .dnn = [&]() -> const target::cuda::driver::DnnApi& { return driver->dnn(); },
+          .compiler = std::make_shared<target::cuda::sim::SimCompiler>(),
+          .keeps = driver},
+      0);
+  const ir::Graph g = network();
+  const std::vector<Array> data = data_of(g);
+  EXPECT_THAT(refusals_of(*compiled(g, *cuda_target(device)), "dot"),
+              testing::Contains(HasSubstr("cublasLtMatmulAlgoGetHeuristic")));
+  test::expect_close(run_once(g, device, data), target::reference::evaluate(g, data)[0],
+                     test::tolerance_of(Dtype::f32) * 20);
 }
 
 // ---- plans on disk -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/file.h"
 #include "support/environment.h"
 #include "support/folder.h"
 
@@ -36,15 +37,24 @@ TEST(SearchPlaces, InOrder) {
   const fs::path venv = folder("venv/lib/python3.12/site-packages/nvidia/cudnn/lib"),
                  user = folder("home/.local/lib/python3.11/site-packages/nvidia/cu13/lib"),
                  system = folder("usr/lib/python3.11/dist-packages/nvidia/nccl/lib"),
-                 opt = folder("opt/peers/lib/python3.11/site-packages/nvidia/cu13/lib");
-  const SearchPlaces places = search_places({.cuda_path = own.string(),
-                                             .virtual_env = (root / "venv").string(),
-                                             .conda_prefix = "",
-                                             .home = (root / "home").string(),
-                                             .root = root.path()});
+                 opt = folder("opt/peers/lib/python3.11/site-packages/nvidia/cu13/lib"),
+                 opt_venv = folder("opt/torch/.venv/lib/python3.12/site-packages/nvidia/cudnn/lib"),
+                 on_path = folder("tools/lib/python3.12/site-packages/nvidia/cu13/lib"),
+                 without_python = folder("other/lib/python3.12/site-packages/nvidia/cu13/lib");
+  folder("tools/bin");
+  folder("other/bin");
+  write_file(root / "tools/bin/python3", "");
+  const SearchPlaces places =
+      search_places({.cuda_path = own.string(),
+                     .virtual_env = (root / "venv").string(),
+                     .conda_prefix = "",
+                     .home = (root / "home").string(),
+                     .path = (root / "other/bin").string() + ":bin:" + (root / "tools/bin/").string(),
+                     .root = root.path()});
   EXPECT_EQ(places.driver, (Folders{own, own_lib, own_package, "", wsl}));
-  EXPECT_EQ(places.toolkits,
-            (Folders{own, own_lib, own_package, "", newest, newer, old, venv, user, system, opt}));
+  EXPECT_EQ(places.toolkits, (Folders{own, own_lib, own_package, "", newest, newer, old, venv, user, on_path,
+                                      system, opt, opt_venv}));
+  EXPECT_THAT(places.toolkits, testing::Not(testing::Contains(without_python)));
 }
 
 TEST(SearchPlaces, OffEndsTheList) {

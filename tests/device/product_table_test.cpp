@@ -47,6 +47,9 @@ TEST(ProductTable, ReadsBackAndBadOnesAreNamed) {
   EXPECT_THAT(problem(", assumed\n", "\n"), HasSubstr("table, line 5: has a cell that is none"));
   EXPECT_THAT(problem("3 0", "0 0"), HasSubstr("has a cell that is none"));
   EXPECT_THAT(problem("f32 f32 f32 :", "bf16 bf16 f32 bias :"), HasSubstr("a second one of its kind"));
+  EXPECT_THAT(problem("f32 bias :", "f32 bais :"),
+              HasSubstr("table, line 5: is of a kind that no plan asks for"));
+  EXPECT_THAT(problem("f32 f32 f32 :", "f32 f32 :"), HasSubstr("line 6: is of a kind that no plan asks for"));
   EXPECT_THAT(problem("none, none\n", "none, none"), HasSubstr("ends in the middle of a line"));
 }
 

@@ -243,7 +243,7 @@ TEST(DevicePrograms, EachTicketHasItsOwnOutputs) {
     EXPECT_EQ(static_cast<const float*>(e.output(tickets[static_cast<size_t>(r)], 0))[7], 2 * (r + 1));
   }
   e.run();
-  EXPECT_THROW(e.output(tickets[2], 0), InternalError) << "the last one waited for gave its slot";
+  EXPECT_THROW(e.output(tickets[2], 0), UserError) << "the last one waited for gave its slot";
   EXPECT_EQ(static_cast<const float*>(e.output(tickets[0], 0))[7], 2);
 }
 
@@ -475,6 +475,53 @@ TEST(DevicePrograms, MoreThanIsFreeIsRefusedBeforeAnythingIsAllocated) {
                      "at most 5.0 MiB", "with 1 slot it needs 2.0 MiB"});
   EXPECT_EQ(driver->live(), before);
   const run::DeviceExecutor fits(program, {.slots = 2});
+}
+
+/// And the next run is captured again.
+TEST(DevicePrograms, ARunThatCannotBeCapturedIsLaunchedRecordByRecord) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8}});
+  const Graph g = graph_of({x}, {op::neg(op::tanh(x))});
+  int launched = 0;
+  int64_t calls = 1;
+  for (int64_t call = 0; call <= calls; ++call) {  // 0: none fails
+    const auto driver = std::make_shared<SimDriver>();
+    run::DeviceExecutor e(loaded(g, device_of(driver)), {.slots = 1});
+    std::memset(e.input(0), 0, 32);
+    e.run();
+    const int64_t before = driver->calls();
+    driver->fail({.call = call, .error = target::cuda::driver::cu_error_capture_unsupported});
+    bool failed = false;
+    try {
+      e.run();
+    } catch (const target::DeviceError&) {
+      failed = true;
+    }
+    driver->fail({});
+    if (call == 0) calls = driver->calls() - before;
+    if (failed || e.replays() > 0) continue;
+    ++launched;
+    EXPECT_EQ(static_cast<const float*>(e.output(1, 0))[7], 0);
+    EXPECT_EQ(e.why_no_graphs(), "");
+    e.run();
+    EXPECT_EQ(e.replays(), 1);
+  }
+  EXPECT_GT(launched, 1) << "calls of a capture";
+}
+
+TEST(DevicePrograms, WhatARunThatFailsMayHaveOverwrittenIsNotGivenOut) {
+  const Value x = ir::new_input("x", {Dtype::f32, {8}});
+  const auto driver = std::make_shared<SimDriver>();
+  run::DeviceExecutor e(loaded(graph_of({x}, {op::neg(x)}), device_of(driver)), {.slots = 1});
+  e.input(0);
+  const run::Ticket first = e.run();
+  EXPECT_NE(e.output(first, 0), nullptr);
+  driver->fail({.call = 2, .error = target::cuda::driver::cu_error_out_of_memory});
+  EXPECT_THROW(e.submit(), target::DeviceError);
+  driver->fail({});
+  expect_user_error([&] { e.output(first, 0); }, {"run 0", "a later run has taken the place"});
+  expect_user_error([&] { e.hold(first, 0, {}); }, {"run 0", "a later run has taken the place"});
+  EXPECT_NO_THROW(e.wait(first));
+  EXPECT_NE(e.output(e.run(), 0), nullptr);
 }
 
 /// Memory of the device in place of a slot, and one state of two executors.

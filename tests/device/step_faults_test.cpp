@@ -317,8 +317,11 @@ constexpr int every_error[] = {
     target::cuda::driver::cu_error_assert,
     target::cuda::driver::cu_error_hardware_stack,
     target::cuda::driver::cu_error_launch_failed,
+    target::cuda::driver::cu_error_tensor_memory_leak,
+    target::cuda::driver::cu_error_mps_client_terminated,
     target::cuda::driver::cu_error_capture_unsupported,
     target::cuda::driver::cu_error_capture_invalidated,
+    target::cuda::driver::cu_error_external_device,
     target::cuda::driver::cu_error_unknown,
 };
 
@@ -359,7 +362,7 @@ TEST(StepFaults, AnyCallMayFailWhileTwoStepsAreUnderWayHeavy) {
                  target::cuda::driver::cu_error_capture_invalidated},
       {}, train_two_with_fault);
   EXPECT_GT(c.calls, 60);
-  EXPECT_GT(c.failed, c.calls * 6 * 3 / 4);
+  EXPECT_GT(c.failed, c.calls * 6 * 3 / 5) << "what cannot be captured is launched record by record";
   EXPECT_GT(c.devices_lost, c.calls * 3 / 4) << "by the one error that says so";
 }
 

@@ -188,6 +188,32 @@ TEST_F(StepsUnderWay, WhatTheDeviceSaysIsOfTheStepThatFailed) {
   }
 }
 
+/// A step that fails when its parameters are written is told, also where the training is interrupted before its turn comes.
+TEST_F(StepsUnderWay, AnInterruptionHidesNoStepThatWroteParameters) {
+  const RecordedGpu recorded;
+  Classes run({.device = gpu, .checkpoint = folder_ / "c"});
+  run.trainer.add(std::make_shared<AtStep>(3, [&] { recorded->fail(Failing::download, false); }));
+  run.trainer.add(std::make_shared<AtStep>(4, [] { set_interrupted(true); }));
+  const std::string text = error_of([&] { run.trainer.fit(); });
+  set_interrupted(false);
+  EXPECT_THAT(text, AllOf(HasSubstr("training, step 5 (epoch 1, batch 5), "), HasSubstr("made to fail"),
+                          HasSubstr("parameters are as after the run")));
+  EXPECT_EQ(run.trainer.steps_done(), 4);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "c")) << "of no step";
+}
+
+/// The same where a callback throws: the next call of fit() tells it.
+TEST_F(StepsUnderWay, ACallbackThatThrowsHidesNoStepThatWroteParameters) {
+  const RecordedGpu recorded;
+  Classes run({.device = gpu});
+  run.trainer.add(std::make_shared<AtStep>(3, [&] { recorded->fail(Failing::download, false); }));
+  run.trainer.add(std::make_shared<AtStep>(4, [] { throw UserError({"callback", "throws", "", ""}); }));
+  EXPECT_THAT(error_of([&] { run.trainer.fit(); }), HasSubstr("callback: throws"));
+  EXPECT_THAT(error_of([&] { run.trainer.fit(); }), HasSubstr("training, step 5 (epoch 1, batch 5), "));
+  EXPECT_EQ(run.trainer.steps_done(), 4);
+  EXPECT_EQ(run.trainer.fit(), Ending::finished);
+}
+
 /// What a callback throws, with the next step under way, leaves nothing half done: the training goes on to the same bits.
 TEST_F(StepsUnderWay, ACallbackThatThrowsLosesNoStep) {
   Classes whole({.device = gpu}), cut({.device = gpu});

@@ -27,3 +27,6 @@ grep -q '^\[SKIP\] part 1: ' said || { echo "it does not say that it was skipped
 rc=0
 "$root/tools/bundle" "$work/none.tar.gz" "$work" 2>said || rc=$?
 [ $rc = 1 ] && [ ! -e none.tar.gz ] && grep -q 'is not built' said || { echo "a build that is none is packed"; exit 1; }
+rc=0
+"$root/tools/bundle" "$work/nowhere/b.tar.gz" "$build" --no-images 2>said || rc=$?
+[ $rc = 1 ] && grep -q 'cannot be written' said || { echo "where it cannot write it does not say so first:"; cat said; exit 1; }

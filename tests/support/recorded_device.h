@@ -31,8 +31,8 @@ class RecordedDevice final : public target::Device {
   void forget() { work_.clear(), host_waits_.clear(), waits_ = 0; }
   /// Of each wait of the host since then: was the last launch over when it ended?
   const std::vector<bool>& host_waits() const { return host_waits_; }
-  /// The next upload, or the next wait of the host, fails once; an error that lasts fails every later one, too.
-  enum class Failing { upload, host_wait };
+  /// The next upload, download or wait of the host fails once; an error that lasts fails every later one, too.
+  enum class Failing { upload, download, host_wait };
   void fail(Failing what, bool lost) { fails_ = what, lost_ = lost; }
   /// The wait of that number since forget() is left out (-1: none).
   void leave_out(int wait) { left_out_ = wait; }
@@ -94,6 +94,7 @@ class RecordedDevice final : public target::Device {
     device_->upload(to, from, bytes, s);
   }
   void download(void* to, Address from, int64_t bytes, target::Stream s) override {
+    maybe_fail(Failing::download, "cuMemcpyDtoHAsync");
     note(Kind::download, s);
     device_->download(to, from, bytes, s);
   }

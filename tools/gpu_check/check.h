@@ -25,6 +25,7 @@ struct Place {
   std::filesystem::path folder;                  ///< of the results
   bool small = false;                            ///< sizes that a simulator can do
   CommittedLogs* logs = nullptr;                 ///< what is compared with, or written anew
+  bool partial = false;  ///< not all checks: what an earlier run left in the folder stays
 };
 
 /// A program that a check loads.
@@ -65,36 +66,55 @@ void add_ops(std::vector<Check>& all, bool small);
 double copy_gbps(const Place& place);
 double product_tflops(const Place& place, ir::Dtype dtype, bool tf32);
 
-/// The lines of a part, on the standard output and in a file.
+/// What a part of the checks is made with.
+struct LogOptions {
+  std::filesystem::path folder;
+  std::string file;
+  double budget = 0;   ///< seconds
+  std::string only{};  ///< checks whose names do not contain it are left out
+  size_t from =
+      0;  ///< number of the first check, from 1, of those that `only` leaves; 0: all, into a new file
+  std::string before{};  ///< state() of the process that this one goes on for
+  /// Goes on in a new process from that check, with that state(); returns only where it cannot. May be empty.
+  std::function<void(size_t from, const std::string& before)> go_on{};
+  bool partial() const { return from > 0 || !only.empty(); }
+};
+
+/// The lines of a part, on the standard output and in a file, which a partial run adds to.
 class Log {
  public:
-  /// Checks whose names do not contain `only` are left out. UserError: the folder cannot be written to.
-  Log(const std::filesystem::path& folder, const std::string& file, double budget_seconds, std::string only);
+  /// UserError: the folder cannot be written to, `before` is none.
+  explicit Log(LogOptions options);
   ~Log();
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
   /// Make the checks. When the budget is used up the rest is skipped, and the process ends where one still runs: what hangs cannot keep the
-  /// machine.
+  /// machine. An error that lasts ends the device for its process, so that the next check begins another.
   void run(const Place& place, const std::vector<Check>& checks);
+  /// Skip them all.
+  void leave_out(const std::vector<Check>& checks, const std::string& why);
   int failed() const { return failed_; }
   /// Passed, failed and skipped, in words.
   std::string summary() const;
 
  private:
-  void line(const char* outcome, const std::string& name, const std::string& text);
-  void make(const Place& place, const Check& check);
-  void skip_from(size_t first);
+  void choose(const std::vector<Check>& checks);
+  void line(const char* outcome, size_t check, const std::string& text);
+  /// Did an error that lasts end it?
+  bool make(const Place& place, size_t check);
+  void skip_from(size_t first, const std::string& why);
   void watch();
   double seconds() const;
   std::string used_up() const;
+  /// Counts and beginning, for the process that goes on.
+  std::string state() const;
 
   std::ofstream file_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  double budget_;
-  std::string only_;
+  LogOptions options_;
   int passed_ = 0, failed_ = 0, skipped_ = 0;
-  std::vector<std::string> names_;
+  std::vector<Check> checks_;
   size_t now_ = 0;
   bool busy_ = false, over_ = false;
   std::mutex one_;
@@ -109,6 +129,18 @@ class Lacks : public std::runtime_error {
 };
 /// Throws with `text` unless `holds`.
 void demand(bool holds, const std::string& text);
+/// What is wrong among many results: all are compared before their check fails.
+class Wrong {
+ public:
+  void add(const std::string& text);
+  /// Throws with `others` and a list of the first 40 where there are any.
+  void demand_none(const std::string& others) const;
+  const std::string& list() const { return list_; }
+
+ private:
+  size_t count_ = 0;
+  std::string list_;
+};
 /// Milliseconds of a run, the median of `runs` (at least 3) after three that are not counted: `run` begins and ends one.
 double median_ms(int runs, const std::function<void()>& run);
 /// One run over poisoned memory: the outputs.

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
+#include <exception>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "gpu_check/check.h"
+#include "kernel/bit_mask.h"
 #include "target/cuda/match/product_table.h"
 #include "target/cuda/plugin.h"
 #include "tool/cuda_report.h"
@@ -65,15 +67,25 @@ class Records {
 std::string facts(const Place& place) {
   using namespace target::cuda;
   nlohmann::json all = tool::cuda_json(report(Ask::everything), plugin());
+  const auto write = [&] { write_file(place.folder / "facts.json", tool::json_line(all) + "\n"); };
+  write();  // whatever cuDNN does next, the others are there
   std::string text = place.device->info().name.value_or("a GPU without a name");
+  std::exception_ptr problem;
   for (const target::DeviceLibrary& l : place.device->libraries()) {
     text += ", " + l.name + " " + (l.missing.empty() ? l.version : "missing: " + l.missing);
     if (l.name != "cudnn" || !l.missing.empty()) continue;
-    const std::string json = place.device->described_by(l.name);
-    all["cudnn_device"] = nlohmann::json::parse(json, nullptr, false);
-    demand(all["cudnn_device"].is_object(), "cuDNN's text of the device is no JSON: " + json);
+    try {
+      const std::string json = place.device->described_by(l.name);
+      const nlohmann::json described = nlohmann::json::parse(json, nullptr, false);
+      demand(described.is_object(), "cuDNN's text of the device is no JSON: " + json);
+      all["cudnn_device"] = described;
+    } catch (const std::exception& e) {
+      all["cudnn_device_problem"] = e.what();
+      problem = std::current_exception();
+    }
   }
-  write_file(place.folder / "facts.json", tool::json_line(all) + "\n");
+  write();
+  if (problem) std::rethrow_exception(problem);
   return text;
 }
 
@@ -117,6 +129,7 @@ target::cuda::ProductCell cell_of(target::Device& device, target::GemmCall call,
   for (const int64_t n : sizes) {
     call.m = call.n = call.k = call.a.ld = call.b.ld = call.d.ld = n;
     if (call.batch > 1) call.a.stride = call.b.stride = call.d.stride = n * n;
+    if (call.mask_ld > 0) call.mask_ld = kernel::row_bits(n);
     try {
       const auto ways = static_cast<int64_t>(device.choices(call, most).size());
       cell.algorithms = std::min(cell.algorithms, ways);

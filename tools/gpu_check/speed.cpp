@@ -89,20 +89,65 @@ void feed(run::DeviceExecutor& e, const Step& step, bool first) {
 
 /// What part 3 writes down, and the ceilings that it is held against.
 struct Speeds {
+  bool begun = false;
   json rows = json::array();
   double copy_gbps = 0;
   std::map<std::string, double> tflops;  ///< of large products, by precision
 };
 
+bool same_case(const json& a, const json& b) {
+  for (const char* key : {"what", "case", "batch", "precision"})
+    if (a.value(key, json()) != b.value(key, json())) return false;
+  return true;
+}
+
+/// Where this run makes a part of the checks, what an earlier one wrote of this device.
+void begin(const Place& place, Speeds& speeds) {
+  if (speeds.begun) return;
+  speeds.begun = true;
+  const std::filesystem::path file = place.folder / "speed.json";
+  if (!place.partial || !std::filesystem::exists(file)) return;
+  const json earlier = json::parse(read_file(file), nullptr, false);
+  if (!earlier.is_object() || earlier.value("device", "") != place.device->info().name.value_or("")) return;
+  speeds.rows = earlier.value("steps", json::array());
+  speeds.copy_gbps = earlier.value("ceiling_gbps", 0.0);
+  speeds.tflops = earlier.value("ceiling_tflops", speeds.tflops);
+}
+
+void write(const Place& place, const Speeds& speeds) {
+  json libraries = json::object();
+  for (const target::DeviceLibrary& l : place.device->libraries())
+    libraries[l.name] = l.missing.empty() ? l.version : "missing: " + l.missing;
+  write_file(place.folder / "speed.json", tool::json_line({{"device", place.device->info().name.value_or("")},
+                                                           {"libraries", libraries},
+                                                           {"ceiling_gbps", speeds.copy_gbps},
+                                                           {"ceiling_tflops", speeds.tflops},
+                                                           {"steps", speeds.rows}}) +
+                                              "\n");
+}
+
+void add_row(Speeds& speeds, json row) {
+  for (json& r : speeds.rows)
+    if (same_case(r, row)) {
+      r = std::move(row);
+      return;
+    }
+  speeds.rows.push_back(std::move(row));
+}
+
 std::string ceilings(const Place& place, Speeds& speeds) {
+  begin(place, speeds);
   speeds.copy_gbps = copy_gbps(place);
+  std::string missing;
   for (const auto& [name, dtype] : {std::pair{"f32", ir::Dtype::f32}, std::pair{"bf16", ir::Dtype::bf16},
                                     std::pair{"f16", ir::Dtype::f16}})
     try {
       speeds.tflops[name] = product_tflops(place, dtype, false);
     } catch (const Lacks& e) {
-      return fmt::format("{:.0f} GB/s; {}", speeds.copy_gbps, e.what());
+      missing = e.what();
     }
+  write(place, speeds);
+  if (!missing.empty()) return fmt::format("{:.0f} GB/s; {}", speeds.copy_gbps, missing);
   return fmt::format("{:.0f} GB/s, {:.0f} TFLOP/s in f32, {:.0f} in bf16", speeds.copy_gbps,
                      speeds.tflops["f32"], speeds.tflops["bf16"]);
 }
@@ -113,6 +158,7 @@ std::string share(double of, double ceiling) {
 
 /// Steps behind each other, as a training has them: milliseconds of one.
 std::string speed_of(const Place& place, const Case& c, Speeds& speeds, const Loaded& programs) {
+  begin(place, speeds);
   const Step step = step_of(c);
   const auto& program = programs.at(0);
   run::DeviceExecutor e(program);
@@ -135,21 +181,17 @@ std::string speed_of(const Place& place, const Case& c, Speeds& speeds, const Lo
   int64_t bytes = 0;
   for (const target::CallRecord& call : program->calls()) bytes += call.cost.bytes;
   const double gbps = 1e-6 * static_cast<double>(bytes) / ms, most = speeds.tflops[name_of(c.precision)];
-  speeds.rows.push_back({{"what", c.trains ? "train" : "infer"},
-                         {"case", c.network},
-                         {"batch", c.batch},
-                         {"precision", name_of(c.precision)},
-                         {"ms", ms},
-                         {"tflops", tflops},
-                         {"gbps", gbps},
-                         {"launches", program->calls().size()},
-                         {"planned_bytes", e.program().planned_bytes()},
-                         {"load", target::text(program->executable().report())}});
-  write_file(place.folder / "speed.json", tool::json_line({{"device", place.device->info().name.value_or("")},
-                                                           {"ceiling_gbps", speeds.copy_gbps},
-                                                           {"ceiling_tflops", speeds.tflops},
-                                                           {"steps", speeds.rows}}) +
-                                              "\n");
+  add_row(speeds, {{"what", c.trains ? "train" : "infer"},
+                   {"case", c.network},
+                   {"batch", c.batch},
+                   {"precision", name_of(c.precision)},
+                   {"ms", ms},
+                   {"tflops", tflops},
+                   {"gbps", gbps},
+                   {"launches", program->calls().size()},
+                   {"planned_bytes", e.program().planned_bytes()},
+                   {"load", target::text(program->executable().report())}});
+  write(place, speeds);
   return fmt::format("{:.3f} ms a step, {:.1f} TFLOP/s{}, {:.0f} GB/s{}, {} launches; {}", ms, tflops,
                      share(tflops, most), gbps, share(gbps, speeds.copy_gbps), program->calls().size(),
                      target::text(program->executable().report()));

@@ -44,8 +44,17 @@ class Libraries {
   /// Behind the name of the machine: where it is the same, so are the answers.
   const std::string& text() const { return text_; }
   const std::string& missing(bool product) const { return product ? missing_.cublaslt : missing_.cudnn; }
+  /// A library that fails refuses: other kernels serve. OutOfMemory, and DeviceError where the device is lost.
   LibraryAnswer ask(const CallRecord::Work& work) const {
-    return device_ ? device_->ask(work) : recorded_answer(recorded_, work);
+    if (!device_) return recorded_answer(recorded_, work);
+    try {
+      return device_->ask(work);
+    } catch (const OutOfMemory&) {
+      throw;
+    } catch (const DeviceError& e) {
+      if (e.lost()) throw;
+      return {.refusal = e.what()};
+    }
   }
 
  private:

@@ -30,13 +30,16 @@ bool is_lasting(CuResult error) {
     case cu_error_launch_timeout:
     case cu_error_context_is_destroyed:
     case cu_error_assert:
+    case cu_error_tensor_memory_leak:
+    case cu_error_mps_client_terminated:
+    case cu_error_external_device:
     case cu_error_unknown: return true;
     default: return error >= cu_error_hardware_stack && error <= cu_error_launch_failed;
   }
 }
 
 Context::Context(const CuApi& cu, int index) : cu_(cu), device_name_(fmt::format("cuda:{}", index)) {
-  check("cuInit", cu_.Init(0));
+  if (const CuResult error = cu_.Init(0); error != cu_success) refuse("cuInit", error, "");
   check("cuDeviceGet", cu_.DeviceGet(&device_, index));
   char name[256] = "";
   check("cuDeviceGetName", cu_.DeviceGetName(name, static_cast<int>(sizeof name), device_));
@@ -76,6 +79,10 @@ void Context::fail_lost(const char* name) const {
 void Context::fail(const char* name, CuResult error, const std::string& got) const {
   note(name, error);
   if (is_lasting(error)) fail_lost(name);
+  refuse(name, error, got);
+}
+
+void Context::refuse(const char* name, CuResult error, const std::string& got) const {
   ErrorFields fields{fmt::format("device {}, {}", device_name_, name), error_text(cu_, error), got,
                      advice(error)};
   if (error == cu_error_out_of_memory) throw OutOfMemory(std::move(fields));

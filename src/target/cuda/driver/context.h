@@ -35,7 +35,7 @@ class Context {
   };
   /// From here on the context is current on this thread, on behalf of the call `name`, and calls and scopes within have nothing to do for
   /// that. DeviceError where the device is lost.
-  Entered enter(const char* name) const {
+  [[nodiscard]] Entered enter(const char* name) const {
     if (lost_.load(std::memory_order_acquire)) [[unlikely]]
       fail_lost(name);
     CuResult error = cu_success;
@@ -109,6 +109,8 @@ class Context {
   void pop(const Context* before) const noexcept;
   void note(const char* name, CuResult error) const noexcept;
   [[noreturn]] void fail_lost(const char* name) const;
+  /// fail() of an error that leaves the device as it is.
+  [[noreturn]] void refuse(const char* name, CuResult error, const std::string& got) const;
 
   static inline constinit thread_local const Context* inside_ = nullptr;  ///< of the innermost scope
 

@@ -220,7 +220,7 @@ std::string DnnLibrary::key_of(const ConvCall& call, std::string_view name) cons
 
 DnnLibrary::Found DnnLibrary::find(const ConvCall& call, std::string_view name, bool load) const {
   const Context::Current now(*context_, "cudnnBackendFinalize");
-  const std::lock_guard lock(one_);
+  const std::lock_guard lock(*one_);
   const std::string key = key_of(call, name);
   std::shared_ptr<const DnnPlan> plan;
   if (const auto kept = plans_.find(key); kept != plans_.end())
@@ -235,17 +235,17 @@ DnnLibrary::Found DnnLibrary::find(const ConvCall& call, std::string_view name, 
 }
 
 DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call, std::string_view name) const {
-  const DnnPlanner planner(api_, handle_);
+  const DnnPlanner planner = planner_without_stream();
   const std::string key = key_of(call, name);
   if (const std::optional<std::string> json = cache_ ? cache_->find(key) : std::nullopt) {
     auto restored = planner.restore(*json);
     auto* const plan = std::get_if<DnnPlan>(&restored);
-    if (plan && plan->workspace <= call.workspace) return std::make_shared<const DnnPlan>(std::move(*plan));
+    if (plan && plan->workspace <= call.workspace) return shared(std::move(*plan));
     if (!plan) cache_->reject(key);
   }
   auto made = planner.plan(call, name);
   if (auto* refusal = std::get_if<DnnRefusal>(&made)) return std::move(*refusal);
-  auto plan = std::make_shared<const DnnPlan>(std::get<DnnPlan>(std::move(made)));
+  auto plan = shared(std::get<DnnPlan>(std::move(made)));
   try {
     if (cache_) cache_->store(key, plan->json());
   } catch (const DnnError&) {  // an engine whose plans have no text is not kept
@@ -253,9 +253,26 @@ DnnLibrary::Found DnnLibrary::restore_or_make(const ConvCall& call, std::string_
   return plan;
 }
 
+/// The handle's last stream may be gone, or be captured by another thread: whoever plans has none.
+DnnPlanner DnnLibrary::planner_without_stream() const {
+  if (const DnnStatus status = api_.SetStream(handle_, nullptr); status != dnn_success)
+    fail("cudnnSetStream", api_.GetErrorString(status));
+  return {api_, handle_};
+}
+
+/// A plan that is destroyed as the library's calls are made: with the context current, one at a time. It may outlive the library.
+std::shared_ptr<const DnnPlan> DnnLibrary::shared(DnnPlan plan) const {
+  return {new DnnPlan(std::move(plan)), [context = context_, one = one_](const DnnPlan* last) {
+            CuResult ignored = cu_success;
+            const Context::Current now(*context, ignored);
+            const std::lock_guard lock(*one);
+            delete last;
+          }};
+}
+
 std::string DnnLibrary::device_json() const {
-  context_->enter("cudnnBackendFinalize");
-  const std::lock_guard lock(one_);
+  const Context::Current now(*context_, "cudnnBackendFinalize");
+  const std::lock_guard lock(*one_);
   try {
     DnnObject device(api_, DnnKind::device);
     device.set(A::device_handle, handle_).finalize();
@@ -279,8 +296,8 @@ std::shared_ptr<const DnnPlan> DnnLibrary::plan(const ConvCall& call, std::strin
 
 std::vector<std::string> DnnLibrary::choices(const ConvCall& call, int most) const {
   const Context::Current now(*context_, "cudnnBackendFinalize");
-  const std::lock_guard lock(one_);
-  auto made = DnnPlanner(api_, handle_).choices(call, most);
+  const std::lock_guard lock(*one_);
+  auto made = planner_without_stream().choices(call, most);
   std::vector<std::string> names;
   if (const auto* found = std::get_if<std::vector<DnnPlan>>(&made))
     for (size_t i = 0; i < found->size(); ++i) names.push_back(dnn_name(i, (*found)[i]));
@@ -300,7 +317,8 @@ void DnnLibrary::enqueue(const ConvCall& call, const DnnPlan& plan, std::span<co
         .set(A::pack_pointers, DnnType::pointer, tensors, operands.data())
         .set(A::pack_workspace, DnnType::pointer, 1, &workspace)
         .finalize();
-    const std::lock_guard lock(one_);
+    const std::lock_guard lock(*one_);
+    // Always: a new stream may have the address of one that is gone.
     DnnStatus status = api_.SetStream(handle_, stream);
     if (status == dnn_success) status = api_.BackendExecute(handle_, plan.plan.get(), pack.get());
     if (status != dnn_success) throw DnnError(api_, "cudnnBackendExecute", status);

@@ -97,13 +97,16 @@ class DnnLibrary {
   using Found = std::variant<std::shared_ptr<const DnnPlan>, DnnRefusal>;
   Found find(const ConvCall& call, std::string_view name, bool load) const;
   Found restore_or_make(const ConvCall& call, std::string_view name) const;
+  DnnPlanner planner_without_stream() const;
+  std::shared_ptr<const DnnPlan> shared(DnnPlan plan) const;
   [[noreturn]] void fail(std::string_view what, std::string_view why) const;
 
   const std::shared_ptr<const Context> context_;
   const DnnApi& api_;
   ObjectCache* const cache_;
-  DnnHandle handle_ = nullptr;
-  mutable std::mutex one_;  // a handle has one stream at a time
+  DnnHandle handle_ = nullptr;  // has one stream at a time
+  // Shared with plans; the last owner of one may let it go within a call.
+  const std::shared_ptr<std::recursive_mutex> one_ = std::make_shared<std::recursive_mutex>();
   struct Kept {
     std::shared_ptr<const DnnPlan> asked;  // and not yet loaded
     std::weak_ptr<const DnnPlan> loaded;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <deque>
+
 namespace espalier::target::cuda::driver {
 
 namespace {
@@ -49,10 +51,10 @@ class GraphMaker {
 
   DnnObject make(DnnHandle handle) {
     const bool plain = call_.step_count == 0;
-    const auto side = [&](const ConvTensor& t, int operand) {
+    const auto side = [&](const ConvTensor& t, int operand) -> const DnnObject& {
       return &t == &conv_result(call_) && !plain ? inner(t) : tensor(t, dnn_tensor_id(operand), false);
     };
-    const DnnObject x = side(call_.x, 0), w = side(call_.w, 1), y = side(call_.y, 2);
+    const DnnObject &x = side(call_.x, 0), &w = side(call_.w, 1), &y = side(call_.y, 2);
     convolve(x, w, y);
     add_steps(call_.direction == ConvDirection::forward     ? y
               : call_.direction == ConvDirection::data_grad ? x
@@ -71,9 +73,11 @@ class GraphMaker {
     return std::span(v).first(static_cast<size_t>(call_.spatial));
   }
 
-  DnnObject tensor(const ConvTensor& t, int64_t id, bool is_virtual) const {
+  DnnObject& part(DnnKind kind) { return parts_.emplace_back(api_, kind); }
+
+  const DnnObject& tensor(const ConvTensor& t, int64_t id, bool is_virtual) {
     const auto rank = static_cast<size_t>(call_.spatial + 2);
-    DnnObject o(api_, DnnKind::tensor);
+    DnnObject& o = part(DnnKind::tensor);
     o.set(A::tensor_dtype, dnn_dtype(api_, t.dtype))
         .set(A::tensor_dims, std::span(t.dims).first(rank))
         .set(A::tensor_strides, std::span(t.strides).first(rank))
@@ -85,13 +89,13 @@ class GraphMaker {
   }
 
   /// A tensor that never lies in memory, like `t` but in the dtype of the steps.
-  DnnObject inner(ConvTensor t) {
+  const DnnObject& inner(ConvTensor t) {
     t.dtype = call_.compute;
     return tensor(t, next_inner_++, true);
   }
 
   void convolve(const DnnObject& x, const DnnObject& w, const DnnObject& y) {
-    DnnObject c(api_, DnnKind::convolution);
+    DnnObject& c = part(DnnKind::convolution);
     c.set(A::convolution_compute, dnn_dtype(api_, call_.compute))
         .set(A::convolution_mode, DnnType::convolution_mode, 1, &dnn_cross_correlation)
         .set(A::convolution_spatial, int64_t{call_.spatial})
@@ -151,35 +155,33 @@ class GraphMaker {
     const int result_operand = call_.direction == ConvDirection::forward     ? 2
                                : call_.direction == ConvDirection::data_grad ? 0
                                                                              : 1;
-    std::vector<DnnObject> values;
-    values.reserve(static_cast<size_t>(call_.step_count));
+    const DnnObject* from = &convolved;
     int operand = conv_first_step_operand;
     for (int i = 0; i < call_.step_count; ++i) {
       const ConvStep step = call_.steps[static_cast<size_t>(i)];
-      const DnnObject& from = values.empty() ? convolved : values.back();
-      DnnObject to =
+      const DnnObject& to =
           i + 1 < call_.step_count ? inner(result) : tensor(result, dnn_tensor_id(result_operand), false);
       const DnnPointwise mode = mode_of(step);
-      DnnObject p(api_, DnnKind::pointwise);
+      DnnObject& p = part(DnnKind::pointwise);
       p.set(A::pointwise_mode, DnnType::pointwise_mode, 1, &mode)
           .set(A::pointwise_precision, dnn_dtype(api_, call_.compute));
+      if (step == ConvStep::relu) p.set(A::pointwise_nan, DnnType::nan_propagation, 1, &dnn_propagate_nan);
       p.finalize();
       DnnObject o(api_, DnnKind::pointwise_operation);
-      o.set(A::pointwise_descriptor, p).set(A::pointwise_x, from).set(A::pointwise_y, to);
-      if (takes_operand(step)) {
-        const DnnObject b = tensor(step == ConvStep::add_residual ? result : channel_vector(),
-                                   dnn_tensor_id(operand++), false);
-        o.set(A::pointwise_b, b);
-      }
+      o.set(A::pointwise_descriptor, p).set(A::pointwise_x, *from).set(A::pointwise_y, to);
+      if (takes_operand(step))
+        o.set(A::pointwise_b, tensor(step == ConvStep::add_residual ? result : channel_vector(),
+                                     dnn_tensor_id(operand++), false));
       o.finalize();
       operations_.push_back(std::move(o));
-      values.push_back(std::move(to));
+      from = &to;
     }
   }
 
   const DnnApi& api_;
   const ConvCall& call_;
   int64_t next_inner_ = 100;
+  std::deque<DnnObject> parts_;  // of the operations: they stay until the graph is final
   std::vector<DnnObject> operations_;
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/dynamic_library.h"
 #include "base/text.h"
+#include "target/cuda/driver/tables/cu.h"
 
 namespace espalier::target::cuda::driver {
 
@@ -42,6 +43,20 @@ std::vector<std::string> runnable_archs(const std::set<std::string>& archs, int 
   return out;
 }
 
+bool driver_takes(int driver_version, std::string_view compiler, std::string_view arch) {
+  constexpr std::string_view nvrtc = "nvrtc ";
+  if (driver_version == 0 || !compiler.starts_with(nvrtc)) return true;
+  int major = 0, minor = 0;
+  const char* const end = compiler.data() + compiler.size();
+  const auto [dot, wrong] = std::from_chars(compiler.data() + nvrtc.size(), end, major);
+  if (wrong != std::errc() || dot == end || *dot != '.' ||
+      std::from_chars(dot + 1, end, minor).ec != std::errc())
+    return true;
+  const int driver_major = driver_version / 1000, driver_minor = driver_version % 1000 / 10;
+  if (major != driver_major) return major < driver_major;
+  return minor <= driver_minor || !arch.starts_with("compute");
+}
+
 ImageCompiler::ImageCompiler(Parts parts) : parts_(std::move(parts)) {
   for (const std::filesystem::path& path : parts_.folders) {
     folders_.emplace_back(path);
@@ -64,7 +79,7 @@ std::vector<ImageCompiler::Place> ImageCompiler::places_of(const KernelSource& s
   for (const std::string& arch : archs) {
     const std::string key = image_key(parts_.device, parts_.texts, source, arch);
     for (const ImageFolder& folder : folders_)
-      if (const ImageEntry* image = folder.find(key); image && image->arch == arch)
+      if (const ImageEntry* image = folder.find(key); image && image->arch == arch && takes(*image))
         out.push_back({&folder, image});
   }
   return out;
@@ -107,11 +122,20 @@ void ImageCompiler::fail(std::span<const KernelSource> missing, int capability, 
   std::vector<std::string> looked;
   for (const ImageFolder& folder : folders_) {
     int64_t fit = 0;
-    for (const ImageEntry& image : folder.images())
-      fit += static_cast<int64_t>(runnable_archs({image.arch}, capability).size());
+    std::string too_new;  // the compiler of one
+    for (const ImageEntry& image : folder.images()) {
+      if (runnable_archs({image.arch}, capability).empty()) continue;
+      if (takes(image)) ++fit;
+      else too_new = image.compiler;
+    }
     looked.push_back(folder.problem().empty()
-                         ? fmt::format("{} ({} images, {} for this device)", folder.path().string(),
-                                       folder.images().size(), fit)
+                         ? fmt::format("{} ({} images, {} for this device{})", folder.path().string(),
+                                       folder.images().size(), fit,
+                                       too_new.empty()
+                                           ? ""
+                                           : fmt::format("; others are of {}, too new for the driver "
+                                                         "for CUDA {}",
+                                                         too_new, cuda_version(parts_.driver_version)))
                          : folder.problem());
   }
   const ErrorFields& e = why.fields();

@@ -17,6 +17,10 @@ std::vector<std::filesystem::path> image_folders();
 /// the newest first, then PTX, the newest first.
 std::vector<std::string> runnable_archs(const std::set<std::string>& archs, int capability);
 
+/// Does a driver for that CUDA (as cuDriverGetVersion() counts; 0: unknown) take what `compiler` ("nvrtc 13.0") makes for `arch`? Code
+/// is taken from its major version and earlier ones, PTX from its version and earlier ones; whatever else a compiler's name is, yes.
+bool driver_takes(int driver_version, std::string_view compiler, std::string_view arch);
+
 class ImageCompiler final : public KernelCompiler {
  public:
   struct Parts {
@@ -24,12 +28,13 @@ class ImageCompiler final : public KernelCompiler {
     KernelTexts texts;
     std::vector<std::filesystem::path> folders;
     std::shared_ptr<KernelCompiler> otherwise;  ///< for kernels that no folder has
+    int driver_version = 0;                     ///< as cuDriverGetVersion() counts; 0: unknown
     std::function<void(const std::string&)> say =
         {};  ///< a folder or an image is not used; empty: to the standard error
   };
   explicit ImageCompiler(Parts parts);
-  /// A damaged image is said so once, and the kernel compiled. DeviceError where that cannot be: the kernel, where it was looked for, and
-  /// what to do.
+  /// A damaged image is said so once, and the kernel compiled, as where an image is of a compiler too new for the driver. DeviceError where
+  /// that cannot be: the kernel, where it was looked for, and what to do.
   std::vector<KernelImage> compile(std::span<const KernelSource> sources, int capability) override;
 
  private:
@@ -38,6 +43,9 @@ class ImageCompiler final : public KernelCompiler {
     const ImageEntry* image = nullptr;
   };
   std::vector<Place> places_of(const KernelSource& source, const std::vector<std::string>& archs) const;
+  bool takes(const ImageEntry& image) const {
+    return driver_takes(parts_.driver_version, image.compiler, image.arch);
+  }
   void say_once(const std::string& problem);
   [[noreturn]] void fail(std::span<const KernelSource> missing, int capability, const NoCompiler& why) const;
 

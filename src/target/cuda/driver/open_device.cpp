@@ -19,10 +19,13 @@ std::shared_ptr<Device> open_device(Libraries& libraries, int index, const Kerne
   const Loaded<CuApi>& cu = libraries.driver();
   if (!cu.api) check_driver(index, cu.report.reason);
   const Loaded<NvmlApi>& nvml = libraries.nvml();
+  int driver_version = 0;
+  if (cu.api->DriverGetVersion(&driver_version) != cu_success) driver_version = 0;
   auto compiler = std::make_shared<ImageCompiler>(
       ImageCompiler::Parts{.texts = texts,
                            .folders = image_folders(),
-                           .otherwise = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache())});
+                           .otherwise = std::make_shared<NvrtcCompiler>(libraries, texts, object_cache()),
+                           .driver_version = driver_version});
   return std::make_shared<CudaDevice>(
       CudaDevice::Parts{.cu = *cu.api,
                         .nvml = nvml.api ? &*nvml.api : nullptr,

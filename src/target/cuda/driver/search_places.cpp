@@ -78,9 +78,18 @@ void add_python(FolderList& places, const SearchEnvironment& e) {
   for (const std::string& prefix : {e.virtual_env, e.conda_prefix})
     if (!prefix.empty()) prefixes.emplace_back(prefix);
   if (!e.home.empty()) prefixes.push_back(fs::path(e.home) / ".local");
+  for (const std::string& folder : path_list(e.path.c_str())) {
+    const fs::path python = fs::path(folder) / "python3";
+    std::error_code unknown;
+    if (python.is_absolute() && fs::exists(python, unknown))
+      prefixes.push_back(python.parent_path().parent_path());
+  }
   prefixes.push_back(e.root / "usr/local");
   prefixes.push_back(e.root / "usr");
-  for (const fs::path& prefix : folders_in(e.root / "opt")) prefixes.push_back(prefix);
+  for (const fs::path& prefix : folders_in(e.root / "opt")) {
+    prefixes.push_back(prefix);
+    prefixes.push_back(prefix / ".venv");
+  }
   for (const fs::path& prefix : prefixes)
     for (const fs::path& folder : python_libraries(prefix)) places.add(folder);
 }
@@ -96,7 +105,8 @@ SearchEnvironment search_environment() {
   return {.cuda_path = variable("ESPALIER_CUDA_PATH"),
           .virtual_env = variable("VIRTUAL_ENV"),
           .conda_prefix = variable("CONDA_PREFIX"),
-          .home = variable("HOME")};
+          .home = variable("HOME"),
+          .path = variable("PATH")};
 }
 
 SearchPlaces search_places(const SearchEnvironment& environment) {

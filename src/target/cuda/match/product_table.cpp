@@ -5,6 +5,7 @@
 #include <product_tables.h>
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "base/text.h"
 #include "kernel/bit_mask.h"
@@ -61,6 +62,12 @@ std::optional<int64_t> number(std::string_view text) {
   return value && *value >= 0 ? value : std::nullopt;
 }
 
+std::set<std::string> all_kinds() {
+  std::set<std::string> out;
+  for (const GemmCall& call : product_kinds(1)) out.insert(product_kind(call));
+  return out;
+}
+
 class Parser {
  public:
   Parser(std::string_view text, std::string_view source) : rest_(text), source_(source) {}
@@ -92,9 +99,11 @@ class Parser {
   void row() {
     std::string_view cells = next();
     const std::string kind(part(cells, " : "));
+    if (!kinds_.contains(kind))
+      fail("is of a kind that no plan asks for", "a kind as \"bf16 bf16 f32 bias\"");
     std::array<ProductCell, 4> made;
     for (ProductCell& c : made) c = cell(part(cells, ", "));
-    if (kind.empty() || !cells.empty() || !out_.rows.emplace(kind, made).second)
+    if (!cells.empty() || !out_.rows.emplace(kind, made).second)
       fail("is no row, or a second one of its kind", "KIND : a cell for each layout");
   }
 
@@ -113,6 +122,7 @@ class Parser {
                      std::string(line_.substr(0, shown)), std::move(allowed)});
   }
 
+  const std::set<std::string> kinds_ = all_kinds();
   std::string_view rest_, line_, source_;
   int64_t number_ = 0;
   ProductTable out_;

@@ -170,7 +170,10 @@ class Reader {
         s = binary && is_vector(*other->second[0]) ? ConvStep::add_channel : ConvStep::add_residual;
         break;
       case DnnPointwise::mul: s = ConvStep::mul_channel; break;
-      case DnnPointwise::relu: s = ConvStep::relu; break;
+      case DnnPointwise::relu:
+        if (one<int>(mode, A::pointwise_nan) != dnn_propagate_nan) throw Unknown();
+        s = ConvStep::relu;
+        break;
       case DnnPointwise::sigmoid: s = ConvStep::sigmoid; break;
       case DnnPointwise::tanh: s = ConvStep::tanh; break;
     }

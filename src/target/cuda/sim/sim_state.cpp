@@ -46,10 +46,15 @@ constexpr ErrorName error_names[] = {
     {cu_error_launch_out_of_resources, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
      "too many resources requested for launch"},
     {cu_error_launch_failed, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {cu_error_tensor_memory_leak, "CUDA_ERROR_TENSOR_MEMORY_LEAK",
+     "tensor memory not completely deallocated"},
+    {cu_error_mps_client_terminated, "CUDA_ERROR_MPS_CLIENT_TERMINATED",
+     "the MPS client has been terminated by the server"},
     {cu_error_capture_unsupported, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
      "operation not permitted when stream is capturing"},
     {cu_error_capture_invalidated, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
      "operation failed due to a previous error during capture"},
+    {cu_error_external_device, "CUDA_ERROR_EXTERNAL_DEVICE", "an error in a device outside of CUDA"},
     {cu_error_unknown, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 

@@ -30,8 +30,9 @@ inline constexpr CuResult cu_success = 0, cu_error_invalid_value = 1, cu_error_o
                           cu_error_launch_out_of_resources = 701, cu_error_launch_timeout = 702,
                           cu_error_context_is_destroyed = 709, cu_error_assert = 710,
                           cu_error_hardware_stack = 714, cu_error_launch_failed = 719,
+                          cu_error_tensor_memory_leak = 721, cu_error_mps_client_terminated = 810,
                           cu_error_capture_unsupported = 900, cu_error_capture_invalidated = 901,
-                          cu_error_unknown = 999;
+                          cu_error_external_device = 911, cu_error_unknown = 999;
 
 /// CUstream_flags, CUevent_flags.
 inline constexpr unsigned cu_stream_non_blocking = 1, cu_event_disable_timing = 2;

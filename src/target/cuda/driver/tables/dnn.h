@@ -36,6 +36,7 @@ enum class DnnKind : int {
 enum class DnnAttribute : int {
   pointwise_mode = 0,
   pointwise_precision = 1,
+  pointwise_nan = 2,
   convolution_compute = 100,
   convolution_mode = 101,
   convolution_dilation = 102,
@@ -103,6 +104,7 @@ enum class DnnType : int {
   pointer = 6,
   convolution_mode = 7,
   heuristics_mode = 8,
+  nan_propagation = 10,
   numerical_note = 11,
   pointwise_mode = 14,
   descriptor = 15,
@@ -114,6 +116,7 @@ enum class DnnDtype : int { f32 = 0, f64 = 1, f16 = 2, i8 = 3, i32 = 4, bf16 = 9
 enum class DnnPointwise : int { add = 0, mul = 1, relu = 100, tanh = 101, sigmoid = 102 };
 enum class DnnHeuristics : int { fallback = 2, best = 3 };  // cudnnBackendHeurMode_t
 inline constexpr int dnn_cross_correlation = 1;             // cudnnConvolutionMode_t
+inline constexpr int dnn_propagate_nan = 1;                 // cudnnNanPropagation_t
 
 /// cudnnBackendNumericalNote_t: what an engine does to numbers.
 enum class DnnNote : int {

@@ -79,6 +79,9 @@ static_assert(cu_error_illegal_address == CUDA_ERROR_ILLEGAL_ADDRESS &&
               cu_error_assert == CUDA_ERROR_ASSERT &&
               cu_error_hardware_stack == CUDA_ERROR_HARDWARE_STACK_ERROR &&
               cu_error_launch_failed == CUDA_ERROR_LAUNCH_FAILED && cu_error_unknown == CUDA_ERROR_UNKNOWN);
+static_assert(cu_error_tensor_memory_leak == 721 &&  // CUDA_ERROR_TENSOR_MEMORY_LEAK, in newer headers only
+              cu_error_mps_client_terminated == CUDA_ERROR_MPS_CLIENT_TERMINATED &&
+              cu_error_external_device == CUDA_ERROR_EXTERNAL_DEVICE);
 static_assert(cu_error_capture_unsupported == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED &&
               cu_error_capture_invalidated == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 static_assert(static_cast<int>(CuCaptureMode::thread_local_) == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
@@ -288,6 +291,8 @@ static_assert(same_value(DnnKind::variant_pack, CUDNN_BACKEND_VARIANT_PACK_DESCR
 static_assert(same_value(DnnKind::tensor, CUDNN_BACKEND_TENSOR_DESCRIPTOR));
 static_assert(same_value(DnnAttribute::pointwise_mode, CUDNN_ATTR_POINTWISE_MODE));
 static_assert(same_value(DnnAttribute::pointwise_precision, CUDNN_ATTR_POINTWISE_MATH_PREC));
+static_assert(same_value(DnnAttribute::pointwise_nan, CUDNN_ATTR_POINTWISE_NAN_PROPAGATION) &&
+              same_value(dnn_propagate_nan, CUDNN_PROPAGATE_NAN));
 static_assert(same_value(DnnAttribute::convolution_compute, CUDNN_ATTR_CONVOLUTION_COMP_TYPE));
 static_assert(same_value(DnnAttribute::convolution_mode, CUDNN_ATTR_CONVOLUTION_CONV_MODE));
 static_assert(same_value(DnnAttribute::convolution_dilation, CUDNN_ATTR_CONVOLUTION_DILATIONS));
@@ -350,6 +355,7 @@ static_assert(same_value(DnnType::float64, CUDNN_TYPE_DOUBLE));
 static_assert(same_value(DnnType::pointer, CUDNN_TYPE_VOID_PTR));
 static_assert(same_value(DnnType::convolution_mode, CUDNN_TYPE_CONVOLUTION_MODE));
 static_assert(same_value(DnnType::heuristics_mode, CUDNN_TYPE_HEUR_MODE));
+static_assert(same_value(DnnType::nan_propagation, CUDNN_TYPE_NAN_PROPOGATION));
 static_assert(same_value(DnnType::numerical_note, CUDNN_TYPE_NUMERICAL_NOTE));
 static_assert(same_value(DnnType::pointwise_mode, CUDNN_TYPE_POINTWISE_MODE));
 static_assert(same_value(DnnType::descriptor, CUDNN_TYPE_BACKEND_DESCRIPTOR));
