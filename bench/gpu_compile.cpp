@@ -45,7 +45,7 @@ Time measured(const Work& work) {
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), cpu() - before};
 }
 
-/// The plans of a program's convolutions, each once, one after the other as a device that is loaded makes them; "" where there is no cuDNN.
+/// The plans of a program's convolutions, each once, one after the other as a device that is loaded makes them; none where there is no cuDNN.
 struct Plans {
   size_t count = 0;
   Time cold{}, warm{};
@@ -69,7 +69,9 @@ std::optional<Plans> measured_plans(driver::Libraries& libraries, const run::Pro
     }
   });
   out.warm = measured([&] {
-    for (const std::string& json : kept) (void)planner.restore(json);
+    for (const std::string& json : kept)
+      if (const auto again = planner.restore(json); std::holds_alternative<driver::DnnRefusal>(again))
+        throw std::runtime_error("a plan is not made again: " + std::get<driver::DnnRefusal>(again).reason);
   });
   return out;
 }

@@ -11,9 +11,8 @@ set(ESPALIER_SUITES unit ops passes golden differential errors device e2e)
 set(ESPALIER_SANITIZED unit errors passes golden device) # the suites that the address sanitizer's run takes
 set(tests ${CMAKE_SOURCE_DIR}/tests)
 set(results ${CMAKE_BINARY_DIR}/results)
-set(asan_options strict_string_checks=1:allocator_may_return_null=1:malloc_context_size=10)
 set(test_environment GTEST_COLOR=no ESPALIER_CACHE_DIR=${CMAKE_BINARY_DIR}/kernels OMP_WAIT_POLICY=passive # several tests share the processors
-    "ASAN_OPTIONS=${asan_options}:detect_stack_use_after_return=1"
+    "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1:malloc_context_size=10"
     "LSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/cmake/leaks.supp':print_suppressions=0"
     "TSAN_OPTIONS=suppressions='${CMAKE_SOURCE_DIR}/cmake/races.supp':halt_on_error=1"
     UBSAN_OPTIONS=print_stacktrace=1)
@@ -100,13 +99,9 @@ foreach(suite IN LISTS ESPALIER_SUITES)
     add_dependencies(sanitized ${target})
     list(APPEND labels sanitized)
   endif()
-  set(environment)
-  if(suite MATCHES "passes|golden") # planning, which the others do as well: a frame of its own for each call is a third of its time
-    set(environment "ASAN_OPTIONS=${asan_options}:detect_stack_use_after_return=0")
-  endif()
   foreach(shard RANGE 3)
     espalier_gtest(${suite}.${shard} ${target} FILTER "-*Heavy*" LABELS ${labels}
-                   ENVIRONMENT GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=${shard} ${environment})
+                   ENVIRONMENT GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=${shard})
   endforeach()
   if(NOT ESPALIER_SANITIZE AND suite STREQUAL device) # minutes of NVIDIA's compilers and of the simulator, on one thread each
     foreach(shard RANGE 1)

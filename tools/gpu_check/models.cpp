@@ -48,7 +48,7 @@ std::string training_agrees(const Place& place, const Network& network, const Lo
   run::DeviceExecutor first(programs.at(0)), e(programs.at(0));
   const Trained three = test::train_on_device(t, first, 3), cpu = test::train_on_cpu(t, 3),
                 got = test::train_on_device(t, e, static_cast<int>(steps));
-  const double most = place.small ? 1e-5 : 5e-5;  // a GPU's libraries sum in orders of their own
+  constexpr double most = 1e-5;
   double beside_cpu = 0, beside_log = 0;
   std::string wrong = test::difference(t, three, cpu, most, 1e-4);
   for (size_t s = 0; s < 3; ++s) {

@@ -149,13 +149,6 @@ double largest_difference(const Array& got, const Array& want) {
   return largest;
 }
 
-/// Of gelu the libraries have approximations of their own.
-test::Tolerance tolerance_of(const Array& result, bool gelu) {
-  test::Tolerance t = test::tolerance_of(result.dtype()) * 4;
-  if (gelu) t.relative = std::max(t.relative, 1e-3), t.absolute = std::max(t.absolute, 5e-3);
-  return t;
-}
-
 /// What is wrong; "" where nothing is. What a mask holds shows where it is taken. `gelu_error`: the largest of gelu, by dtype.
 std::string wrong_values(target::Device& d, const GemmCall& g, target::Stream stream,
                          std::map<Dtype, double>& gelu_error) {
@@ -182,7 +175,7 @@ std::string wrong_values(target::Device& d, const GemmCall& g, target::Stream st
       double& worst = gelu_error[got.dtype()];
       if (const double off = largest_difference(got, expected); !(off <= worst)) worst = off;
     }
-    const std::string off = test::difference(got, expected, tolerance_of(got, gelu));
+    const std::string off = test::difference(got, expected, test::tolerance_of(got.dtype()) * 4);
     if (!off.empty()) wrong += (wrong.empty() ? "" : "; ") + off;
   };
   compare(want.d, result, is_gelu(g.epilogue));
