@@ -538,8 +538,9 @@ TEST(ConvCalls, WhatADeviceRefuses) {
     return error_of([&] { on_device(*device, list, inputs, body.outputs[0].value.type()); });
   };
   EXPECT_THAT(run(),
-              HasSubstr("convolution x 2,8,7,6 w 12,8,3,3 y 2,12,5,4: none of its 4 configurations serves; 1 "
-                        "are not precise or not deterministic; 3 want 512 bytes of workspace or more"));
+              HasSubstr("convolution x 2,8,7,6 w 12,8,3,3 y 2,12,5,4: none of its 5 configurations serves; 1 "
+                        "are not precise or not deterministic; 1 want reordered operands; 3 want 512 bytes "
+                        "of workspace or more"));
   list = calls(body);
   std::get<ConvCall>(list.calls[0].work).y.dims[2] = 4;
   EXPECT_THAT(run(), HasSubstr("not supported"));

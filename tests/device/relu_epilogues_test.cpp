@@ -175,7 +175,8 @@ TEST(ReluEpilogues, TheLibraryRefusesMasksOfOtherColumns) {
     call.epilogue = e;
     for (const int64_t ld : {0, 128, 192, 256}) {
       call.mask_ld = ld;
-      EXPECT_EQ(device->ask(call).refusal.empty(), ld == 256) << ld;
+      const std::string refusal = device->ask(call).refusal;
+      EXPECT_EQ(refusal.empty(), ld == 256) << ld << ": " << refusal;
     }
   }
 }

@@ -157,6 +157,35 @@ TEST(Streams, PinnedMemoryGivenBackBeforeItsCopy) {
               HasSubstr("a copy: pinned memory 0 is used after it was given back"));
 }
 
+/// Work of a stream that is destroyed goes on, some time: it is not waited for.
+TEST(Streams, ADestroyedStreamIsNotWaitedFor) {
+  for (const bool waits : {true, false}) {
+    const auto driver = std::make_shared<SimDriver>(SimOptions{});
+    {
+      const auto device = make_sim_device(driver);
+      const Address x = device->allocate(bytes);
+      void* const staged = device->allocate_pinned(bytes);
+      const Stream stream = device->make_stream();
+      const Event done = device->make_event(false);
+      device->upload(x, staged, bytes, stream);
+      device->record(done, stream);
+      device->release(stream);
+      if (waits) {
+        EXPECT_FALSE(device->finished(done));
+        device->sync(done);
+      }
+      device->release(x);
+      device->release_pinned(staged);
+      device->release(done);
+      EXPECT_EQ(driver->live().streams, 0);
+    }
+    EXPECT_EQ(driver->leaked(),
+              waits ? ""
+                    : "work of a destroyed stream went wrong: a copy: pinned memory 0 is used after it "
+                      "was given back");
+  }
+}
+
 TEST(Streams, OperandsOutsideOfMemory) {
   for (const int64_t off : {int64_t{4} << 40, bytes + 1, int64_t{-1}}) {
     const auto device = make_sim_device();

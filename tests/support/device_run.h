@@ -16,7 +16,13 @@ class DeviceThings {
  public:
   explicit DeviceThings(target::Device& device) : device_(device) {}
   ~DeviceThings() {
-    for (const target::Stream s : streams_) device_.release(s);
+    for (const target::Stream s : streams_) {
+      try {
+        device_.sync(s);
+      } catch (const target::DeviceError&) {  // a device that is lost does nothing any more
+      }
+      device_.release(s);
+    }
     for (const target::Event e : events_) device_.release(e);
     for (const target::Address a : memory_) device_.release(a);
     for (void* p : pinned_) device_.release_pinned(p);

@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 
+#include "base/text.h"
 #include "target/choices.h"
 #include "target/cuda/plugin_build.h"
 
@@ -41,11 +41,30 @@ bool dnn_notes_permit(const ConvCall& call, std::span<const DnnNote> notes) {
   });
 }
 
+namespace {
+
+template <class Note>
+std::vector<Note> notes_of(const DnnObject& engine, DnnAttribute name, DnnType type) {
+  std::vector<Note> notes(dnn_notes_most);
+  notes.resize(static_cast<size_t>(engine.get(name, type, dnn_notes_most, notes.data())));
+  return notes;
+}
+
+/// Does the engine want the filter or the bias in an order that only cuDNN's own reordering makes?
+bool wants_reordered(const DnnObject& engine) {
+  const auto notes = notes_of<DnnBehaviour>(engine, A::engine_behaviour_notes, DnnType::behaviour_note);
+  return std::any_of(notes.begin(), notes.end(), [](DnnBehaviour n) {
+    return n == DnnBehaviour::reordered_filter || n == DnnBehaviour::reordered_bias;
+  });
+}
+
+}  // namespace
+
 /// What was found, and what was looked at, for the reason of a refusal.
 struct DnnPlanner::Search {
   size_t most;
   std::vector<DnnPlan> found{};
-  int configs = 0, by_notes = 0, by_workspace = 0;
+  int configs = 0, by_notes = 0, by_order = 0, by_workspace = 0;
   int64_t least_workspace = -1;
   std::string error{};  ///< the first
 
@@ -53,6 +72,7 @@ struct DnnPlanner::Search {
     if (configs == 0) return error.empty() ? "it has no engine for it" : error;
     std::string text = fmt::format("none of its {} configurations serves", configs);
     if (by_notes) text += fmt::format("; {} are not precise or not deterministic", by_notes);
+    if (by_order) text += fmt::format("; {} want reordered operands", by_order);
     if (by_workspace)
       text += fmt::format("; {} want {} bytes of workspace or more", by_workspace, least_workspace);
     return error.empty() ? text : text + "; " + error;
@@ -96,11 +116,13 @@ void DnnPlanner::search(const ConvCall& call, const DnnObject& graph, DnnHeurist
       const DnnObject engine(api_, DnnKind::engine);
       DnnDescriptor place = engine.get();
       config.get(A::config_engine, DnnType::descriptor, 1, &place);
-      std::vector<DnnNote> notes(dnn_notes_most);
-      notes.resize(static_cast<size_t>(
-          engine.get(A::engine_numerical_notes, DnnType::numerical_note, dnn_notes_most, notes.data())));
+      auto notes = notes_of<DnnNote>(engine, A::engine_numerical_notes, DnnType::numerical_note);
       if (!dnn_notes_permit(call, notes)) {
         ++seen.by_notes;
+        continue;
+      }
+      if (wants_reordered(engine)) {
+        ++seen.by_order;
         continue;
       }
       DnnPlan made{.plan = new_plan(A::plan_config, &config, {}),
@@ -137,12 +159,10 @@ std::variant<std::vector<DnnPlan>, DnnRefusal> DnnPlanner::choices(const ConvCal
 std::string dnn_name(size_t place, const DnnPlan& plan) { return fmt::format("{}:{}", place, plan.engine); }
 
 std::variant<DnnPlan, DnnRefusal> DnnPlanner::plan(const ConvCall& call, std::string_view name) const {
-  size_t place = 0;
-  const char* const end = name.data() + name.size();
-  const auto read = std::from_chars(name.data(), end, place);
   constexpr size_t most_choices = 256;
-  if (!name.empty() && (read.ec != std::errc() || place >= most_choices))
-    return DnnRefusal{fmt::format("it has no choice {}", name)};
+  const size_t place =
+      name.empty() ? 0 : number_of<size_t>(name.substr(0, name.find(':'))).value_or(most_choices);
+  if (place >= most_choices) return DnnRefusal{fmt::format("it has no choice {}", name)};
   ConvCall asked = call;
   if (!name.empty()) asked.workspace = std::max(call.workspace, choice_workspace);
   auto made = choices(asked, static_cast<int>(place) + 1);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -29,11 +28,10 @@ std::vector<std::string> runnable_archs(const std::set<std::string>& archs, int 
   std::vector<std::pair<int, std::string>> code, ptx;
   for (const std::string& arch : archs) {
     const size_t bar = arch.find('_') + 1;
-    int number = 0;
-    if (std::from_chars(arch.data() + bar, arch.data() + arch.size(), number).ec != std::errc()) continue;
-    if (number > capability) continue;
-    if (arch.starts_with("compute")) ptx.emplace_back(number, arch);
-    else if (number / 10 == capability / 10) code.emplace_back(number, arch);
+    const auto number = number_of<int>(std::string_view(arch).substr(bar));
+    if (!number || *number > capability) continue;
+    if (arch.starts_with("compute")) ptx.emplace_back(*number, arch);
+    else if (*number / 10 == capability / 10) code.emplace_back(*number, arch);
   }
   std::vector<std::string> out;
   for (auto* list : {&code, &ptx}) {
@@ -46,15 +44,15 @@ std::vector<std::string> runnable_archs(const std::set<std::string>& archs, int 
 bool driver_takes(int driver_version, std::string_view compiler, std::string_view arch) {
   constexpr std::string_view nvrtc = "nvrtc ";
   if (driver_version == 0 || !compiler.starts_with(nvrtc)) return true;
-  int major = 0, minor = 0;
-  const char* const end = compiler.data() + compiler.size();
-  const auto [dot, wrong] = std::from_chars(compiler.data() + nvrtc.size(), end, major);
-  if (wrong != std::errc() || dot == end || *dot != '.' ||
-      std::from_chars(dot + 1, end, minor).ec != std::errc())
-    return true;
+  compiler.remove_prefix(nvrtc.size());
+  const size_t dot = std::min(compiler.find('.'), compiler.size());
+  const auto major = number_of<int>(compiler.substr(0, dot));
+  const std::string_view rest = compiler.substr(std::min(dot + 1, compiler.size()));
+  const auto minor = number_of<int>(rest.substr(0, rest.find('.')));
+  if (!major || !minor) return true;
   const int driver_major = driver_version / 1000, driver_minor = driver_version % 1000 / 10;
-  if (major != driver_major) return major < driver_major;
-  return minor <= driver_minor || !arch.starts_with("compute");
+  if (*major != driver_major) return *major < driver_major;
+  return *minor <= driver_minor || !arch.starts_with("compute");
 }
 
 ImageCompiler::ImageCompiler(Parts parts) : parts_(std::move(parts)) {

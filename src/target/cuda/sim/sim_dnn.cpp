@@ -25,8 +25,8 @@ namespace {
 constexpr DnnStatus not_initialized = 1001, bad_param = 2000, not_supported = 3000;
 /// What each engine wants.
 constexpr int64_t engine_workspace = 512;
-/// Noted as such: the product must never take it.
-constexpr int64_t nondeterministic_engine = 99;
+/// Noted as such: the product must never take them.
+constexpr int64_t nondeterministic_engine = 99, reordering_engine = 98;
 
 size_t size_of(DnnType type) {
   switch (type) {
@@ -287,6 +287,15 @@ DnnStatus answer(int64_t value, int64_t room, int64_t* count, void* values) {
   return dnn_success;
 }
 
+/// The notes of an engine: this one where it is `noted`, else none.
+template <class Note>
+DnnStatus note_of(const SimDnnObject& engine, int64_t noted, Note note, int64_t room, int64_t* count,
+                  void* values) {
+  *count = one<int64_t>(engine, A::engine_index) == noted ? 1 : 0;
+  if (*count > 0 && room > 0) std::memcpy(values, &note, sizeof note);
+  return dnn_success;
+}
+
 }  // namespace
 
 size_t sim_dnn_version() { return 91900; }
@@ -366,13 +375,13 @@ DnnStatus SimDnn::give(Descriptor to, const SimDnnObject& from, int64_t engine) 
   return dnn_success;
 }
 
-/// One configuration of each engine, the one that nobody may take in the second place; no others as a fallback.
+/// One configuration of each engine, those that nobody may take behind the first; no others as a fallback.
 DnnStatus SimDnn::configurations(const SimDnnObject& heuristics, int64_t room, int64_t* count,
                                  const Descriptor* to) {
   std::vector<int64_t> engines;
   if (one<DnnHeuristics>(heuristics, A::heuristics_mode) == DnnHeuristics::best)
     for (int64_t e = 0; e < state.options.ways.count; ++e) engines.push_back(e);
-  if (!engines.empty()) engines.insert(engines.begin() + 1, nondeterministic_engine);
+  if (!engines.empty()) engines.insert(engines.begin() + 1, {nondeterministic_engine, reordering_engine});
   *count = static_cast<int64_t>(engines.size());
   for (int64_t i = 0; i < std::min(room, *count); ++i)
     if (const DnnStatus status = give(to[i], heuristics, engines[static_cast<size_t>(i)]);
@@ -393,13 +402,10 @@ DnnStatus SimDnn::get_attribute(Descriptor descriptor, DnnAttribute name, DnnTyp
       if (room < 1) return dnn_success;
       return give(*static_cast<const Descriptor*>(values), o, one<int64_t>(o, A::engine_index));
     }
-    case A::engine_numerical_notes: {
-      const bool noted = one<int64_t>(o, A::engine_index) == nondeterministic_engine;
-      *count = noted ? 1 : 0;
-      const DnnNote note = DnnNote::nondeterministic;
-      if (noted && room > 0) std::memcpy(values, &note, sizeof note);
-      return dnn_success;
-    }
+    case A::engine_numerical_notes:
+      return note_of(o, nondeterministic_engine, DnnNote::nondeterministic, room, count, values);
+    case A::engine_behaviour_notes:
+      return note_of(o, reordering_engine, DnnBehaviour::reordered_filter, room, count, values);
     case A::engine_index: return answer(one<int64_t>(o, A::engine_index), room, count, values);
     case A::plan_workspace: return answer(engine_workspace, room, count, values);
     case A::device_json: {

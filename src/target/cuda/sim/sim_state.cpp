@@ -122,11 +122,11 @@ void put_after(SimStream& later, SimStream& earlier, uint64_t& seen) {
 void SimContext::order_default(SimStream& stream) {
   if (!default_stream) return;
   if (&stream == default_stream.get()) {
-    for (const auto& [handle, other] : streams) {
-      if (!other->blocking) continue;
-      if (other->capture) other->capture->invalid = true;
-      put_after(stream, *other, other->seen_by_default);
-    }
+    for_streams([&](SimStream& other) {
+      if (&other == &stream || !other.blocking) return;
+      if (other.capture) other.capture->invalid = true;
+      put_after(stream, other, other.seen_by_default);
+    });
   } else if (stream.blocking) {
     put_after(stream, *default_stream, stream.seen_of_default);
   }
@@ -253,8 +253,12 @@ CuResult SimState::primary_release(CuDevice device) {
   std::unique_ptr<SimContext>& c = contexts.at(static_cast<size_t>(device));
   if (!c) return cu_error_invalid_context;
   if (--c->retained > 0) return cu_success;
+  const auto note = [&](const std::string& what) { leaked += (leaked.empty() ? "" : ", ") + what; };
+  const bool was_lost = c->lost != cu_success;
+  for (const auto& stream : c->destroyed) stream->run_to(stream->put);
+  if (!was_lost && c->lost != cu_success) note("work of a destroyed stream went wrong: " + words[c->lost]);
   const auto count = [&](size_t n, const char* what) {
-    if (n > 0 && c->lost == cu_success) leaked += fmt::format("{}{} {}", leaked.empty() ? "" : ", ", n, what);
+    if (n > 0 && c->lost == cu_success) note(fmt::format("{} {}", n, what));
   };
   count(c->memory.live(), "allocations");
   count(c->streams.size(), "streams");
@@ -410,7 +414,7 @@ CuResult SimState::stream_destroy(CuStream stream) {
     if (!c) continue;
     const auto it = c->streams.find(stream);
     if (it == c->streams.end()) continue;
-    it->second->run_to(it->second->put);  // what is in it is done all the same
+    if (it->second->done < it->second->put) c->destroyed.push_back(std::move(it->second));
     c->streams.erase(it);
     return c->lost;
   }

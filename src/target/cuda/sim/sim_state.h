@@ -91,6 +91,8 @@ struct SimContext {
   driver::CuResult lost = 0;  // the error that poisoned it
   MemoryMap memory{"allocation"};
   std::map<driver::CuStream, std::shared_ptr<SimStream>> streams;
+  std::vector<std::shared_ptr<SimStream>>
+      destroyed;                              // with work in them, which is done all the same, at any time
   std::shared_ptr<SimStream> default_stream;  // null: never used
   std::map<driver::CuEvent, std::unique_ptr<SimEvent>> events;
   std::map<driver::CuModule, std::shared_ptr<SimModule>> modules;
@@ -105,6 +107,7 @@ struct SimContext {
   template <class F>
   void for_streams(const F& f) const {
     for (const auto& [handle, stream] : streams) f(*stream);
+    for (const auto& stream : destroyed) f(*stream);
     if (default_stream) f(*default_stream);
   }
   /// Run what is in every stream but `waited_for`.

@@ -89,6 +89,7 @@ enum class DnnAttribute : int {
   pack_workspace = 1003,
   engine_index = 1301,
   engine_numerical_notes = 1303,
+  engine_behaviour_notes = 1305,
   device_handle = 2701,
   device_json = 2702,
 };
@@ -108,6 +109,7 @@ enum class DnnType : int {
   numerical_note = 11,
   pointwise_mode = 14,
   descriptor = 15,
+  behaviour_note = 19,
   int32 = 23,
   character = 24,
 };
@@ -132,6 +134,9 @@ enum class DnnNote : int {
   strict_nan = 9,
 };
 inline constexpr int dnn_notes_most = 32;
+
+/// cudnnBackendBehaviorNote_t: what an engine asks of its caller; others ask for nothing that a plan would have to give.
+enum class DnnBehaviour : int { compiles = 0, reordered_filter = 1, reordered_bias = 2 };
 
 struct DnnApi {
   size_t (*GetVersion)();        ///< 10000 major + 100 minor + patch

@@ -346,6 +346,7 @@ static_assert(same_value(DnnAttribute::pack_pointers, CUDNN_ATTR_VARIANT_PACK_DA
 static_assert(same_value(DnnAttribute::pack_workspace, CUDNN_ATTR_VARIANT_PACK_WORKSPACE));
 static_assert(same_value(DnnAttribute::engine_index, CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
 static_assert(same_value(DnnAttribute::engine_numerical_notes, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE));
+static_assert(same_value(DnnAttribute::engine_behaviour_notes, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE));
 static_assert(same_value(DnnType::handle, CUDNN_TYPE_HANDLE));
 static_assert(same_value(DnnType::dtype, CUDNN_TYPE_DATA_TYPE));
 static_assert(same_value(DnnType::boolean, CUDNN_TYPE_BOOLEAN));
@@ -357,6 +358,7 @@ static_assert(same_value(DnnType::convolution_mode, CUDNN_TYPE_CONVOLUTION_MODE)
 static_assert(same_value(DnnType::heuristics_mode, CUDNN_TYPE_HEUR_MODE));
 static_assert(same_value(DnnType::nan_propagation, CUDNN_TYPE_NAN_PROPOGATION));
 static_assert(same_value(DnnType::numerical_note, CUDNN_TYPE_NUMERICAL_NOTE));
+static_assert(same_value(DnnType::behaviour_note, CUDNN_TYPE_BEHAVIOR_NOTE));
 static_assert(same_value(DnnType::pointwise_mode, CUDNN_TYPE_POINTWISE_MODE));
 static_assert(same_value(DnnType::descriptor, CUDNN_TYPE_BACKEND_DESCRIPTOR));
 static_assert(same_value(DnnType::int32, CUDNN_TYPE_INT32));
@@ -384,6 +386,10 @@ static_assert(same_value(DnnNote::winograd, CUDNN_NUMERICAL_NOTE_WINOGRAD));
 static_assert(same_value(DnnNote::winograd_4x4, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4));
 static_assert(same_value(DnnNote::winograd_6x6, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6));
 static_assert(same_value(DnnNote::winograd_13x13, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13));
+static_assert(same_value(DnnBehaviour::compiles, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION));
+static_assert(same_value(DnnBehaviour::reordered_filter,
+                         CUDNN_BEHAVIOR_NOTE_REQUIRES_FILTER_INT8x32_REORDER));
+static_assert(same_value(DnnBehaviour::reordered_bias, CUDNN_BEHAVIOR_NOTE_REQUIRES_BIAS_INT8x32_REORDER));
 #if CUDNN_VERSION >= 90800
 static_assert(same_value(DnnKind::device, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR));
 static_assert(same_value(DnnAttribute::heuristics_device, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP));
