@@ -3,10 +3,10 @@
     python bench/gpu_peers.py results/speed.json --out results/gpu_peers.json [--device cuda] [--seconds 5]
         [--budget 540]
 
-Each of PyTorch's steps takes its batch from pinned memory, as ours does. f32 is full f32 on both sides (no TF32); bf16 is autocast in
-training, and the whole network in inference. A ratio above 1: ours is faster than the better of the two. What PyTorch refuses is
-reported with its reason. All cases run eager first, then compiled; the result is written after each figure, and what --budget leaves no
-time for is reported as refused.
+Each of PyTorch's steps takes its batch from pinned memory, as ours does. f32 is full f32 on both sides, and tf32 is f32 whose products and
+convolutions may round to TF32 on both; bf16 is autocast in training, and the whole network in inference. A ratio above 1: ours is
+faster than the better of the two. What PyTorch refuses is reported with its reason. All cases run eager first, then compiled; the
+result is written after each figure, and what --budget leaves no time for is reported as refused.
 """
 import argparse
 import json
@@ -31,6 +31,7 @@ def wait(device):
 def step_of(row, device, compiled):
     """A function that runs one step of the row's case."""
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row["precision"] == "tf32"
     trains, bf16 = row["what"] == "train", row["precision"] == "bf16"
     case = (TRAINING if trains else INFERENCE)[row["case"]]
     host = [case.inputs(row["batch"])] + ([case.targets(row["batch"])] if trains else [])
@@ -150,7 +151,6 @@ def main():
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_peers: PyTorch sees no GPU here")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     signal.signal(signal.SIGALRM, on_alarm)
     with open(options.speed) as f:

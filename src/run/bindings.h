@@ -1,5 +1,5 @@
 #pragma once
-// What callers bind to a program's inputs, checked: where it may lie, and that what a run writes is nothing else that it reads.
+// What callers bind to a program's inputs and outputs, checked: where it may lie, and that what a run writes is nothing else of it.
 #include <utility>
 #include <vector>
 
@@ -7,46 +7,55 @@
 
 namespace espalier::run {
 
-/// UserError: `address`, of a `what` ("input", "state") of that port, is null or no multiple of 64.
+/// UserError: `address`, of a `what` ("input", "state") of that port, is null (of an empty one it may be) or no multiple of 64.
 void check_binding(const Port& port, std::string_view what, uint64_t address);
+/// The same of output `o`, which is no state's, else UserError.
+void check_output_binding(const Program& program, size_t o, uint64_t address);
+/// UserError: the output is not where the executor has its own.
+[[noreturn]] void fail_bound_output(const Program& program, size_t o);
 
-/// Inputs that were bound since they were last checked. A program without states writes none of them, and has nothing to check.
+/// Places that were bound since they were last checked: inputs by their number, then outputs.
 class Bindings {
  public:
   explicit Bindings(const Program& program);
 
-  /// Input `i` lies elsewhere now.
-  void changed(size_t i) {
-    if (!is_changed_.empty() && !std::exchange(is_changed_[i], true)) changed_.push_back(i);
+  /// That place lies elsewhere now.
+  void changed(size_t place) {
+    if (!std::exchange(is_changed_[place], true)) changed_.push_back(place);
   }
-  /// `address(j)`: where input j lies; 0: nowhere yet, or where no caller's memory is. UserError: a state shares memory with another input.
+  size_t place_of_output(size_t o) const { return inputs_ + o; }
+  /// `address(j)`: where place j lies; 0: nowhere yet, or where no caller's memory is, as for the outputs of states. UserError: a state or an output
+  /// shares memory with another place.
   template <class Address>
   void check(const Program& program, const Address& address) {
     if (changed_.empty()) [[likely]]
       return;
     for (const size_t i : changed_) {
-      if (program.is_state_input(i))
+      if (is_written_[i])
         for (size_t j = 0; j < is_changed_.size(); ++j) check(program, i, address(i), j, address(j));
       else
-        for (const State& s : program.state())
-          check(program, static_cast<size_t>(s.input), address(static_cast<size_t>(s.input)), i, address(i));
+        for (const size_t written : written_) check(program, written, address(written), i, address(i));
     }
     for (const size_t i : changed_) is_changed_[i] = false;
     changed_.clear();
   }
 
  private:
-  static void check(const Program& program, size_t state, uint64_t state_at, size_t other,
-                    uint64_t other_at) {
-    const auto bytes = [&](size_t i) { return static_cast<uint64_t>(program.inputs()[i].bytes()); };
-    if (state != other && bytes(state) > 0 && bytes(other) > 0 && state_at != 0 && other_at != 0 &&
-        state_at < other_at + bytes(other) && other_at < state_at + bytes(state)) [[unlikely]]
-      fail(program, state, other);
+  const Port& port(const Program& program, size_t place) const {
+    return place < inputs_ ? program.inputs()[place] : program.outputs()[place - inputs_];
   }
-  [[noreturn]] static void fail(const Program& program, size_t state, size_t other);
+  void check(const Program& program, size_t written, uint64_t written_at, size_t other,
+             uint64_t other_at) const {
+    const auto bytes = [&](size_t place) { return static_cast<uint64_t>(port(program, place).bytes()); };
+    if (written != other && written_at != 0 && other_at != 0 && bytes(written) > 0 && bytes(other) > 0 &&
+        written_at < other_at + bytes(other) && other_at < written_at + bytes(written)) [[unlikely]]
+      fail(program, written, other);
+  }
+  [[noreturn]] void fail(const Program& program, size_t written, size_t other) const;
 
-  std::vector<char> is_changed_;  ///< of each input; empty where there is nothing to check
-  std::vector<size_t> changed_;
+  size_t inputs_;
+  std::vector<char> is_changed_, is_written_;  ///< of each place
+  std::vector<size_t> changed_, written_;
 };
 
 }  // namespace espalier::run

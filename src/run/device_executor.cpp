@@ -99,6 +99,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   Device& device = program_->device();
   const target::OnDevice here(device);
   inputs_.assign(p.inputs().size(), 0);
+  outputs_.assign(p.outputs().size(), 0);
   check_room(p, layout_, device, options_.beside);
   std::optional<target::OutOfMemory> failed;
   try {
@@ -107,6 +108,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
     failed = e;
   }
   if (failed) {
+    share_.reset();
     slots_.clear();
     flag_ = PinnedMemory();
     memory_.reset();
@@ -129,7 +131,7 @@ void DeviceExecutor::allocate() {
   Device& device = program_->device();
   memory_ = std::make_shared<ExecutorMemory>();
   if (p.apart()) memory_->apart = ApartMemory(device, p.offsets());
-  else memory_->whole = device_memory(device, layout_.bytes());
+  else if (layout_.bytes() > 0) memory_->whole = device_memory(device, layout_.bytes());
   copy_in_ = owned_stream(device);
   if (!options_.stream) own_compute_ = owned_stream(device);
   compute_ = options_.stream ? *options_.stream : own_compute_.get();
@@ -137,8 +139,12 @@ void DeviceExecutor::allocate() {
   flag_ = pinned_memory(device, device_piece);
 
   make_slots();
-  if (!p.apart()) poisoned_.push_back({memory_->whole.get(), layout_.arena});
-  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(memory_->whole.get())));
+  arena_ = memory_->whole.get();
+  if (shares_arena(p, options_)) {
+    share_ = std::make_unique<Scratch::Share>(options_.scratch, layout_.arena);
+    arena_ = share_->at(compute_);
+  }
+  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(arena_)));
   const BufferNeeds needs = needs_of(p);
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (layout_.state_at[i] < 0) continue;
@@ -148,6 +154,18 @@ void DeviceExecutor::allocate() {
     const std::vector<char> zeros(static_cast<size_t>(bytes));
     upload_and_wait(device, inputs_[i], zeros.data(), bytes);
   }
+}
+
+/// To where the shared arena is now; graphs have the addresses of before.
+void DeviceExecutor::place_arena() {
+  if (!share_) return;
+  const Address now = share_->at(compute_);
+  if (now == arena_) return;
+  arena_ = now;
+  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(arena_)));
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (inputs_[i] != 0) frame_->input(i, as_pointer(inputs_[i]));
+  for (const auto& slot : slots_) slot->graph.reset();
 }
 
 void DeviceExecutor::choose_graphs() {
@@ -166,7 +184,6 @@ Address DeviceExecutor::place(Address in_memory, int64_t bytes, int64_t need) {
   return program().apart() ? memory_->apart.place(bytes, need) : in_memory;
 }
 
-/// Inputs and outputs of a slot are copied as one where they lie as one.
 void DeviceExecutor::make_slots() {
   const Program& p = program();
   Device& device = program_->device();
@@ -180,22 +197,38 @@ void DeviceExecutor::make_slots() {
     slot->downloaded = owned_event(device);
     const Address inputs = memory_->whole.get() + static_cast<Address>(layout_.slot_at(s)),
                   outputs = inputs + static_cast<Address>(layout_.slot_inputs);
-    const auto lay = [&](const std::vector<int64_t>& at, Address from, int64_t host,
-                         const std::vector<Port>& ports, const std::vector<int64_t>& need,
-                         std::vector<Address>& to, std::vector<Slot::Copy>& copies) {
+    const auto lay = [&](const std::vector<int64_t>& at, Address from, const std::vector<Port>& ports,
+                         const std::vector<int64_t>& need, std::vector<Address>& to) {
+      for (size_t i = 0; i < at.size(); ++i)
+        to.push_back(at[i] < 0 ? 0 : place(from + static_cast<Address>(at[i]), ports[i].bytes(), need[i]));
+    };
+    lay(layout_.input_at, inputs, p.inputs(), needs.inputs, slot->input_at);
+    lay(layout_.output_at, outputs, p.outputs(), needs.outputs, slot->output_at);
+    slots_.push_back(std::move(slot));
+  }
+  lay_copies();
+}
+
+/// What a run copies: all that is in the slot, in one piece what lies as one.
+void DeviceExecutor::lay_copies() {
+  const Program& p = program();
+  for (const auto& slot : slots_) {
+    const auto lay = [&](const std::vector<int64_t>& at, const std::vector<Address>& device,
+                         const std::vector<Address>& bound, int64_t host, const std::vector<Port>& ports,
+                         std::vector<Slot::Copy>& copies) {
+      copies.clear();
       for (size_t i = 0; i < at.size(); ++i) {
         const int64_t bytes = ports[i].bytes();
-        to.push_back(at[i] < 0 ? 0 : place(from + static_cast<Address>(at[i]), bytes, need[i]));
-        if (p.apart() && at[i] >= 0 && bytes > 0) copies.push_back({{to.back(), bytes}, host + at[i]});
+        if (at[i] < 0 || bound[i] != 0 || bytes == 0) continue;
+        Slot::Copy* const last = copies.empty() ? nullptr : &copies.back();
+        const int64_t on = last ? host + at[i] - last->host : 0;  // from where the last piece begins
+        if (last && !p.apart() && on == round_up(last->device.bytes, device_piece))
+          last->device.bytes = on + bytes;
+        else copies.push_back({{device[i], bytes}, host + at[i]});
       }
     };
-    lay(layout_.input_at, inputs, 0, p.inputs(), needs.inputs, slot->input_at, slot->up);
-    lay(layout_.output_at, outputs, layout_.slot_inputs, p.outputs(), needs.outputs, slot->output_at,
-        slot->down);
-    if (!p.apart() && layout_.slot_inputs > 0) slot->up = {{{inputs, layout_.slot_inputs}, 0}};
-    if (!p.apart() && layout_.slot_outputs > 0)
-      slot->down = {{{outputs, layout_.slot_outputs}, layout_.slot_inputs}};
-    slots_.push_back(std::move(slot));
+    lay(layout_.input_at, slot->input_at, inputs_, 0, p.inputs(), slot->up);
+    lay(layout_.output_at, slot->output_at, outputs_, layout_.slot_inputs, p.outputs(), slot->down);
   }
 }
 
@@ -250,6 +283,16 @@ void DeviceExecutor::bind_input(size_t i, Address data) {
                      "memory of a device", "the executor's own slot"});
   bindings_.changed(i);
   set_input(i, data);
+  lay_copies();
+}
+
+void DeviceExecutor::bind_output(size_t o, Address data) {
+  ESPALIER_CHECK(o < outputs_.size(), "output number out of range");
+  check_output_binding(program(), o, data);
+  bindings_.changed(bindings_.place_of_output(o));
+  outputs_[o] = data;
+  for (const auto& slot : slots_) slot->graph.reset();
+  lay_copies();
 }
 
 Address DeviceExecutor::state(std::string_view name) const { return inputs_[program().state_index(name)]; }
@@ -335,7 +378,8 @@ void DeviceExecutor::upload(Slot& slot) {
   for (size_t i = 0; i < inputs_.size(); ++i)
     if (inputs_[i] == 0 && slot.input_at[i] != 0) frame_->input(i, as_pointer(slot.input_at[i]));
   for (size_t o = 0; o < slot.output_at.size(); ++o)
-    if (slot.output_at[o] != 0) frame_->output(o, as_pointer(slot.output_at[o]));
+    if (slot.output_at[o] != 0)
+      frame_->output(o, as_pointer(outputs_[o] != 0 ? outputs_[o] : slot.output_at[o]));
 }
 
 /// One by one the first time, as a driver may load a kernel when it is first launched; captured the second time, and as one from then on.
@@ -362,7 +406,8 @@ std::unique_ptr<target::DeviceGraph> DeviceExecutor::captured() {
     return target::capture(program_->device(), compute_, [&] { run_all(StatesLeft::before); });
   } catch (const target::DeviceError& e) {
     if (e.lost()) throw;
-    if (++failed_captures_ > 1) why_no_graphs_ = std::string("they could not be captured: ") + e.what();
+    failed_capture_ = e.what();
+    if (++failed_captures_ > 1) why_no_graphs_ = "they could not be captured: " + failed_capture_;
     return nullptr;
   }
 }
@@ -384,10 +429,12 @@ void DeviceExecutor::download(Slot& slot) {
 
 Ticket DeviceExecutor::submit() {
   for (size_t i = 0; i < inputs_.size(); ++i)
-    if (layout_.input_at[i] < 0 && inputs_[i] == 0)
+    if (layout_.input_at[i] < 0 && inputs_[i] == 0 && program().inputs()[i].bytes() > 0)
       throw UserError({(program().is_state_input(i) ? "state " : "input ") + program().inputs()[i].name,
                        "is not bound to memory", "", "bind it before submit()"});
-  bindings_.check(program(), [&](size_t i) { return inputs_[i]; });
+  bindings_.check(program(), [&](size_t place) {
+    return place < inputs_.size() ? inputs_[place] : outputs_[place - inputs_.size()];
+  });
   states_left_ = StatesLeft::before;
   const target::WatchedRange range(program_->device(),
                                    [&] { return fmt::format("{} run {}", program().name(), next_); });
@@ -398,6 +445,7 @@ Ticket DeviceExecutor::submit() {
   slot.waited = slot.shared = false;
   slot.ticket = -1;  // what the run before has left goes, whatever comes of this one
   try {
+    place_arena();
     upload(slot);
     timed(timer_ && !times_records(), Lane::computing, -1, compute_, [&] { compute(slot); });
     download(slot);
@@ -429,7 +477,8 @@ const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
   ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
   const Slot* const slot = slot_of(ticket);
   if (!slot) fail_overwritten(ticket);
-  return layout_.output_at[o] < 0 ? nullptr : slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
+  if (layout_.output_at[o] < 0 || outputs_[o] != 0) return nullptr;
+  return slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
 }
 
 DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStream reader) {
@@ -437,9 +486,22 @@ DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStre
   Slot* const slot = slot_of(ticket);
   if (!slot) fail_overwritten(ticket);
   if (layout_.output_at[o] < 0) return {};
+  if (outputs_[o] != 0) fail_bound_output(program(), o);
   slot->shared = true;
   return {slot->output_at[o], std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,
                                                             slot->computed.get(), std::move(reader))};
+}
+
+int64_t DeviceExecutor::input_bytes() const {
+  int64_t sum = 0;
+  for (const Slot::Copy& c : slots_.front()->up) sum += c.device.bytes;
+  return sum;
+}
+
+int64_t DeviceExecutor::output_bytes() const {
+  int64_t sum = 0;
+  for (const Slot::Copy& c : slots_.front()->down) sum += c.device.bytes;
+  return sum;
 }
 
 Ticket DeviceExecutor::run() {
@@ -456,10 +518,14 @@ void DeviceExecutor::poison() {
     const std::vector<char> pattern(static_cast<size_t>(piece.bytes), static_cast<char>(red_zone_byte));
     staging.upload(piece.at, pattern.data(), piece.bytes);
   };
+  place_arena();
+  if (!program().apart()) fill({arena_, layout_.arena});
   for (const Piece& piece : poisoned_) fill(piece);
   for (const auto& slot : slots_)
     for (const Slot::Copy& c : slot->down)
       if (!slot->readers->any()) fill(c.device);
+  for (size_t o = 0; o < outputs_.size(); ++o)
+    if (outputs_[o] != 0) fill({outputs_[o], program().outputs()[o].bytes()});
 }
 
 void DeviceExecutor::check_red_zones() {

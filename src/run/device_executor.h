@@ -15,6 +15,7 @@
 #include "run/device_timer.h"
 #include "run/executor.h"
 #include "run/held_results.h"
+#include "run/scratch.h"
 
 namespace espalier::run {
 
@@ -29,6 +30,9 @@ struct DeviceExecutorOptions {
   bool graphs = true;
   /// Compute in this stream of the device, which the caller keeps; none: in one of its own.
   std::optional<target::Stream> stream{};
+  /// Where programs compute that run one after the other; null: in an arena of its own. Whoever begins a run, or makes the executor, then has
+  /// the device's turn. Programs with red zones and those whose buffers lie apart have their own.
+  std::shared_ptr<Scratch> scratch{};
   /// Inputs without a place in the slots: bound to the device's memory before the first run.
   std::vector<size_t> external{};
   /// What will be allocated for the program after the executor: errors say it.
@@ -62,6 +66,10 @@ class DeviceExecutor {
   void* input(size_t i);
   /// Read input `i` from the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot.
   void bind_input(size_t i, target::Address data);
+  /// Write output `o` to the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot: it is not copied to
+  /// the host. A state's output cannot be bound: bind the state.
+  void bind_output(size_t o, target::Address data);
+  bool is_bound_output(size_t o) const { return outputs_[o] != 0; }
   /// Use memory of the device as the state: several programs can share a parameter's.
   void bind_state(std::string_view name, target::Address data);
   /// Where the state of that name lies; UserError lists the names.
@@ -70,7 +78,7 @@ class DeviceExecutor {
   void write_state(std::string_view name, const void* from);
   void read_state(std::string_view name, void* to);
 
-  /// Put one run into the streams. UserError: an input out of its declared range, something unbound, a state that shares memory with another input. Waits while as many runs are under
+  /// Put one run into the streams. UserError: an input out of its declared range, something unbound, a state or a bound output that shares memory with another place. Waits while as many runs are under
   /// way as there are slots. Slots whose results are held keep them: UserError where all are, or where the others' runs have not been
   /// waited for.
   Ticket submit();
@@ -81,13 +89,16 @@ class DeviceExecutor {
   /// Why runs are not launched as one, in a few words; "" where they are, from the second on. A run that cannot be captured is launched record by
   /// record; when that has happened twice, all are.
   const std::string& why_no_graphs() const { return why_no_graphs_; }
+  /// What went wrong with the last run that could not be captured; "" where there was none.
+  const std::string& failed_capture() const { return failed_capture_; }
   /// Until that run and its copies are done. DeviceError: what went wrong on the device, now or before.
   void wait(Ticket ticket);
   /// Output `o` of a run that has been waited for: row-major, of the host, until another run is submitted into its slot (whether that one fails or not): the
-  /// next one where it was the last, else one later; then UserError. A state's output is read by read_state().
+  /// next one where it was the last, else one later; then UserError. Null for a state's output, which read_state() reads, and for one that is
+  /// bound.
   const void* output(Ticket ticket, size_t o) const;
   /// Where output `o` of a run lies on the device, for as long as `held` lives, whatever becomes of this executor. See HeldResults of
-  /// `reader`, and of none. UserError where a later run has its slot. Null for a state's.
+  /// `reader`, and of none. UserError where a later run has its slot, and for one that is bound. Null for a state's.
   struct OnDevice {
     target::Address at = 0;
     std::shared_ptr<const HeldResults> held;
@@ -109,16 +120,19 @@ class DeviceExecutor {
   /// Runs whose launches were given to the device as one.
   int64_t replays() const { return replays_; }
   /// Bytes that are copied to and from the device for each run.
-  int64_t input_bytes() const { return layout_.slot_inputs; }
-  int64_t output_bytes() const { return layout_.slot_outputs; }
-  /// Bytes of the device's memory, constants and bound memory left out.
-  int64_t allocated_bytes() const { return program().apart() ? memory_->apart.bytes() : layout_.bytes(); }
+  int64_t input_bytes() const;
+  int64_t output_bytes() const;
+  /// Bytes of the device's memory, with an arena that is shared, constants and bound memory left out.
+  int64_t allocated_bytes() const {
+    return program().apart() ? memory_->apart.bytes() : layout_.bytes() + layout_.arena - layout_.own_arena;
+  }
 
  private:
   struct Frame;
   struct Slot;
 
   void allocate();
+  void place_arena();
   void choose_graphs();
   void set_input(size_t i, target::Address data);
   /// Of the next run: none that is held.
@@ -133,6 +147,7 @@ class DeviceExecutor {
   std::map<int64_t, char*> place_apart(const Program& program);
   target::Address place(target::Address in_memory, int64_t bytes, int64_t need);
   void make_slots();
+  void lay_copies();
   std::unique_ptr<target::DeviceGraph> captured();
   [[noreturn]] void fail_overwritten(Ticket ticket) const;
   void run_frame(Frame& frame);
@@ -167,8 +182,11 @@ class DeviceExecutor {
     target::Address at = 0;
     int64_t bytes = 0;
   };
-  std::vector<Piece> poisoned_;          ///< what steps write and no run leaves to the next, but for results
-  std::vector<target::Address> inputs_;  ///< bound to the device's memory, or 0: in the slot
+  std::unique_ptr<Scratch::Share> share_;  ///< null: the arena is in memory_
+  target::Address arena_ = 0;
+  std::vector<Piece>
+      poisoned_;  ///< of buffers apart: what steps write and no run leaves to the next, but for results
+  std::vector<target::Address> inputs_, outputs_;  ///< bound to the device's memory, or 0: in the slot
   Bindings bindings_;
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};
@@ -181,7 +199,7 @@ class DeviceExecutor {
   Ticket next_ = 0;
   size_t slot_ = 0;    ///< of the next run
   bool warm_ = false;  ///< a run has launched all kernels one by one
-  std::string why_no_graphs_;
+  std::string why_no_graphs_, failed_capture_;
   int failed_captures_ = 0;
   size_t first_writer_ = 0;                 ///< step that writes a state; their number where none does
   size_t step_ = 0;                         ///< of the outermost program, now

@@ -9,6 +9,10 @@
 
 namespace espalier::run {
 
+bool shares_arena(const Program& program, const DeviceExecutorOptions& options) {
+  return options.scratch && !program.apart() && program.red_zones().empty();
+}
+
 DeviceLayout device_layout(const Program& p, const DeviceExecutorOptions& options) {
   const auto reserve = [](int64_t& end, int64_t bytes) {
     return std::exchange(end, end + round_up(std::max<int64_t>(bytes, 1), device_piece));
@@ -16,6 +20,8 @@ DeviceLayout device_layout(const Program& p, const DeviceExecutorOptions& option
   DeviceLayout out;
   out.slots = options.slots;
   out.arena = round_up(p.memory().arena, device_piece);
+  if (shares_arena(p, options)) out.growth = options.scratch->growth(out.arena);
+  else out.own_arena = out.arena;
   out.state_at.assign(p.inputs().size(), -1);
   out.input_at.assign(p.inputs().size(), -1);
   out.output_at.assign(p.outputs().size(), -1);
@@ -23,7 +29,7 @@ DeviceLayout device_layout(const Program& p, const DeviceExecutorOptions& option
     const int64_t bytes = p.inputs()[i].bytes();
     if (std::ranges::find(options.external, i) != options.external.end()) continue;
     if (!p.is_state_input(i)) out.input_at[i] = reserve(out.slot_inputs, bytes);
-    else if (options.own_state) out.state_at[i] = out.arena + reserve(out.state, bytes);
+    else if (options.own_state) out.state_at[i] = out.own_arena + reserve(out.state, bytes);
   }
   for (size_t o = 0; o < p.outputs().size(); ++o)
     if (!p.is_state_output(o)) out.output_at[o] = reserve(out.slot_outputs, p.outputs()[o].bytes());
@@ -42,11 +48,13 @@ Room room_of(const Program& program, const DeviceLayout& layout, const target::D
              const BesideExecutor& beside) {
   Room out;
   out.free = device.account().usable(device.free_bytes());
-  out.needed = layout.bytes() + beside.constants + beside.cells;
+  out.needed = layout.bytes() + layout.growth + beside.constants + beside.cells;
   out.where = fmt::format("program {} on {}", program.name(), device.info().name.value_or("the device"));
-  out.parts =
-      fmt::format("{}: arena {}, state {}, {} slots of {}", bytes_text(out.needed), bytes_text(layout.arena),
-                  bytes_text(layout.state), layout.slots, bytes_text(layout.slot()));
+  const int64_t there = layout.arena - layout.own_arena - layout.growth;  // of other programs
+  out.parts = fmt::format("{}: arena {}{}, state {}, {} slots of {}", bytes_text(out.needed),
+                          bytes_text(layout.arena - there),
+                          there > 0 ? fmt::format(" beside {} that are there", bytes_text(there)) : "",
+                          bytes_text(layout.state), layout.slots, bytes_text(layout.slot()));
   if (beside.constants > 0) out.parts += ", constants " + bytes_text(beside.constants);
   if (beside.cells > 0) out.parts += ", parameters " + bytes_text(beside.cells);
   out.fits = fmt::format("at most {}, which are free now", bytes_text(out.free));
@@ -63,7 +71,7 @@ Room room_of(const Program& program, const DeviceLayout& layout, const target::D
 void check_room(const Program& program, const DeviceLayout& layout, const target::Device& device,
                 const BesideExecutor& beside) {
   const int64_t free = device.account().usable(device.free_bytes()),
-                needed = layout.bytes() + beside.constants + beside.cells;
+                needed = layout.bytes() + layout.growth + beside.constants + beside.cells;
   if (needed <= free) return;
   const Room room = room_of(program, layout, device, beside);
   throw UserError({room.where, "needs more memory than is free", room.parts, room.fits});

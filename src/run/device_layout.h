@@ -12,17 +12,21 @@ inline constexpr int64_t device_piece = 256;
 
 struct DeviceExecutorOptions;
 
-/// One allocation: the arena, then states, then the slots, each with inputs and outputs.
+/// One allocation: the arena, where it is the program's own, then states, then the slots, each with inputs and outputs.
 struct DeviceLayout {
   std::vector<int64_t> state_at;             ///< of each input: in the allocation, or -1
   std::vector<int64_t> input_at, output_at;  ///< in a slot's inputs or outputs, or -1
   int64_t arena = 0, state = 0;              ///< bytes
+  int64_t own_arena = 0;                     ///< of it in the allocation: all or, where it is shared, none
+  int64_t growth = 0;                        ///< bytes that a shared one grows by
   int64_t slot_inputs = 0, slot_outputs = 0;
   int slots = 1;
   int64_t slot() const { return slot_inputs + slot_outputs; }
-  int64_t slot_at(int number) const { return arena + state + number * slot(); }
-  int64_t bytes() const { return std::max(slot_at(slots), device_piece); }
+  int64_t slot_at(int number) const { return own_arena + state + number * slot(); }
+  int64_t bytes() const { return slot_at(slots); }
 };
+/// Does the program compute in memory that is shared (DeviceExecutorOptions::scratch)? One that is made to find errors has its own.
+bool shares_arena(const Program& program, const DeviceExecutorOptions& options);
 DeviceLayout device_layout(const Program& program, const DeviceExecutorOptions& options);
 
 /// What is allocated beside an executor's own memory.

@@ -64,24 +64,29 @@ void Executor::set_output(size_t o, void* data) {
 }
 
 namespace {
+
 uint64_t as_number(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+
+/// What is bound of memory that was checked: that of an empty tensor may be null, which means unbound.
+void* bound(const void* data) {
+  alignas(cache_line) static char nothing[cache_line];
+  return data ? const_cast<void*>(data) : nothing;
+}
+
 }  // namespace
 
 void Executor::bind_input(size_t i, const void* data) {
   ESPALIER_CHECK(i < inputs_.size(), "input number out of range");
   check_binding(program_->inputs()[i], "input", as_number(data));
   bindings_.changed(i);
-  set_input(i, const_cast<void*>(data));
+  set_input(i, bound(data));
 }
 
 void Executor::bind_output(size_t o, void* data) {
   ESPALIER_CHECK(o < outputs_.size(), "output number out of range");
-  const Port& port = program_->outputs()[o];
-  if (program_->is_state_output(o))
-    throw UserError(
-        {"output " + port.name, "is the new side of a state, which is bound as such", "", "bind_state"});
-  check_binding(port, "output", as_number(data));
-  set_output(o, data);
+  check_output_binding(*program_, o, as_number(data));
+  bindings_.changed(bindings_.place_of_output(o));
+  set_output(o, bound(data));
 }
 
 void* Executor::state(std::string_view name) const { return inputs_[program_->state_index(name)]; }
@@ -90,7 +95,7 @@ void Executor::bind_state(std::string_view name, void* data) {
   const size_t i = program_->state_index(name);
   check_binding(program_->inputs()[i], "state", as_number(data));
   bindings_.changed(i);
-  set_input(i, data);
+  set_input(i, bound(data));
 }
 
 void Executor::fail_unbound() const {
@@ -106,10 +111,19 @@ void Executor::fail_unbound() const {
   __builtin_unreachable();
 }
 
+/// Where a place of `bindings_` lies; 0 for an output of the executor's own and for a state's.
+uint64_t Executor::bound_at(size_t place) const {
+  if (place < inputs_.size()) return as_number(inputs_[place]);
+  const size_t o = place - inputs_.size();
+  const uint64_t at = program_->is_state_output(o) ? 0 : as_number(outputs_[o]),
+                 own = as_number(memory_.data());
+  return at >= own && at < own + static_cast<uint64_t>(output_bytes_) ? 0 : at;
+}
+
 void Executor::start() {
   if (unbound_) [[unlikely]]
     fail_unbound();
-  bindings_.check(*program_, [&](size_t i) { return as_number(inputs_[i]); });
+  bindings_.check(*program_, [&](size_t place) { return bound_at(place); });
   for (const RangeCheck& c : checks_) c(inputs_[c.input], program_->inputs()[c.input].name);
 }
 

@@ -45,7 +45,8 @@ class Executor {
   /// Use memory of the caller's (64-byte aligned) as the state: several programs can share a parameter's.
   void bind_state(std::string_view name, void* data);
 
-  /// Run every step once. UserError: an input out of its declared range, something unbound, a state that shares memory with another input.
+  /// Run every step once. UserError: an input out of its declared range, something unbound, a state or a bound output that shares memory with another
+  /// place.
   void run();
   /// The same, and the nanoseconds each step took, one per step of the program.
   void run_timed(std::span<int64_t> step_ns);
@@ -61,6 +62,7 @@ class Executor {
   void start();
   void set_input(size_t i, void* data);
   void set_output(size_t o, void* data);
+  uint64_t bound_at(size_t place) const;
   [[noreturn]] void fail_unbound() const;
 
   std::shared_ptr<const Program> program_;

@@ -8,6 +8,7 @@ OpenDevice::OpenDevice(std::string name, std::shared_ptr<target::Device> device)
     : name_(std::move(name)),
       device_(std::move(device)),
       target_(target::cuda::cuda_target(device_)),
+      scratch_(std::make_shared<Scratch>(*device_)),
       stream_(owned_stream(*device_)),
       left_(owned_event(*device_)),
       last_(stream_.get()),

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 
+#include "run/scratch.h"
 #include "run/staging.h"
 #include "target/interface.h"
 
@@ -40,6 +41,9 @@ class OpenDevice {
   /// One at a time begins a run here and says of the cells what has become of them. Taken before a turn, and before any lock of a cell's.
   std::mutex& beginning() { return beginning_; }
 
+  /// Where programs that have turns compute.
+  const std::shared_ptr<Scratch>& scratch() const { return scratch_; }
+
   /// Until all that had a turn is done.
   void finish();
   /// Copy to or from the device, after all that had a turn before, and wait.
@@ -52,6 +56,7 @@ class OpenDevice {
   std::string name_;
   std::shared_ptr<target::Device> device_;
   std::shared_ptr<const target::Target> target_;
+  std::shared_ptr<Scratch> scratch_;
   OwnedStream stream_;
   OwnedEvent left_;  ///< by the last turn in another stream than stream_
   target::Stream last_;

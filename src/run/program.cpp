@@ -71,6 +71,29 @@ std::string detail_of(const ir::Node& n) {
   return text;
 }
 
+bool contracts_f32(const ir::Node& n) {
+  return n.op().kind == ir::Kind::contraction && n.input(0).dtype() == ir::Dtype::f32;
+}
+
+/// Is it a product or a convolution of f32, or one goes on inside? Records of others may compute in TF32 unasked, where that holds their operands.
+bool has_f32_contraction(const ir::Node& n) {
+  const ir::Graph* body = kernel::fusion_body(n);
+  if (!body) return contracts_f32(n);
+  return std::ranges::any_of(body->nodes(), [](const ir::Node* inner) { return contracts_f32(*inner); });
+}
+
+bool takes_tf32(const target::CallRecord& call) {
+  const auto* gemm = std::get_if<target::GemmCall>(&call.work);
+  const auto* conv = std::get_if<target::ConvCall>(&call.work);
+  return (gemm && gemm->tf32) || (conv && conv->tf32);
+}
+
+/// UserError for options that contradict each other.
+void check_options(const CompileOptions& options, const std::string& name) {
+  if (options.exact && options.allow_tf32)
+    throw UserError({"program " + name + ": allow_tf32", "exact forbids it", "both", "one of the two"});
+}
+
 /// Of the graph's text, large constants by their type.
 uint64_t graph_identity(const ir::Graph& graph) {
   ir::ConstantPool pool;
@@ -121,6 +144,7 @@ class ProgramBuilder {
     CompileOptions o;
     o.target = &target_;
     o.exact = options_.exact;
+    o.allow_tf32 = options_.allow_tf32;
     o.verify = options_.verify;
     o.apart = options_.apart;
     o.offsets = options_.offsets;
@@ -187,7 +211,12 @@ class ProgramBuilder {
       constants.push_back(a);
     }
     const std::vector<int64_t> alignment = alignment_of(n);
-    target::Prepared made = target_.prepare(n, constants, {.exact = options_.exact, .alignment = alignment});
+    target::PrepareOptions how{.exact = options_.exact, .alignment = alignment, .tf32 = options_.allow_tf32};
+    target::Prepared made = target_.prepare(n, constants, how);
+    if (!made.kernel && how.tf32) {  // what is permitted need not be
+      how.tf32 = false;
+      made = target_.prepare(n, constants, how);
+    }
     if (!made.kernel) fail_unserved(n, made.refusals);
     for (const std::string& note : made.notes) add_note({note, 1});
     return made;
@@ -231,15 +260,16 @@ class ProgramBuilder {
       for (size_t i = 0; i < n->inputs().size(); ++i)
         facts.reads.push_back(made.kernel->reads(static_cast<int>(i)));
       program_->memory_.packed += made.kernel->packed_bytes();
-      add_identity(*made.kernel);
+      add_identity(*made.kernel, options_.allow_tf32 && has_f32_contraction(*n));
       facts_.push_back(std::move(facts));
       prepared_.push_back(std::move(made));
     }
   }
 
-  void add_identity(const target::Kernel& kernel) {
+  void add_identity(const target::Kernel& kernel, bool may_take_tf32) {
     uint64_t& hash = program_->identity_;
     hash = hash_step(hash_text(kernel.name(), hash), static_cast<uint64_t>(kernel.chunks()));
+    if (may_take_tf32 && std::ranges::any_of(kernel.calls(), takes_tf32)) hash = hash_text("tf32", hash);
     for (const auto& body : bodies_.back()) hash = hash_step(hash, body->identity());
   }
 
@@ -300,6 +330,7 @@ class ProgramBuilder {
 std::string CompileOptions::key() const {
   std::string k = fmt::format("{} {} {} {}", (target ? *target : default_target()).spec().machine(),
                               pass::precision_name(precision), exact, loss_scale);
+  if (allow_tf32) k += " tf32";
   for (const auto& [name, value] : symbols) k += fmt::format(" {}={}", name, value);
   for (const InputRange& r : ranges) k += fmt::format(" {}:{}..{}", r.input, r.low, r.high);
   for (const std::string& name : disabled) k += " -" + name;
@@ -310,12 +341,14 @@ std::string CompileOptions::key() const {
 
 std::shared_ptr<const Program> Program::compile_fused(const ir::Graph& graph, const CompileOptions& options,
                                                       std::span<const std::string> notes) {
+  check_options(options, graph.name);
   std::shared_ptr<Program> program = ProgramBuilder(graph, options).build();
   for (const std::string& note : notes) add_note(program->notes_, {note, 1});
   return program;
 }
 
 std::shared_ptr<const Program> Program::compile(const ir::Graph& graph, const CompileOptions& options) {
+  check_options(options, graph.name);
   const ir::Graph bound = ir::specialise(graph, options.symbols);
   const target::Target& target = options.target ? *options.target : default_target();
   const pass::PassContext context{.spec = target.spec(),
@@ -398,9 +431,9 @@ std::string Program::text() const {
     out += fmt::format("range {} to {} of \"{}\"\n", r.low, r.high, r.input);
   for (size_t s = 0; s < steps_.size(); ++s) {
     out += fmt::format("step {}: {}\n", s, step_text(steps_[s]));
-    if (!steps_[s].kernel->sources().empty() || steps_[s].kernel->calls().size() > 1)
-      for (const target::CallRecord& call : steps_[s].kernel->calls())
-        out += "  " + target::text(call) + "\n";
+    const auto calls = steps_[s].kernel->calls();
+    if (!steps_[s].kernel->sources().empty() || calls.size() > 1 || std::ranges::any_of(calls, takes_tf32))
+      for (const target::CallRecord& call : calls) out += "  " + target::text(call) + "\n";
     for (const auto& body : steps_[s].bodies) out += indented(body->text());
   }
   out += fmt::format(

@@ -25,8 +25,11 @@ struct InputRange {
 struct CompileOptions {
   const target::Target* target = nullptr;  ///< null: the default target
   pass::Precision precision = pass::Precision::f32;
-  bool exact = false;     ///< no pass and no kernel that rounds otherwise than the graph says
-  double loss_scale = 1;  ///< static loss scale for f16 training
+  bool exact = false;  ///< no pass and no kernel that rounds otherwise than the graph says
+  /// On a GPU products and convolutions of f32 may round their operands to TF32 (10 bits of fraction, f32's range); sums stay in f32. On
+  /// the host it changes nothing. Not with `exact`.
+  bool allow_tf32 = false;
+  double loss_scale = 1;                   ///< static loss scale for f16 training
   std::map<std::string, int64_t> symbols;  ///< numbers for symbolic dims
   std::vector<InputRange> ranges;
   std::set<std::string, std::less<>> disabled;  ///< passes to skip, by name
@@ -120,7 +123,7 @@ struct MemoryUse {
 class Program {
  public:
   /// Compile a tensor-level graph: bind symbols, run the passes, order, prepare kernels, plan memory.
-  /// UserError: an input that is still symbolic, a range for no integer input.
+  /// UserError: an input that is still symbolic, a range for no integer input, `exact` with `allow_tf32`.
   static std::shared_ptr<const Program> compile(const ir::Graph& graph, const CompileOptions& options = {});
   /// Compile a graph as it stands, without passes (a fused-level graph, or a tensor-level one op by op). `notes`: of the passes before.
   static std::shared_ptr<const Program> compile_fused(const ir::Graph& graph,

@@ -24,6 +24,7 @@ class HostRunner final : public Runner {
     executor_.bind_input(i, data);
     bound_.insert(i);
   }
+  void bind_output(size_t o, void* data) override { executor_.bind_output(o, data); }
   const void* output(size_t o) const override {
     if (runs_ == 0) [[unlikely]]
       fail_no_output(program());
@@ -67,6 +68,7 @@ class DeviceRunner final : public Runner {
     DeviceExecutorOptions o{
         .slots = options.slots, .own_state = false, .sync = options.sync, .graphs = options.graphs};
     o.stream = foreign_ ? foreign_.get() : device_->stream();
+    o.scratch = device_->scratch();
     BesideExecutor beside{.constants = program->memory().constants};
     for (const BoundCell& c : resident_) {
       if (!program->is_state_input(c.input)) o.external.push_back(c.input);
@@ -89,7 +91,10 @@ class DeviceRunner final : public Runner {
     };
     std::shared_ptr<const DeviceProgram> loaded;
     having_room([&] { loaded = std::make_shared<DeviceProgram>(program, device_->shared()); });
-    executor_ = std::make_unique<DeviceExecutor>(std::move(loaded), std::move(o));
+    {
+      const OpenDevice::Turn turn = device_->turn(*o.stream);
+      executor_ = std::make_unique<DeviceExecutor>(std::move(loaded), std::move(o));
+    }
     try {
       having_room([&] { bind_cells(); });
     } catch (...) {
@@ -105,8 +110,10 @@ class DeviceRunner final : public Runner {
   const Program& program() const override { return executor_->program(); }
   void* input(size_t i) override { return executor_->input(i); }
   void bind_input(size_t i, const void* data) override { executor_->bind_input(i, as_address(data)); }
+  void bind_output(size_t o, void* data) override { executor_->bind_output(o, as_address(data)); }
   const void* output(size_t o) const override {
     if (last_ < 0) fail_no_output(program());
+    if (executor_->is_bound_output(o)) fail_bound_output(program(), o);
     return executor_->output(last_, o);
   }
 

@@ -33,7 +33,10 @@ class Runner {
   virtual void* input(size_t i) = 0;
   /// Read input `i` from memory where the program runs (64-byte aligned, else UserError), which stays the caller's.
   virtual void bind_input(size_t i, const void* data) = 0;
-  /// Output `o` of the run that was last waited for, on the host; until the next submit(). UserError before any.
+  /// Write output `o` to memory where the program runs (64-byte aligned, else UserError), which stays the caller's, from the next run on.
+  virtual void bind_output(size_t o, void* data) = 0;
+  /// Output `o` of the run that was last waited for, on the host; until the next submit(). UserError before any, and for one that is bound to a
+  /// device's memory.
   virtual const void* output(size_t o) const = 0;
 
   /// Have the cells' newest elements where the next run reads them; submit() does so by itself.

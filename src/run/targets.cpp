@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string>
@@ -126,8 +127,11 @@ Location find_location(std::string_view name) {
 target::MemoryStatistics memory_of_gpu(int number) {
   Gpus& all = gpus();
   const std::lock_guard lock(all.one);
-  if (const auto device = all.in_use[number].lock()) return device->device().account().statistics();
-  return {.limit = all.limits[number]};
+  const auto device = all.in_use[number].lock();
+  if (!device) return {.limit = all.limits[number]};
+  target::MemoryStatistics now = device->device().account().statistics();
+  now.overhead = std::max<int64_t>(device->device().taken_bytes() - now.in_use, 0);
+  return now;
 }
 
 void set_gpu_memory_limit(int number, int64_t bytes) {

@@ -95,6 +95,9 @@ class Device {
   virtual DeviceInfo info() const = 0;
   /// Bytes free now, as the driver tells.
   virtual int64_t free_bytes() const = 0;
+  /// Bytes of the device's memory that are not free any more since it was opened: what this process has taken, its context included where NVML
+  /// tells, and what others have.
+  virtual int64_t taken_bytes() const = 0;
   /// Kept by those who allocate through run/device_memory.h.
   MemoryAccount& account() const { return account_; }
 
@@ -128,6 +131,8 @@ class Device {
   /// A stream of the caller's (a CUstream of this device's primary context), which stays the caller's; null is the default stream, which
   /// waits for the caller's blocking streams and they for it. DeviceError: of another context, or the default stream of each thread.
   virtual Stream adopt_stream(void* foreign) = 0;
+  /// A stream of this device as others call it (a CUstream).
+  virtual void* foreign(Stream stream) const = 0;
   virtual void release(Stream stream) noexcept = 0;
   /// `timing`: elapsed_ms() may be asked of it.
   virtual Event make_event(bool timing) = 0;

@@ -11,6 +11,8 @@ struct MemoryStatistics {
   int64_t in_use = 0, most = 0;  ///< bytes, now and at most so far
   int64_t allocations = 0;       ///< live ones
   int64_t limit = 0;             ///< bytes; 0: none
+  /// Bytes beside them that went since the device was opened: to the context, to modules, graphs and libraries, and to other processes.
+  int64_t overhead = 0;
 };
 
 class MemoryAccount {

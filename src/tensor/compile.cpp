@@ -108,6 +108,7 @@ const void* Step::output(size_t i) const { return runner_->output(below(i, resul
 void Step::bind_input(size_t i, const void* data) {
   runner_->bind_input(below(i, arguments_, "argument"), data);
 }
+void Step::bind_output(size_t i, void* data) { runner_->bind_output(below(i, results_, "result"), data); }
 int64_t Step::planned_bytes() const { return program().planned_bytes(); }
 void Step::run() { runner_->run(); }
 int64_t Step::submit() { return runner_->submit(); }
@@ -166,6 +167,7 @@ Step& Compiled::step(std::span<const ir::Type> arguments) {
   o.target = place.target;
   o.precision = pass::precision_of_name(options_.precision);
   o.exact = options_.exact;
+  o.allow_tf32 = options_.allow_tf32;
   o.loss_scale = options_.loss_scale;
   o.disabled = options_.disabled_passes;
   o.print_changed = options_.print_changed;

@@ -25,7 +25,10 @@ struct CompileOptions {
   std::string precision = "f32";  ///< of matrix work and activations: "f32", "bf16", "f16"
   double loss_scale =
       1;  ///< f16: gradients are computed this many times as large, and divided where they are asked for
-  bool exact = false;   ///< no kernel or rewrite that rounds otherwise than the reference order class
+  bool exact = false;  ///< no kernel or rewrite that rounds otherwise than the reference order class
+  /// Of a GPU: matrix products and convolutions of f32 may round their operands to TF32 (10 bits of fraction in place of 23, the same
+  /// range), which tensor cores take; sums stay in f32. Other dtypes and the host are as without it. UserError of a call with `exact`.
+  bool allow_tf32 = false;
   bool freeze = false;  ///< parameters become constants (inference): weights are folded and packed
   std::set<std::string, std::less<>> disabled_passes{};
   /// Allowed ranges of arguments, by position, checked on every call: [low, high) for integers, low to high with both ends for
@@ -81,6 +84,10 @@ class ESPALIER_API Step {
   /// UserError): it must hold the elements until the run is over. UserError on a GPU for an argument with a range, which only the host
   /// checks.
   void bind_input(size_t i, const void* data);
+  /// Write result i from the next run on to memory where the function runs (a GPU's address, for a GPU: it is then not copied to the host, and
+  /// output() is a UserError), row-major and 64-byte aligned (else UserError). It must be there until the run is over, and must not be memory of
+  /// an argument, a parameter or another result: then run() is a UserError.
+  void bind_output(size_t i, void* data);
   /// A copy of result i.
   Array result(size_t i) const;
   /// Compute once, and update the parameters that were assigned to. UserError where an argument leaves its declared range; DeviceError

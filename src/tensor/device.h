@@ -21,7 +21,8 @@ class ESPALIER_API Device {
   /// "cpu", "cuda:0".
   const std::string& name() const { return name_; }
   bool is_gpu() const;
-  /// What compiled functions and parameters of this process have of a GPU's memory. UserError for the host.
+  /// What compiled functions and parameters of this process have of a GPU's memory, and what went beside it. UserError for the host; DeviceError from
+  /// a device that is in use.
   target::MemoryStatistics memory() const;
   /// The most that they may have from now on, in bytes; 0: no limit. What goes over it is refused with figures, a program before it
   /// runs. UserError for the host and below 0.

@@ -63,7 +63,7 @@ std::vector<int64_t> dims_of(const PlainTensor& t) {
   return dims;
 }
 
-const void* data_of(const PlainTensor& t) { return static_cast<const char*>(t.data) + t.byte_offset; }
+void* data_of(const PlainTensor& t) { return static_cast<char*>(t.data) + t.byte_offset; }
 
 std::string name_of(const DeviceId& id) {
   if (id.kind == DeviceKind::cuda) return "cuda:" + std::to_string(id.number);
@@ -153,19 +153,29 @@ ManagedTensor* share(Step& step, size_t i, int64_t run, void* stream) {
               {DeviceKind::cuda, run::gpu_number(runner.place())}, std::move(held.held));
 }
 
-std::shared_ptr<const void> bind_input(Step& step, size_t i, ManagedTensor* taken) {
+namespace {
+
+/// Where the elements of `taken` lie; UserError where it is not of `type` or not where the step runs.
+void* data_for(Step& step, const std::string& what, const ir::Type& type, ManagedTensor* taken) {
   const PlainTensor& t = checked(taken).tensor;
-  const run::Runner& runner = step.runner();
-  const std::string wanted = runner.place();
+  const std::string wanted = step.runner().place();
   if (name_of(t.device) != wanted)
-    throw UserError(
-        {"argument " + std::to_string(i), "lies elsewhere than the step runs", name_of(t.device), wanted});
+    throw UserError({what, "lies elsewhere than the step runs", name_of(t.device), wanted});
   const Dtype dtype = dtype_of(t.dtype);
-  const ir::Type type{dtype, ir::to_dims(dims_of(t))};
-  if (type != step.argument_type(i))
-    throw UserError(
-        {"argument " + std::to_string(i), "is of another type", type.text(), step.argument_type(i).text()});
-  step.bind_input(i, data_of(t));
+  const ir::Type is{dtype, ir::to_dims(dims_of(t))};
+  if (is != type) throw UserError({what, "is of another type", is.text(), type.text()});
+  return data_of(t);
+}
+
+}  // namespace
+
+std::shared_ptr<const void> bind_input(Step& step, size_t i, ManagedTensor* taken) {
+  step.bind_input(i, data_for(step, "argument " + std::to_string(i), step.argument_type(i), taken));
+  return owner_of(taken);
+}
+
+std::shared_ptr<const void> bind_output(Step& step, size_t i, ManagedTensor* taken) {
+  step.bind_output(i, data_for(step, "result " + std::to_string(i), step.result_type(i), taken));
   return owner_of(taken);
 }
 

@@ -58,5 +58,8 @@ ESPALIER_API ManagedTensor* share(Step& step, size_t i, int64_t run, void* strea
 /// be kept while runs read it. What is written there must be done before the run begins, or put into CompileOptions::stream. UserError, and
 /// nothing is taken, where it lies elsewhere or is of another type, row-major or not, and where bind_input() has one.
 ESPALIER_API std::shared_ptr<const void> bind_input(Step& step, size_t i, ManagedTensor* taken);
+/// Write result `i` of `step` into a tensor where the step runs, from the next run on: what was put into CompileOptions::stream after the run, or comes
+/// after Step::wait(), sees it. What is returned must be kept while runs write it. UserError as of bind_input() and Step::bind_output().
+ESPALIER_API std::shared_ptr<const void> bind_output(Step& step, size_t i, ManagedTensor* taken);
 
 }  // namespace espalier::dlpack

@@ -66,16 +66,19 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
   run::DeviceExecutor* const gpu = subject.step().runner().on_device();
   const run::Ceilings ceilings =
       gpu ? run::device_ceilings(gpu->device_program().device().info()) : run::ceilings();
+  run::Ceilings of_program = ceilings;
+  if (gpu && subject.tf32()) of_program.f32_flops = ceilings.tf32_flops;
   const double median = percentile(t.ms, 0.5);
   // of kernels that compute nothing there is no fraction
   const bool computes = program.target() != "null" && ceilings.f32_flops > 0;
-  const double fraction = run::matrix_limit_ns(program, ceilings) * 1e-6 / median;
+  const double fraction = run::matrix_limit_ns(program, of_program) * 1e-6 / median;
   if (!json) {
     fmt::print(
         "{}, batch {}, {}, {} threads: median {:.4f} ms (p10 {:.4f}, p90 {:.4f}), first {:.1f} ms, planned "
         "{}{}\n{}\n",
-        subject.name(), subject.batch(), subject.precision(), pool_threads(), median, percentile(t.ms, 0.1),
-        percentile(t.ms, 0.9), t.first_ms, bytes_text(subject.step().planned_bytes()),
+        subject.name(), subject.batch(), precision_text(subject.precision(), subject.tf32()), pool_threads(),
+        median, percentile(t.ms, 0.1), percentile(t.ms, 0.9), t.first_ms,
+        bytes_text(subject.step().planned_bytes()),
         computes ? fmt::format(", {:.1f}% of the ceiling", 100 * fraction) : "", ceilings.text());
     return;
   }
@@ -83,6 +86,7 @@ void run_bench(const SubjectOptions& options, double seconds, bool json) {
                            {"what", options.train ? "train" : "infer"},
                            {"batch", subject.batch()},
                            {"precision", subject.precision()},
+                           {"tf32", subject.tf32()},
                            {"threads", pool_threads()},
                            {"median_ms", median},
                            {"p10_ms", percentile(t.ms, 0.1)},

@@ -39,6 +39,7 @@ std::vector<target::KernelSource> sources_of(const SubjectFunction& subject, con
     o.target = &cuda::cuda_target(arch, missing);
     o.precision = pass::precision_of_name(subject.options.precision);
     o.exact = subject.options.exact;
+    o.allow_tf32 = subject.options.allow_tf32;
     o.disabled = subject.options.disabled_passes;
     for (target::KernelSource& s : run::kernel_sources(*run::Program::compile(traced.graph, o)))
       if (names.insert(s.name).second) all.push_back(std::move(s));
@@ -73,8 +74,9 @@ void run_compile(const Options& o) {
     return;
   }
   fmt::print("{}, batch {}, {}: {} kernels in {}\n{} images made by {}, {} were there, {} in all\n",
-             subject.name, subject.batch, subject.options.precision, kernels, o.output, made.made,
-             made.compiler, made.kept, bytes_text(made.bytes));
+             subject.name, subject.batch,
+             precision_text(subject.options.precision, subject.options.allow_tf32), kernels, o.output,
+             made.made, made.compiler, made.kept, bytes_text(made.bytes));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ struct Options {
   std::vector<std::string> disabled, dims;
   int64_t batch = 1;
   bool graph = false, passes = false, time = false, plan = false, list_passes = false, json = false;
-  bool exact = false, no_verify = false, batch_given = false;
+  bool exact = false, tf32 = false, no_verify = false, batch_given = false;
   /// Is anything asked for that needs the passes to run?
   bool runs_passes() const {
     return passes || time || plan || !stop_after.empty() || !disabled.empty() || no_verify;
@@ -89,6 +89,7 @@ std::string plan_text(const Options& o, const pass::PipelineResult& passed) {
   run::CompileOptions c;
   c.target = o.where.target;
   c.exact = o.exact;
+  c.allow_tf32 = o.tf32;
   c.verify = !o.no_verify;
   return run::Program::compile_fused(passed.graph, c, passed.notes)->text();
 }
@@ -138,7 +139,8 @@ void print_text(const Options& o, const ModelFile& file) {
         if (const auto it = passes.texts.find(r.name); it != passes.texts.end())
           fmt::print("# after {}\n{}", r.name, it->second);
     if (o.time) print_times(passes);
-    if (o.plan) fmt::print("# precision {}\n{}", o.precision, plan_text(o, passes.result));
+    if (o.plan)
+      fmt::print("# precision {}\n{}", precision_text(o.precision, o.tf32), plan_text(o, passes.result));
     if (!o.passes && !o.time && !o.plan) {
       ir::ConstantPool pool;
       fmt::print("{}", ir::print(passes.result.graph, &pool));
@@ -156,6 +158,7 @@ void print_json(const Options& o, const ModelFile& file) {
     const Passes passes = run_passes(o, file.model);
     out["passes"] = passes_json(o, passes);
     out["precision"] = o.precision;
+    out["tf32"] = o.tf32;
     if (o.plan) out["plan"] = plan_text(o, passes.result);
   }
   fmt::print("{}\n", json_line(out));
@@ -197,6 +200,7 @@ void add_inspect(CLI::App& app, int&) {
   add_dims_option(*c, o->dims);
   add_device_option(*c, o->device);
   add_exact_option(*c, o->exact);
+  add_tf32_option(*c, o->tf32);
   c->add_flag("--json", o->json, "all of it as one JSON object");
   c->footer(
       "Examples:\n  espalier inspect model.onnx\n  espalier inspect model.onnx --plan --precision bf16 "

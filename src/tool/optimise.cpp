@@ -24,7 +24,7 @@ struct Options {
   std::string model, output, precision = "f32", device = "cpu";
   std::vector<std::string> dims, disabled;
   int64_t batch = 1;
-  bool batch_given = false, json = false;
+  bool tf32 = false, batch_given = false, json = false;
 };
 
 /// The tensor-level passes that leave a graph any tool can read: algebra, constants, batch norms; without those disabled.
@@ -52,6 +52,7 @@ void run_optimise(const Options& o) {
   c.disabled = {o.disabled.begin(), o.disabled.end()};
   c.target = &target;
   c.precision = pass::precision_of_name(o.precision);
+  c.allow_tf32 = o.tf32;
   for (const std::string& symbol : ir::symbols_of(graph)) c.symbols[symbol] = o.batch;
   const auto program = run::Program::compile(graph, c);
   std::map<std::string, int> kernels;
@@ -86,6 +87,7 @@ void add_optimise(CLI::App& app, int&) {
   c->add_option("MODEL", o->model, "an ONNX file")->required();
   c->add_option("--output,-o", o->output, "the optimised model")->required();
   add_precision_option(*c, o->precision, "kept in the file");
+  add_tf32_option(*c, o->tf32);
   add_batch_option(*c, o->batch, o->batch_given, "the batch whose plan is reported");
   add_dims_option(*c, o->dims);
   add_device_option(*c, o->device);

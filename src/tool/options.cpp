@@ -60,6 +60,17 @@ void add_precision_option(CLI::App& command, std::string& precision, const std::
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
 }
 
+void add_tf32_option(CLI::App& command, bool& allowed) {
+  CLI::Option* const flag = command.add_flag(
+      "--tf32", allowed,
+      "of a GPU: products and convolutions of f32 may round their operands to TF32 (10 bits of fraction)");
+  if (CLI::Option* const exact = command.get_option_no_throw("--exact")) flag->excludes(exact);
+}
+
+std::string precision_text(const std::string& precision, bool tf32) {
+  return precision + (tf32 ? " with TF32 allowed" : "");
+}
+
 void add_threads_option(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "threads to use (default: all available)")
       ->check(CLI::Range(1, 1024));

@@ -57,10 +57,11 @@ void add_profile(CLI::App& app, int&) {
       nlohmann::json out = nlohmann::json::parse(run::json_text(p));
       out["batch"] = subject.batch();
       out["precision"] = subject.precision();
+      out["tf32"] = subject.tf32();
       fmt::print("{}\n", json_line(out));
     } else {
-      fmt::print("{}, batch {}, {}\n{}\n", subject.name(), subject.batch(), subject.precision(),
-                 run::table_text(p, o->rows));
+      fmt::print("{}, batch {}, {}\n{}\n", subject.name(), subject.batch(),
+                 precision_text(subject.precision(), subject.tf32()), run::table_text(p, o->rows));
     }
     if (!o->trace.empty()) write_file(o->trace, run::chrome_trace(p));
   });

@@ -27,7 +27,7 @@ struct Options {
   std::string model, output, precision, device = "cpu", choices;
   std::vector<std::string> inputs, disabled;
   int threads = 0;
-  bool exact = false, json = false;
+  bool exact = false, tf32 = false, json = false;
   GpuSwitches gpu;
 };
 
@@ -125,6 +125,7 @@ void run_model(const Options& o) {
   c.sync = o.gpu.sync;
   c.graphs = !o.gpu.no_graphs;
   c.exact = o.exact;
+  c.allow_tf32 = o.tf32;
   c.freeze = true;
   c.disabled_passes = {o.disabled.begin(), o.disabled.end()};
   const std::vector<std::filesystem::path> files = files_of(o.output, file.model.result_names());
@@ -141,7 +142,10 @@ void run_model(const Options& o) {
     if (!o.json) fmt::print("{} {}\n", files[i].string(), type);
   }
   if (o.json)
-    fmt::print("{}\n", json_line({{"model", o.model}, {"precision", c.precision}, {"outputs", written}}));
+    fmt::print(
+        "{}\n",
+        json_line(
+            {{"model", o.model}, {"precision", c.precision}, {"tf32", c.allow_tf32}, {"outputs", written}}));
 }
 
 }  // namespace
@@ -161,6 +165,7 @@ void add_run(CLI::App& app, int&) {
   add_choices_option(*c, o->choices);
   add_gpu_switches(*c, o->gpu);
   add_exact_option(*c, o->exact);
+  add_tf32_option(*c, o->tf32);
   add_disable_option(*c, o->disabled);
   c->add_flag("--json", o->json, "the files written, as one JSON object");
   c->footer(

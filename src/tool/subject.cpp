@@ -25,6 +25,7 @@ void add_program_options(CLI::App& command, SubjectOptions& o) {
   add_precision_option(command, o.precision,
                        "of matrix work and activations (default: what the file was optimised for, else f32)");
   add_exact_option(command, o.exact);
+  add_tf32_option(command, o.tf32);
   add_disable_option(command, o.disabled);
 }
 
@@ -75,6 +76,7 @@ SubjectFunction subject_function(const SubjectOptions& o) {
         {"--net or MODEL", "name exactly one", o.model.empty() ? "none" : "both", "a file, or --net NAME"});
   SubjectFunction f;
   f.options.exact = o.exact;
+  f.options.allow_tf32 = o.tf32;
   f.options.freeze = !o.train;
   f.options.disabled_passes = {o.disabled.begin(), o.disabled.end()};
   if (o.model.empty()) take_network(f, o);
@@ -106,8 +108,12 @@ Subject::Subject(const SubjectOptions& o) : gpu_(o.gpu) {
 
 void Subject::say_why_no_graphs() {
   const run::DeviceExecutor* const device = step_->runner().on_device();
-  if (!device || gpu_.sync || gpu_.no_graphs || device->why_no_graphs().empty()) return;
-  fmt::print(stderr, "espalier: runs are launched record by record: {}\n", device->why_no_graphs());
+  if (!device || gpu_.sync || gpu_.no_graphs) return;
+  if (!device->why_no_graphs().empty())
+    fmt::print(stderr, "espalier: runs are launched record by record: {}\n", device->why_no_graphs());
+  else if (!device->failed_capture().empty())
+    fmt::print(stderr, "espalier: a run was launched record by record, as it could not be captured: {}\n",
+               device->failed_capture());
 }
 
 void Subject::feed() {

@@ -21,7 +21,7 @@ struct SubjectOptions {
   int64_t batch = 1;
   int threads = 0;  ///< 0: all available
   GpuSwitches gpu;
-  bool train = false, exact = false, batch_given = false;
+  bool train = false, exact = false, tf32 = false, batch_given = false;
 };
 
 /// The options that name what is compiled, and how.
@@ -55,6 +55,7 @@ class Subject {
   const std::string& name() const { return function_.name; }
   /// Of its kernels.
   const std::string& precision() const { return function_.options.precision; }
+  bool tf32() const { return function_.options.allow_tf32; }
   /// Examples per run.
   int64_t batch() const { return function_.batch; }
   double compile_seconds() const { return compile_seconds_; }

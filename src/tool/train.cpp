@@ -27,7 +27,7 @@ struct Options {
   double rate = 1e-3, clip = 0, loss_scale = 0;
   uint64_t seed = 0;
   int threads = 0;
-  bool json = false;
+  bool tf32 = false, json = false;
   GpuSwitches gpu;
 };
 
@@ -144,6 +144,7 @@ void run_train(const Options& o, int& exit_code) {
   train::TrainerOptions t;
   t.epochs = o.epochs;
   t.precision = o.precision;
+  t.allow_tf32 = o.tf32;
   t.device = device.device;
   t.sync = o.gpu.sync;
   t.graphs = !o.gpu.no_graphs;
@@ -213,6 +214,7 @@ void add_train(CLI::App& app, int& exit_code) {
       ->capture_default_str()
       ->check(number_from_zero());
   add_precision_option(*c, o->precision, "of matrix work and activations");
+  add_tf32_option(*c, o->tf32);
   c->add_option("--loss-scale", o->loss_scale, "of f16 training (default: found while it trains, from 65536)")
       ->check(positive_number());
   c->add_option("--seed", o->seed, "of the initial weights and the order")

@@ -64,8 +64,8 @@ void add_tune(CLI::App& app, int&) {
                                     {"first_us", report.first_us},
                                     {"chosen_us", report.chosen_us}}));
     } else {
-      fmt::print("{}, batch {}, {}\n{}", subject.name(), subject.batch(), subject.precision(),
-                 run::text(report));
+      fmt::print("{}, batch {}, {}\n{}", subject.name(), subject.batch(),
+                 precision_text(subject.precision(), subject.tf32()), run::text(report));
     }
     if (!o->output.empty()) write_file(o->output, text(report.choices));
   });

@@ -55,6 +55,7 @@ void give_signals_a_stack() { static thread_local SignalStack stack; }
 CompileOptions step_options(const TrainerOptions& o, const std::vector<data::Field>& fields) {
   CompileOptions c;
   c.precision = o.precision;
+  c.allow_tf32 = o.allow_tf32;
   c.device = o.device;
   c.sync = o.sync;
   c.graphs = o.graphs;
@@ -83,6 +84,11 @@ std::string place(int64_t step, int64_t epoch, int64_t batch) {
 std::string fact(const std::map<std::string, std::string>& facts, const std::string& name) {
   const auto it = facts.find(name);
   return it == facts.end() ? "" : it->second;
+}
+
+/// What decides how a step's matrix work rounds.
+std::string precision_text(const std::string& precision, bool allows_tf32) {
+  return precision + (allows_tf32 ? " with TF32 allowed" : "");
 }
 
 /// `act()`, whose errors say which step it is of.
@@ -232,6 +238,7 @@ void Trainer::save() {
     c.facts["batches_ahead"] = std::to_string(ahead);
   for (const auto& [name, value] : settings()) c.facts["setting." + name] = value;
   c.facts["precision"] = options_.precision;
+  if (options_.allow_tf32) c.facts["tf32"] = "allowed";
   c.facts["plan"] = plan();
   for (const auto& [name, callback] : named_callbacks())
     if (std::string state = callback->state(); !state.empty()) c.facts[name] = std::move(state);
@@ -287,9 +294,11 @@ void Trainer::note_settings(const std::map<std::string, std::string>& facts) {
 }
 
 void Trainer::restore(const std::map<std::string, std::string>& facts) {
-  if (fact(facts, "precision") != options_.precision)
-    throw UserError({"checkpoint " + options_.checkpoint.string(), "was made in another precision",
-                     fact(facts, "precision"), options_.precision});
+  const std::string made_in = precision_text(fact(facts, "precision"), facts.contains("tf32")),
+                    now_in = precision_text(options_.precision, options_.allow_tf32);
+  if (made_in != now_in)
+    throw UserError(
+        {"checkpoint " + options_.checkpoint.string(), "was made in another precision", made_in, now_in});
   const int64_t step = fact_number(facts, "step");
   const data::LoaderState state = data::LoaderState::of_text(fact(facts, "loader"));
   check_place(facts, step, state);

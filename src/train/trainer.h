@@ -65,6 +65,8 @@ struct TrainerOptions {
   int64_t epochs = 1;
   int64_t steps = 0;  ///< end after this many in all, in mid-epoch too; 0: when the epochs are done
   std::string precision = "f32";
+  /// As in CompileOptions. A checkpoint is of one precision and one permission: a training that has another is refused, wherever it runs.
+  bool allow_tf32 = false;
   Device device{};     ///< where the step runs
   bool sync = false;   ///< of a GPU, as in CompileOptions
   bool graphs = true;  ///< of a GPU, as in CompileOptions

@@ -51,6 +51,7 @@ class RecordedDevice final : public target::Device {
 
   target::DeviceInfo info() const override { return device_->info(); }
   int64_t free_bytes() const override { return device_->free_bytes(); }
+  int64_t taken_bytes() const override { return device_->taken_bytes(); }
   std::vector<target::DeviceLibrary> libraries() override { return device_->libraries(); }
   target::LibraryAnswer ask(const target::CallRecord::Work& work) override { return device_->ask(work); }
   std::string described_by(std::string_view library) override { return device_->described_by(library); }
@@ -60,6 +61,7 @@ class RecordedDevice final : public target::Device {
   void release_pinned(void* p) noexcept override { device_->release_pinned(p); }
   target::Stream make_stream() override { return device_->make_stream(); }
   /// One line of work, however often it is adopted.
+  void* foreign(target::Stream stream) const override { return device_->foreign(stream); }
   target::Stream adopt_stream(void* foreign) override {
     const target::Stream s = device_->adopt_stream(foreign);
     lines_[static_cast<int>(s)] = adopted_.try_emplace(foreign, static_cast<int>(s)).first->second;

@@ -239,6 +239,22 @@ TEST(Executor, AStateSharesMemoryWithNoOtherInput) {
   EXPECT_EQ(at[0], 0);
 }
 
+TEST(Executor, AnEmptyTensorMayHaveNoMemory) {
+  const Value x = input("x", {3}), none = input("none", {0}), s = input("s", {0});
+  const ir::Graph g = graph_of(
+      {x, none, s}, {{"y", op::add(x, x)}, {"s2", op::add(s, none)}, {"e", op::neg(none)}}, {{"s", "s2"}});
+  Executor e(Program::compile_fused(g, on(test::plain_target())));
+  Array memory = Array::full(ir::Dtype::f32, {64}, 2), out = Array::full(ir::Dtype::f32, {64}, 0);
+  e.bind_input(0, memory.data());
+  e.bind_input(1, nullptr);
+  e.bind_state("s", nullptr);
+  e.bind_output(0, out.write());
+  e.bind_output(2, nullptr);
+  e.run();
+  EXPECT_EQ(static_cast<const float*>(out.data())[2], 4);
+  EXPECT_THAT(test::error_of([&] { e.bind_input(0, nullptr); }), testing::HasSubstr("input x: null memory"));
+}
+
 TEST(Executor, TimesEveryStep) {
   std::mt19937_64 rng(25);
   const ir::Graph g = test::random_program(rng);

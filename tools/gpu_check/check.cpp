@@ -15,6 +15,7 @@ std::shared_ptr<const run::Program> planned(const Wanted& wanted, const target::
   options.target = &target;
   options.exact = wanted.exact;
   options.precision = wanted.precision;
+  options.allow_tf32 = wanted.tf32;
   return run::Program::compile(wanted.graph, options);
 }
 

@@ -33,6 +33,7 @@ struct Wanted {
   ir::Graph graph;
   bool exact = false;
   pass::Precision precision = pass::Precision::f32;
+  bool tf32 = false;  ///< may it round to TF32?
 };
 std::shared_ptr<const run::Program> planned(const Wanted& wanted, const target::Target& target);
 

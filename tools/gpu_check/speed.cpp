@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/file.h"
 #include "gpu_check/check.h"
@@ -22,15 +23,17 @@ struct Case {
   int64_t batch;
   bool trains;
   pass::Precision precision;
+  bool tf32 = false;  ///< f32 that may round to TF32
 };
 
-const char* name_of(pass::Precision p) {
-  return p == pass::Precision::f32 ? "f32" : p == pass::Precision::bf16 ? "bf16" : "f16";
+const char* precision_of(const Case& c) {
+  using enum pass::Precision;
+  return c.precision == bf16 ? "bf16" : c.precision == f16 ? "f16" : c.tf32 ? "tf32" : "f32";
 }
 
 std::string name_of(const Case& c) {
   return fmt::format("{} {} batch {} {}", c.network, c.trains ? "training" : "inference", c.batch,
-                     name_of(c.precision));
+                     precision_of(c));
 }
 
 /// The step of a case as a graph; the states begin as the network's parameters.
@@ -139,10 +142,11 @@ std::string ceilings(const Place& place, Speeds& speeds) {
   begin(place, speeds);
   speeds.copy_gbps = copy_gbps(place);
   std::string missing;
-  for (const auto& [name, dtype] : {std::pair{"f32", ir::Dtype::f32}, std::pair{"bf16", ir::Dtype::bf16},
-                                    std::pair{"f16", ir::Dtype::f16}})
+  for (const auto& [name, dtype, tf32] :
+       {std::tuple{"f32", ir::Dtype::f32, false}, std::tuple{"bf16", ir::Dtype::bf16, false},
+        std::tuple{"f16", ir::Dtype::f16, false}, std::tuple{"tf32", ir::Dtype::f32, true}})
     try {
-      speeds.tflops[name] = product_tflops(place, dtype, false);
+      speeds.tflops[name] = product_tflops(place, dtype, tf32);
     } catch (const Lacks& e) {
       missing = e.what();
     }
@@ -180,11 +184,11 @@ std::string speed_of(const Place& place, const Case& c, Speeds& speeds, const Lo
   const double tflops = 1e-9 * e.program().flops() / ms;
   int64_t bytes = 0;
   for (const target::CallRecord& call : program->calls()) bytes += call.cost.bytes;
-  const double gbps = 1e-6 * static_cast<double>(bytes) / ms, most = speeds.tflops[name_of(c.precision)];
+  const double gbps = 1e-6 * static_cast<double>(bytes) / ms, most = speeds.tflops[precision_of(c)];
   add_row(speeds, {{"what", c.trains ? "train" : "infer"},
                    {"case", c.network},
                    {"batch", c.batch},
-                   {"precision", name_of(c.precision)},
+                   {"precision", precision_of(c)},
                    {"ms", ms},
                    {"tflops", tflops},
                    {"gbps", gbps},
@@ -202,18 +206,19 @@ std::string speed_of(const Place& place, const Case& c, Speeds& speeds, const Lo
 std::vector<Check> speed_checks(bool small) {
   using enum pass::Precision;
   static constexpr Case full[] = {
-      {"resnet50", 64, true, bf16},  {"unet-r18", 64, true, bf16},  {"resnet50", 64, false, bf16},
-      {"unet-r18", 64, false, bf16}, {"resnet50", 64, true, f32},   {"unet-r18", 64, true, f32},
-      {"resnet50", 1, false, bf16},  {"unet-r18", 1, false, bf16},  {"resnet50", 64, false, f32},
-      {"unet-r18", 64, false, f32},  {"mlp-fraud", 256, true, f32}, {"mlp-fraud", 1, false, f32}};
-  static constexpr Case few[] = {{"mlp-fraud", 4, true, f32}, {"mlp-fraud", 1, false, bf16}};
+      {"resnet50", 64, true, bf16},      {"unet-r18", 64, true, bf16},     {"resnet50", 64, false, bf16},
+      {"unet-r18", 64, false, bf16},     {"resnet50", 64, true, f32},      {"unet-r18", 64, true, f32},
+      {"resnet50", 1, false, bf16},      {"unet-r18", 1, false, bf16},     {"resnet50", 64, false, f32},
+      {"unet-r18", 64, false, f32},      {"mlp-fraud", 256, true, f32},    {"mlp-fraud", 1, false, f32},
+      {"resnet50", 64, true, f32, true}, {"unet-r18", 64, true, f32, true}};
+  static constexpr Case few[] = {{"mlp-fraud", 4, true, f32, true}, {"mlp-fraud", 1, false, bf16}};
   const auto speeds = std::make_shared<Speeds>();
   std::vector<Check> all;
   all.push_back({"ceilings", {}, [speeds](const Place& p, const Loaded&) { return ceilings(p, *speeds); }});
   for (const Case& c : small ? std::span<const Case>(few) : std::span<const Case>(full))
     all.push_back({name_of(c),
                    [c] {
-                     return std::vector<Wanted>{{step_of(c).graph, false, c.precision}};
+                     return std::vector<Wanted>{{step_of(c).graph, false, c.precision, c.tf32}};
                    },
                    [c, speeds](const Place& p, const Loaded& l) { return speed_of(p, c, *speeds, l); }});
   return all;

@@ -20,6 +20,11 @@ int capability_of(const Context& context, int index) {
   return 10 * major + minor;
 }
 
+/// Before there is a context, which takes some; only NVML can tell.
+std::optional<int64_t> free_without_context(const CuApi& cu, const NvmlApi* nvml, int index) {
+  return nvml ? describe_device(cu, nvml, index).memory_free_bytes : std::nullopt;
+}
+
 }  // namespace
 
 CudaDevice::CudaDevice(const Parts& parts, int index)
@@ -27,11 +32,14 @@ CudaDevice::CudaDevice(const Parts& parts, int index)
       nvml_(parts.nvml),
       nvtx_(parts.nvtx),
       index_(index),
+      free_before_(free_without_context(parts.cu, parts.nvml, index).value_or(-1)),
       context_(std::make_shared<const Context>(parts.cu, index)),
       compiler_(parts.compiler),
       capability_(capability_of(*context_, index)),
       lt_(context_, parts.lt),
-      dnn_(context_, parts.dnn, parts.plans) {}
+      dnn_(context_, parts.dnn, parts.plans) {
+  if (free_before_ < 0) free_before_ = free_bytes();
+}
 
 CudaDevice::~CudaDevice() {
   CuResult ignored = cu_success;

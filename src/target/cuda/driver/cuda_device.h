@@ -33,6 +33,7 @@ class CudaDevice final : public Device {
 
   DeviceInfo info() const override;
   int64_t free_bytes() const override;
+  int64_t taken_bytes() const override { return free_before_ - free_bytes(); }
   std::vector<DeviceLibrary> libraries() override;
   LibraryAnswer ask(const CallRecord::Work& work) override;
   std::string described_by(std::string_view library) override;
@@ -47,6 +48,7 @@ class CudaDevice final : public Device {
 
   Stream make_stream() override;
   Stream adopt_stream(void* foreign) override;
+  void* foreign(Stream stream) const override { return handle_of(stream); }
   void release(Stream stream) noexcept override;
   Event make_event(bool timing) override;
   void release(Event event) noexcept override;
@@ -94,6 +96,7 @@ class CudaDevice final : public Device {
   const NvmlApi* nvml_;
   const Nvtx* nvtx_;
   int index_;
+  int64_t free_before_;
   std::shared_ptr<const Context> context_;
   std::shared_ptr<KernelCompiler> compiler_;
   int capability_ = 0;

@@ -53,7 +53,7 @@ ConvCall call_of(const Node& root, const ConvOptions& options) {
   c.groups = at.groups;
   const Dtype operands = root.input(0).dtype();
   c.compute = operands == Dtype::f64 ? Dtype::f64 : ir::is_float(operands) ? Dtype::f32 : Dtype::i32;
-  c.tf32 = options.tf32 && !options.exact;
+  c.tf32 = options.tf32 && !options.exact && operands == Dtype::f32;
   c.exact = options.exact;
   c.workspace = options.workspace;
   return c;
