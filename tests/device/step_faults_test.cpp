@@ -1,9 +1,11 @@
-// Every call of the driver in steps of training fails once: forward, backward and update in f16 with a loss scale that finds its size,
-// uploads, downloads, the run that is launched, the one that is captured, those that are replayed. Whatever fails, the parameters, the
-// moments, the loss scale and the random numbers are all of one step, and training goes on to the bits of a training without the fault.
+// Every call of the driver in steps of training fails once: forward, backward and update in f16 with a loss scale that finds its size, of
+// linear layers and of a block of cuDNN's convolutions with batch norms, whose running statistics are states, too; uploads, downloads, the
+// run that is launched, the one that is captured, those that are replayed. Whatever fails, the parameters, the moments, the loss scale and
+// the random numbers are all of one step, and training goes on to the bits of a training without the fault.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <span>
@@ -26,26 +28,22 @@ using target::cuda::sim::make_sim_device;
 using target::cuda::sim::SimDriver;
 using testing::HasSubstr;
 
-/// The step of a small network's training in f16, as a program, with what it begins with.
+/// The step of a network's training in f16, as a program, with what it begins with.
 struct Training {
-  Training() {
-    data[0] = Array(Dtype::f32, {4, 6});
-    data[1] = Array(Dtype::i64, {4});
-    for (int64_t i = 0; i < 24; ++i) data[0].set(i, static_cast<double>(i * 7 % 11) / 5 - 1);
-    for (int64_t i = 0; i < 4; ++i) data[1].set(i, static_cast<double>(i % 3));
-    nn::Init init{1};
-    nn::Linear first{6, 8, init}, second{8, 3, init};
-    nn::Dropout dropout{0.25, Generator(5)};
-    std::vector<Parameter> parameters = parameters_of(first);
-    for (const Parameter& p : parameters_of(second)) parameters.push_back(p);
+  using Loss = std::function<Tensor(const Tensor& x, const Tensor& y)>;
+
+  Training(const std::vector<int64_t>& x, const std::vector<Parameter>& parameters, const Loss& loss) {
+    data[0] = Array(Dtype::f32, x);
+    data[1] = Array(Dtype::i64, {x[0]});
+    for (int64_t i = 0; i < data[0].size(); ++i) data[0].set(i, static_cast<double>(i * 7 % 11) / 5 - 1);
+    for (int64_t i = 0; i < data[1].size(); ++i) data[1].set(i, static_cast<double>(i % 3));
     nn::Adam optimiser{parameters, {.rate = 0.05}};
     nn::LossScale scale{1024, 2};  // which changes every second step
     const Trace t = trace(
         [&](const std::vector<Tensor>& in) {
-          const Tensor hidden = dropout(nn::relu(first(in[0])), nn::Mode::train);
-          const Tensor loss = nn::cross_entropy(second(hidden), in[1]);
-          optimiser.minimise(loss, {.loss_scale = &scale});
-          return std::vector<Tensor>{loss};
+          const Tensor value = loss(in[0], in[1]);
+          optimiser.minimise(value, {.loss_scale = &scale});
+          return std::vector<Tensor>{value};
         },
         std::vector<ir::Type>{data[0].type(), data[1].type()});
     program = run::Program::compile(t.graph, {.target = planner.get(), .precision = pass::Precision::f16});
@@ -65,6 +63,45 @@ struct Training {
   std::shared_ptr<const run::Program> program;
   std::vector<Cell> cells;
 };
+
+/// All parameters of these layers.
+template <class... Layers>
+std::vector<Parameter> parameters_of_all(Layers&... layers) {
+  std::vector<Parameter> all;
+  const auto add = [&](const std::vector<Parameter>& some) {
+    all.insert(all.end(), some.begin(), some.end());
+  };
+  (add(parameters_of(layers)), ...);
+  return all;
+}
+
+Training linear_training() {
+  nn::Init init{1};
+  nn::Linear first{6, 8, init}, second{8, 3, init};
+  nn::Dropout dropout{0.25, Generator(5)};
+  return {{4, 6}, parameters_of_all(first, second), [&](const Tensor& x, const Tensor& y) {
+            const Tensor hidden = dropout(nn::relu(first(x)), nn::Mode::train);
+            return nn::cross_entropy(second(hidden), y);
+          }};
+}
+
+/// A residual block: cuDNN runs its three convolutions and both kinds of gradients, behind each of which is a batch norm.
+Training conv_training() {
+  nn::Init init{1};
+  nn::ResidualBlock block{2, 4, 1, false, init};
+  nn::Linear head{4, 3, init};
+  Training out{{3, 4, 4, 2}, parameters_of_all(block, head), [&](const Tensor& x, const Tensor& y) {
+                 return nn::cross_entropy(head(nn::global_avg_pool(block(x, nn::Mode::train))), y);
+               }};
+  std::map<target::ConvDirection, int> convs;
+  for (const run::Step& s : out.program->steps())
+    for (const target::CallRecord& c : s.kernel->calls())
+      if (const auto* conv = std::get_if<target::ConvCall>(&c.work)) ++convs[conv->direction];
+  EXPECT_EQ(convs[target::ConvDirection::forward], 3);
+  EXPECT_EQ(convs[target::ConvDirection::data_grad], 1);
+  EXPECT_EQ(convs[target::ConvDirection::weight_grad], 3);
+  return out;
+}
 
 /// It on a GPU, from the beginning.
 class OnGpu {
@@ -112,6 +149,67 @@ class OnGpu {
   std::unique_ptr<run::Runner> runner_;
 };
 
+/// A CUresult, and what NVIDIA's reference of the driver says of it: does it leave a process in which CUDA does nothing any more? (So does an
+/// error of the hardware's memory or links, and one that is unknown.)
+struct Known {
+  int error;
+  bool lasting;
+};
+namespace cu = target::cuda::driver;
+/// Those of the table of the driver (tables/cu.h), and of launches, of PTX and of captures that it does not name.
+constexpr Known known[] = {
+    {cu::cu_error_invalid_value, false},
+    {cu::cu_error_out_of_memory, false},
+    {cu::cu_error_not_initialized, false},
+    {cu::cu_error_device_unavailable, false},
+    {cu::cu_error_no_device, false},
+    {cu::cu_error_invalid_device, false},
+    {cu::cu_error_invalid_image, false},
+    {cu::cu_error_invalid_context, false},
+    {cu::cu_error_ecc_uncorrectable, true},
+    {cu::cu_error_nvlink_uncorrectable, true},
+    {cu::cu_error_contained, true},
+    {cu::cu_error_invalid_handle, false},
+    {cu::cu_error_not_found, false},
+    {cu::cu_error_not_ready, false},
+    {cu::cu_error_illegal_address, true},
+    {cu::cu_error_launch_out_of_resources, false},
+    {cu::cu_error_launch_timeout, true},
+    {cu::cu_error_context_is_destroyed, true},
+    {cu::cu_error_assert, true},
+    {cu::cu_error_hardware_stack, true},
+    {cu::cu_error_launch_failed, true},
+    {cu::cu_error_tensor_memory_leak, true},
+    {cu::cu_error_mps_client_terminated, true},
+    {cu::cu_error_capture_unsupported, false},
+    {cu::cu_error_capture_invalidated, false},
+    {cu::cu_error_external_device, true},
+    {cu::cu_error_unknown, true},
+    {218, false},  // CUDA_ERROR_INVALID_PTX
+    {222, false},  // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+    {715, true},   // CUDA_ERROR_ILLEGAL_INSTRUCTION
+    {716, true},   // CUDA_ERROR_MISALIGNED_ADDRESS
+    {717, true},   // CUDA_ERROR_INVALID_ADDRESS_SPACE
+    {718, true},   // CUDA_ERROR_INVALID_PC
+    {902, false},  // CUDA_ERROR_STREAM_CAPTURE_MERGE
+    {903, false},  // CUDA_ERROR_STREAM_CAPTURE_UNMATCHED
+    {904, false},  // CUDA_ERROR_STREAM_CAPTURE_UNJOINED
+    {905, false},  // CUDA_ERROR_STREAM_CAPTURE_ISOLATION
+    {906, false},  // CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
+    {907, false},  // CUDA_ERROR_CAPTURED_EVENT
+    {908, false},  // CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD
+};
+
+bool is_lasting(int error) {
+  return std::any_of(std::begin(known), std::end(known),
+                     [&](const Known& k) { return k.error == error && k.lasting; });
+}
+constexpr auto every_error = [] {
+  std::array<int, std::size(known)> all{};
+  std::transform(std::begin(known), std::end(known), all.begin(), [](const Known& k) { return k.error; });
+  return all;
+}();
+
 constexpr size_t steps = 4;
 
 /// What a training without a fault gives.
@@ -156,14 +254,14 @@ void expect_trained(const OnGpu& gpu, const Want& want, Came& came) {
   }
 }
 
-/// The fault is over, and what it threw is of it.
+/// The fault is over, and what it threw is of it: it has the driver's number, or is what cuDNN said.
 void expect_of_fault(SimDriver& driver, Came& came, const DeviceError& e,
                      const target::cuda::sim::Fault& fault) {
   driver.fail({});
   EXPECT_FALSE(came.failed) << "it fails twice: " << e.what();
   came.failed = true;
-  EXPECT_NE(std::string(e.what()).find("(" + std::to_string(fault.error) + ")"), std::string::npos)
-      << e.what();
+  EXPECT_THAT(e.what(), testing::AnyOf(HasSubstr(fmt::format("({})", fault.error)), HasSubstr(", cuDNN: ")));
+  EXPECT_EQ(e.lost(), is_lasting(fault.error)) << e.what();
 }
 
 /// One training with one fault: what it has left is of one step, the rest is as without.
@@ -212,7 +310,7 @@ Came train_with_fault(const Training& training, const Want& want, const target::
   }
   EXPECT_EQ(driver->leaked(), "");
   EXPECT_EQ(driver->live(), target::cuda::sim::LiveCounts{});
-  if (out.failed && target::cuda::driver::is_lasting(fault.error))
+  if (out.failed && is_lasting(fault.error))
     EXPECT_EQ(OnGpu(training, driver, options).step(), want.losses[0]) << "a new context works";
   return out;
 }
@@ -302,44 +400,12 @@ struct Counts {
       0;  ///< trainings without an error, of which a step was launched record by record for it
 };
 
-/// Every error that the table of the driver knows (tables/cu.h).
-constexpr int every_error[] = {
-    target::cuda::driver::cu_error_invalid_value,
-    target::cuda::driver::cu_error_out_of_memory,
-    target::cuda::driver::cu_error_not_initialized,
-    target::cuda::driver::cu_error_device_unavailable,
-    target::cuda::driver::cu_error_no_device,
-    target::cuda::driver::cu_error_invalid_device,
-    target::cuda::driver::cu_error_invalid_image,
-    target::cuda::driver::cu_error_invalid_context,
-    target::cuda::driver::cu_error_ecc_uncorrectable,
-    target::cuda::driver::cu_error_nvlink_uncorrectable,
-    target::cuda::driver::cu_error_contained,
-    target::cuda::driver::cu_error_invalid_handle,
-    target::cuda::driver::cu_error_not_found,
-    target::cuda::driver::cu_error_not_ready,
-    target::cuda::driver::cu_error_illegal_address,
-    target::cuda::driver::cu_error_launch_out_of_resources,
-    target::cuda::driver::cu_error_launch_timeout,
-    target::cuda::driver::cu_error_context_is_destroyed,
-    target::cuda::driver::cu_error_assert,
-    target::cuda::driver::cu_error_hardware_stack,
-    target::cuda::driver::cu_error_launch_failed,
-    target::cuda::driver::cu_error_tensor_memory_leak,
-    target::cuda::driver::cu_error_mps_client_terminated,
-    target::cuda::driver::cu_error_capture_unsupported,
-    target::cuda::driver::cu_error_capture_invalidated,
-    target::cuda::driver::cu_error_external_device,
-    target::cuda::driver::cu_error_unknown,
-};
-
 using Attempt = Came (*)(const Training& training, const Want& want, const target::cuda::sim::Fault& fault,
                          const run::RunnerOptions& options);
 
 /// Each call, with each of these errors.
-Counts fail_everywhere(std::span<const int> errors, const run::RunnerOptions& options,
-                       Attempt attempt = train_with_fault) {
-  const Training training;
+Counts fail_everywhere(const Training& training, std::span<const int> errors,
+                       const run::RunnerOptions& options, Attempt attempt = train_with_fault) {
   const Want want = without_fault(training, options);
   const Came clean = attempt(training, want, {}, options);
   Counts out{.calls = clean.calls};
@@ -355,8 +421,12 @@ Counts fail_everywhere(std::span<const int> errors, const run::RunnerOptions& op
   return out;
 }
 
+TEST(StepFaults, WhatLastsIsAsTheDriversReferenceSays) {
+  for (const Known& k : known) EXPECT_EQ(cu::is_lasting(k.error), k.lasting) << k.error;
+}
+
 TEST(StepFaults, AnyCallOfATrainingStepMayFailHeavy) {
-  const Counts c = fail_everywhere(every_error, {});
+  const Counts c = fail_everywhere(linear_training(), every_error, {});
   EXPECT_GT(c.calls, 60);
   EXPECT_GT(c.failed, c.calls * std::ssize(every_error) * 3 / 4)
       << "what gives something back has nobody to tell";
@@ -364,24 +434,87 @@ TEST(StepFaults, AnyCallOfATrainingStepMayFailHeavy) {
 }
 
 /// The errors of each kind: such as pass and such as lose the device, one that says that something is not done yet, and of captures.
+constexpr std::array of_each_kind{
+    cu::cu_error_invalid_value,   cu::cu_error_out_of_memory,           cu::cu_error_not_ready,
+    cu::cu_error_illegal_address, cu::cu_error_launch_out_of_resources, cu::cu_error_capture_invalidated};
+
 TEST(StepFaults, AnyCallMayFailWhileTwoStepsAreUnderWayHeavy) {
-  const Counts c = fail_everywhere(
-      std::array{target::cuda::driver::cu_error_invalid_value, target::cuda::driver::cu_error_out_of_memory,
-                 target::cuda::driver::cu_error_not_ready, target::cuda::driver::cu_error_illegal_address,
-                 target::cuda::driver::cu_error_launch_out_of_resources,
-                 target::cuda::driver::cu_error_capture_invalidated},
-      {}, train_two_with_fault);
+  const Counts c = fail_everywhere(linear_training(), of_each_kind, {}, train_two_with_fault);
   EXPECT_GT(c.calls, 60);
-  EXPECT_GT(c.failed + c.not_captured, c.calls * 6 * 3 / 4);
+  EXPECT_GT(c.failed + c.not_captured, c.calls * std::ssize(of_each_kind) * 3 / 4);
   EXPECT_GT(c.devices_lost, c.calls * 3 / 4) << "by the one error that says so";
 }
 
 /// Record by record a later run may fail between two updates: then it is said that parameters are lost.
 TEST(StepFaults, WithoutGraphsWhatIsHalfWrittenIsSaidToBeLostHeavy) {
   const Counts c =
-      fail_everywhere(std::array{target::cuda::driver::cu_error_out_of_memory}, {.graphs = false});
+      fail_everywhere(linear_training(), std::array{cu::cu_error_out_of_memory}, {.graphs = false});
   EXPECT_GT(c.failed, c.calls / 2);
   EXPECT_LT(c.lost, c.calls / 4);
+}
+
+/// Such as pass, one of captures, and one that loses the device; cuDNN's own calls fail as well.
+TEST(StepFaults, AnyCallOfAStepWithConvolutionsMayFailHeavy) {
+  constexpr std::array errors{cu::cu_error_out_of_memory, cu::cu_error_not_ready,
+                              cu::cu_error_capture_invalidated, cu::cu_error_illegal_address};
+  const Counts c = fail_everywhere(conv_training(), errors, {});
+  EXPECT_GT(c.calls, 200);
+  EXPECT_GT(c.failed + c.not_captured, c.calls * std::ssize(errors) * 3 / 4);
+  EXPECT_EQ(c.lost, 0);
+}
+
+TEST(StepFaults, AnyCallMayFailWhileTwoStepsWithConvolutionsAreUnderWayHeavy) {
+  constexpr std::array errors{cu::cu_error_out_of_memory, cu::cu_error_illegal_address};
+  const Counts c = fail_everywhere(conv_training(), errors, {}, train_two_with_fault);
+  EXPECT_GT(c.calls, 200);
+  EXPECT_GT(c.failed + c.not_captured, c.calls * std::ssize(errors) * 3 / 4);
+  EXPECT_GT(c.devices_lost, c.calls * 3 / 4) << "by the one error that says so";
+}
+
+TEST(StepFaults, WithoutGraphsAHalfWrittenStepWithConvolutionsIsSaidToBeLostHeavy) {
+  const Counts c =
+      fail_everywhere(conv_training(), std::array{cu::cu_error_out_of_memory}, {.graphs = false});
+  EXPECT_GT(c.failed, c.calls / 2);
+  EXPECT_LT(c.lost, c.calls / 4);
+}
+
+/// A kernel that does what none may: every one of four steps, launched alone or with its run, ends so. The device is lost, says which error it
+/// was, and nothing of it stays; a new context trains.
+TEST(StepFaults, AnyKernelOfAStepWithConvolutionsMayEndWithAnErrorHeavy) {
+  const Training training = conv_training();
+  const Want want = without_fault(training, {});
+  const auto clean = std::make_shared<SimDriver>();
+  {
+    const OnGpu gpu(training, clean, {});
+    for (size_t s = 0; s < steps; ++s) gpu.step();
+    EXPECT_EQ(gpu.replays(), static_cast<int64_t>(steps) - 1);
+  }
+  ASSERT_GT(clean->launches(), 40);
+  for (const int error : {715, 716, 717, 718})
+    for (int64_t kernel = 1; kernel <= clean->launches() && !HasFailure(); ++kernel) {
+      SCOPED_TRACE(testing::Message()
+                   << "kernel " << kernel << " of " << clean->launches() << " ends with " << error);
+      const auto driver = std::make_shared<SimDriver>();
+      {
+        const OnGpu gpu(training, driver, {});
+        driver->fail_kernel(kernel, error);
+        size_t done = 0;
+        try {
+          for (; done < steps; ++done) EXPECT_EQ(gpu.step(), want.losses[done]);
+          ADD_FAILURE() << "no error";
+        } catch (const DeviceError& e) {
+          EXPECT_TRUE(e.lost()) << e.what();
+          EXPECT_THAT(e.what(), HasSubstr(fmt::format("({})", error)));
+          EXPECT_EQ(done,
+                    static_cast<size_t>((kernel - 1) * static_cast<int64_t>(steps) / clean->launches()));
+        }
+        EXPECT_THROW(gpu.step(), DeviceError);
+        driver->fail_kernel(0, 0);
+      }
+      EXPECT_EQ(driver->leaked(), "");
+      EXPECT_EQ(driver->live(), target::cuda::sim::LiveCounts{});
+      EXPECT_EQ(OnGpu(training, driver, {}).step(), want.losses[0]) << "a new context works";
+    }
 }
 
 }  // namespace

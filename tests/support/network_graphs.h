@@ -90,6 +90,20 @@ struct NetworkGraph {
   ir::Graph graph;
 };
 
+/// Inference of a network whose parameters are constants, as a graph.
+template <class Forward>
+ir::Graph inference_graph(const ir::Type& x, const Forward& forward) {
+  CompileOptions frozen;
+  frozen.freeze = true;
+  const std::vector<ir::Type> arguments{x};
+  return trace(
+             [&](const std::vector<Tensor>& in) {
+               return std::vector<Tensor>{forward(in[0], nn::Mode::eval)};
+             },
+             arguments, frozen)
+      .graph;
+}
+
 /// Training by momentum or Adam and, with the former, inference of `net` as graphs.
 template <class Net, class Loss, class Forward>
 void add_graphs(std::vector<NetworkGraph>& out, const std::string& name, Net& net, Optimisation how,
@@ -107,13 +121,7 @@ void add_graphs(std::vector<NetworkGraph>& out, const std::string& name, Net& ne
     return;
   }
   out.push_back({name + "_train", step(nn::Sgd(parameters, {.rate = 0.1, .momentum = 0.9}))});
-  CompileOptions frozen;
-  frozen.freeze = true;
-  const std::vector<ir::Type> arguments{x};
-  const auto infer = [&](const std::vector<Tensor>& in) {
-    return std::vector<Tensor>{forward(in[0], nn::Mode::eval)};
-  };
-  out.push_back({name + "_infer", trace(infer, arguments, frozen).graph});
+  out.push_back({name + "_infer", inference_graph(x, forward)});
 }
 
 /// Steps of training and inference of each network.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -73,10 +74,62 @@ inline Training unet_training() {
       [&](const Tensor& x, const Tensor& y) { return nn::bce_with_logits(net(x, nn::Mode::train), y); });
 }
 
+/// A U-Net of a single block and two steps up: layers of the kinds that nn::UNet has.
+struct SmallUNet {
+  explicit SmallUNet(nn::Init& init)
+      : encoder({.blocks = {1}, .in_channels = 1, .width = width}, init), head(width / 2, 2, 1, {}, init) {
+    encoder.head = {};
+    decoder.emplace_back(width, width, width, init);
+    decoder.emplace_back(width, 0, width / 2, init);
+  }
+  Tensor operator()(const Tensor& x, nn::Mode mode) const {
+    const std::vector<Tensor> f = encoder.features(x, mode);
+    const Tensor skips[] = {f[0], {}};
+    Tensor y = f[1];
+    for (size_t i = 0; i < decoder.size(); ++i) y = decoder[i](y, skips[i], mode);
+    return head(y);
+  }
+  void each(const ParameterVisitor& visit, const std::string& prefix = "") {
+    encoder.each(visit, join_path(prefix, "encoder"));
+    for (size_t i = 0; i < decoder.size(); ++i)
+      decoder[i].each(visit, join_path(prefix, "up" + std::to_string(i)));
+    head.each(visit, join_path(prefix, "head"));
+  }
+
+  static constexpr int64_t width = 4;
+  nn::ResNet encoder;
+  std::vector<nn::UNet::Up> decoder;
+  nn::Conv2d head;
+};
+
+/// The networks above with fewer, narrower layers of the same kinds: for the sanitizers.
+inline Training small_resnet_training() {
+  nn::Init init(2);
+  nn::ResNet net({.blocks = {1, 1}, .classes = 5, .width = 4, .small_input = true}, init);
+  return training_of(
+      net, {ir::Dtype::f32, {2, 8, 8, 3}}, {ir::Dtype::i64, {2}}, 5,
+      [&](const Tensor& x, const Tensor& y) { return nn::cross_entropy(net(x, nn::Mode::train), y); });
+}
+
+inline Training small_unet_training() {
+  nn::Init init(3);
+  SmallUNet net(init);
+  return training_of(
+      net, {ir::Dtype::f32, {2, 8, 8, 1}}, {ir::Dtype::f32, {2, 8, 8, 2}}, 2,
+      [&](const Tensor& x, const Tensor& y) { return nn::bce_with_logits(net(x, nn::Mode::train), y); });
+}
+
 struct Trained {
   std::vector<double> losses;
   std::map<std::string, Array> states;
 };
+
+/// The step as it is compiled where nothing is asked for.
+inline std::shared_ptr<const run::Program> default_step(const Training& t, const target::Target& target) {
+  run::CompileOptions options;
+  options.target = &target;
+  return run::Program::compile(t.graph, options);
+}
 
 inline std::shared_ptr<const run::Program> compiled_step(const Training& t, const target::Target& target,
                                                          pass::Precision precision = pass::Precision::f32,
@@ -94,15 +147,9 @@ inline size_t loss_of(const run::Program& p) {
   return o;
 }
 
-inline Trained train_on_cpu(const Training& t, int steps) {
-  const auto step = [&] {
-    try {
-      return compiled_step(t, target::cpu::cpu_target());
-    } catch (const UserError&) {  // no LLVM on this machine, as where a GPU is checked
-      return compiled_step(t, target::reference::reference_target());
-    }
-  };
-  run::Executor e(step());
+/// The step, compiled for the host, run so often over memory that is poisoned before each.
+inline Trained train_on_host(const Training& t, std::shared_ptr<const run::Program> step, int steps) {
+  run::Executor e(std::move(step));
   Trained out;
   for (size_t i = 0; i < t.inputs.size(); ++i)
     std::memcpy(e.input(i), t.inputs[i].data(), static_cast<size_t>(t.inputs[i].bytes()));
@@ -119,19 +166,42 @@ inline Trained train_on_cpu(const Training& t, int steps) {
   return out;
 }
 
-/// `e` runs the step of `t`, over memory that is poisoned before each.
-inline Trained train_on_device(const Training& t, run::DeviceExecutor& e, int steps) {
+inline Trained train_by_reference(const Training& t, int steps) {
+  return train_on_host(t, compiled_step(t, target::reference::reference_target()), steps);
+}
+
+inline Trained train_on_cpu(const Training& t, int steps) {
+  const auto step = [&] {
+    try {
+      return compiled_step(t, target::cpu::cpu_target());
+    } catch (const UserError&) {  // no LLVM on this machine, as where a GPU is checked
+      return compiled_step(t, target::reference::reference_target());
+    }
+  };
+  return train_on_host(t, step(), steps);
+}
+
+/// `e` runs the step of `t`, so many of them under way at once; each that finds none under way is over memory that is poisoned.
+inline Trained train_on_device(const Training& t, run::DeviceExecutor& e, int steps, size_t under_way = 1) {
   const run::Program& p = e.program();
   Trained out;
   for (size_t i = 0; i < t.inputs.size(); ++i)
     if (p.is_state_input(i)) e.write_state(p.inputs()[i].name, t.inputs[i].data());
+  std::deque<run::Ticket> begun;
+  const auto end = [&] {
+    e.wait(begun.front());
+    out.losses.push_back(*static_cast<const float*>(e.output(begun.front(), loss_of(p))));
+    begun.pop_front();
+  };
   for (int s = 0; s < steps; ++s) {
-    e.poison();
+    if (begun.empty()) e.poison();
     for (size_t i = 0; i < t.inputs.size(); ++i)
       if (!p.is_state_input(i))
         std::memcpy(e.input(i), t.inputs[i].data(), static_cast<size_t>(t.inputs[i].bytes()));
-    out.losses.push_back(*static_cast<const float*>(e.output(e.run(), loss_of(p))));
+    begun.push_back(e.submit());
+    if (begun.size() == under_way) end();
   }
+  while (!begun.empty()) end();
   for (const run::State& s : p.state()) {
     const ir::Type& type = p.inputs()[static_cast<size_t>(s.input)].type;
     e.read_state(s.name, (out.states[s.name] = Array(type.dtype, ir::static_dims(type.dims))).write());
@@ -139,8 +209,9 @@ inline Trained train_on_device(const Training& t, run::DeviceExecutor& e, int st
   return out;
 }
 
-/// Where the losses are not within `loss` of one another, or the parameters not within `parameter` of the largest (at least 1); gradients
-/// are held to a hundredth of what was learnt. In words; "" where all is well.
+/// Where the losses are not within `loss` of one another, or a parameter not within `parameter` of its largest element (of 1 where it began as
+/// zeros and is what was learnt alone); gradients are held to what was learnt: to a hundredth and 1e-2 * `parameter`, and to a
+/// twentieth and a rounding. In words; "" where all is well.
 inline std::string difference(const Training& t, const Trained& got, const Trained& want, double loss,
                               double parameter) {
   std::string all;
@@ -153,13 +224,16 @@ inline std::string difference(const Training& t, const Trained& got, const Train
     if (!t.parameters.contains(name)) continue;
     const Array& a = got.states.at(name);
     const Array& before = t.inputs[*t.graph.find_input(name)];
-    double largest = 1, learnt = 0, off = 0;
+    double began = 0, largest = 0, learnt = 0, off = 0;
     for (int64_t i = 0; i < b.size(); ++i) {
+      began = std::max(began, std::fabs(before.at(i)));
       largest = std::max(largest, std::fabs(b.at(i)));
       learnt = std::max(learnt, std::fabs(b.at(i) - before.at(i)));
       off = std::max(off, std::isnan(a.at(i)) ? 1e30 : std::fabs(a.at(i) - b.at(i)));
     }
-    if (off > parameter * largest || off > 1e-2 * learnt + 1e-2 * parameter)
+    const double size = began > 0 ? largest : std::max(1.0, largest),
+                 of_learnt = std::min(1e-2 * learnt + 1e-2 * parameter, 5e-2 * learnt + 0x1p-22 * largest);
+    if (off > parameter * size || off > of_learnt)
       all += name + " " + b.type().text() + " is off by " + number_text(off) +
              ", having changed by at most " + number_text(learnt) + "\n";
   }

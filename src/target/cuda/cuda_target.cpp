@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <tuple>
 
+#include "kernel/nest_transform.h"
 #include "op/contraction.h"
 #include "target/cuda/arch.h"
 #include "target/cuda/call_kernel.h"
@@ -108,6 +110,38 @@ Made library_calls(const Libraries& libraries, const ir::Graph& body, const Libr
                            .ask = ask});
 }
 
+/// A body that walks so many elements is for many threads; fewer rows than so many have too few.
+constexpr int64_t much = 1 << 15, few_rows = 32;
+
+/// Would a kernel walk much of the body by few threads, though its large parts alone have more that is done side by side? So it is where a number
+/// is made of what rows gave.
+std::optional<Refusal> too_few_rows(const ir::Graph& body) {
+  const auto elements = [](const ir::Node& n) { return n.value().type().elements(); };
+  const auto walked = [&](const ir::Node& n) {
+    return n.op().kind == ir::Kind::reduction ? n.input(0).type().elements() : elements(n);
+  };
+  if (std::ranges::any_of(body.nodes(), [](const ir::Node* n) {
+        return n->results() == 1 && !n->value().type().is_static();
+      }))
+    return std::nullopt;
+  int64_t most = -1;  // that all large parts have
+  for (const ir::Node* n : body.nodes())
+    if (n->op().kind != ir::Kind::leaf && n->results() == 1 && walked(*n) >= much)
+      most = most < 0 ? elements(*n) : std::min(most, elements(*n));
+  if (most < few_rows) return std::nullopt;
+  const auto made = kernel::lower(body, lower_options);
+  if (const auto* lowered = std::get_if<kernel::Lowered>(&made))
+    for (const kernel::LoopNest& nest : lowered->nests) {
+      const int64_t side_by_side = kernel::points(nest, nest.outer);
+      int64_t points = 0;
+      for (const kernel::Stage& stage : nest.stages)
+        points += side_by_side * kernel::points(nest, stage.loops);
+      if (points >= much && side_by_side < few_rows)
+        return Refusal{"loops", fmt::format("{} rows of a body whose parts have {}", side_by_side, most)};
+    }
+  return std::nullopt;
+}
+
 class CudaSpec final : public kernel::TargetSpec {
  public:
   CudaSpec(const Arch& arch, const Libraries& libraries) : arch_(arch), libraries_(libraries) {}
@@ -120,6 +154,8 @@ class CudaSpec final : public kernel::TargetSpec {
 
   kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
                           bool exact) const override {
+    if (kind == FusionKind::loops)
+      if (auto few = too_few_rows(body)) return few;
     const auto made = kind == FusionKind::contraction
                           ? library_calls(libraries_, body, {.exact = exact, .constant = constant})
                       : kind == FusionKind::batch ? batch_calls(body)

@@ -158,9 +158,9 @@ Emitted emit_nest(const LoopNest& nest, const MapOptions& options) {
   const std::string entry = "(" + parameters(m, out.operands) + ") {\n" + text.text() + "}\n";
   const auto threads = static_cast<uint32_t>(m.threads());
   out.source.name = fmt::format("{}_{:016x}", scheme_name(m.scheme), hash_text(entry));
-  // Columns hold sums, and what is computed before loops, in many lanes: asked for threads alone, ptxas would rather spill a few registers
-  // than run one block less at a time.
-  const char* kind = m.scheme == Scheme::columns ? "K_KERNEL_LARGE" : "K_KERNEL";
+  // Columns hold sums, and what is computed before loops, in many lanes, and long rows have large blocks: asked for threads alone, ptxas would
+  // rather spill a few registers than run one block less at a time.
+  const char* kind = m.scheme == Scheme::columns || m.threads() > 256 ? "K_KERNEL_LARGE" : "K_KERNEL";
   out.source.text = fmt::format("{}({}, {})", kind, out.source.name, threads) + entry;
   out.source.max_threads = m.threads();
   out.source.synchronises = m.scheme != Scheme::pointwise;
