@@ -122,7 +122,7 @@ TEST_F(Tf32, ConvolutionsMayRoundWhereItIsAllowed) {
 }
 
 /// Every product and convolution of training and inference, of f32 alone.
-TEST(Tf32Programs, NetworksInF32AndNoOthers) {
+TEST(Tf32Programs, NetworksInF32AndNoOthersHeavy) {
   for (const NetworkGraph& n : network_graphs(small_networks(), Optimisation::momentum)) {
     SCOPED_TRACE(n.name);
     EXPECT_THAT(permissions(*planned(n.graph, true)), Each(true));
