@@ -100,6 +100,7 @@ DeviceExecutor::DeviceExecutor(std::shared_ptr<const DeviceProgram> program, Dev
   const target::OnDevice here(device);
   inputs_.assign(p.inputs().size(), 0);
   outputs_.assign(p.outputs().size(), 0);
+  bound_from_.assign(p.outputs().size(), 0);
   check_room(p, layout_, device, options_.beside);
   std::optional<target::OutOfMemory> failed;
   try {
@@ -161,11 +162,12 @@ void DeviceExecutor::place_arena() {
   if (!share_) return;
   const Address now = share_->at(compute_);
   if (now == arena_) return;
-  arena_ = now;
-  frame_ = make_frame(program_->body(), static_cast<char*>(as_pointer(arena_)));
-  for (size_t i = 0; i < inputs_.size(); ++i)
-    if (inputs_[i] != 0) frame_->input(i, as_pointer(inputs_[i]));
   for (const auto& slot : slots_) slot->graph.reset();
+  auto frame = make_frame(program_->body(), static_cast<char*>(as_pointer(now)));
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    if (inputs_[i] != 0) frame->input(i, as_pointer(inputs_[i]));
+  frame_ = std::move(frame);
+  arena_ = now;
 }
 
 void DeviceExecutor::choose_graphs() {
@@ -290,6 +292,7 @@ void DeviceExecutor::bind_output(size_t o, Address data) {
   ESPALIER_CHECK(o < outputs_.size(), "output number out of range");
   check_output_binding(program(), o, data);
   bindings_.changed(bindings_.place_of_output(o));
+  if (outputs_[o] == 0) bound_from_[o] = next_;
   outputs_[o] = data;
   for (const auto& slot : slots_) slot->graph.reset();
   lay_copies();
@@ -477,7 +480,7 @@ const void* DeviceExecutor::output(Ticket ticket, size_t o) const {
   ESPALIER_CHECK(o < layout_.output_at.size(), "output number out of range");
   const Slot* const slot = slot_of(ticket);
   if (!slot) fail_overwritten(ticket);
-  if (layout_.output_at[o] < 0 || outputs_[o] != 0) return nullptr;
+  if (layout_.output_at[o] < 0 || is_bound_output(ticket, o)) return nullptr;
   return slot->host.get() + layout_.slot_inputs + layout_.output_at[o];
 }
 
@@ -486,7 +489,7 @@ DeviceExecutor::OnDevice DeviceExecutor::hold(Ticket ticket, size_t o, OwnedStre
   Slot* const slot = slot_of(ticket);
   if (!slot) fail_overwritten(ticket);
   if (layout_.output_at[o] < 0) return {};
-  if (outputs_[o] != 0) fail_bound_output(program(), o);
+  if (is_bound_output(ticket, o)) fail_bound_output(program(), o);
   slot->shared = true;
   return {slot->output_at[o], std::make_shared<HeldResults>(program_->shared_device(), memory_, slot->readers,
                                                             slot->computed.get(), std::move(reader))};

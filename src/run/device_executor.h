@@ -69,7 +69,8 @@ class DeviceExecutor {
   /// Write output `o` to the device's memory (64-byte aligned, else UserError) from the next run on, in place of the slot: it is not copied to
   /// the host. A state's output cannot be bound: bind the state.
   void bind_output(size_t o, target::Address data);
-  bool is_bound_output(size_t o) const { return outputs_[o] != 0; }
+  /// Did that run write output `o` there?
+  bool is_bound_output(Ticket ticket, size_t o) const { return outputs_[o] != 0 && ticket >= bound_from_[o]; }
   /// Use memory of the device as the state: several programs can share a parameter's.
   void bind_state(std::string_view name, target::Address data);
   /// Where the state of that name lies; UserError lists the names.
@@ -187,6 +188,7 @@ class DeviceExecutor {
   std::vector<Piece>
       poisoned_;  ///< of buffers apart: what steps write and no run leaves to the next, but for results
   std::vector<target::Address> inputs_, outputs_;  ///< bound to the device's memory, or 0: in the slot
+  std::vector<Ticket> bound_from_;  ///< of each output that is bound: the first run that writes it there
   Bindings bindings_;
   OwnedStream copy_in_, own_compute_, copy_out_;
   target::Stream compute_{};

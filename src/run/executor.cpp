@@ -111,13 +111,11 @@ void Executor::fail_unbound() const {
   __builtin_unreachable();
 }
 
-/// Where a place of `bindings_` lies; 0 for an output of the executor's own and for a state's.
+/// Where a place of `bindings_` lies; 0 for the output of a state, which is the state's.
 uint64_t Executor::bound_at(size_t place) const {
   if (place < inputs_.size()) return as_number(inputs_[place]);
   const size_t o = place - inputs_.size();
-  const uint64_t at = program_->is_state_output(o) ? 0 : as_number(outputs_[o]),
-                 own = as_number(memory_.data());
-  return at >= own && at < own + static_cast<uint64_t>(output_bytes_) ? 0 : at;
+  return program_->is_state_output(o) ? 0 : as_number(outputs_[o]);
 }
 
 void Executor::start() {

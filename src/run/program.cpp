@@ -211,12 +211,8 @@ class ProgramBuilder {
       constants.push_back(a);
     }
     const std::vector<int64_t> alignment = alignment_of(n);
-    target::PrepareOptions how{.exact = options_.exact, .alignment = alignment, .tf32 = options_.allow_tf32};
-    target::Prepared made = target_.prepare(n, constants, how);
-    if (!made.kernel && how.tf32) {  // what is permitted need not be
-      how.tf32 = false;
-      made = target_.prepare(n, constants, how);
-    }
+    target::Prepared made = target_.prepare(
+        n, constants, {.exact = options_.exact, .alignment = alignment, .tf32 = options_.allow_tf32});
     if (!made.kernel) fail_unserved(n, made.refusals);
     for (const std::string& note : made.notes) add_note({note, 1});
     return made;

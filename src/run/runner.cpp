@@ -24,9 +24,12 @@ class HostRunner final : public Runner {
     executor_.bind_input(i, data);
     bound_.insert(i);
   }
-  void bind_output(size_t o, void* data) override { executor_.bind_output(o, data); }
+  void bind_output(size_t o, void* data) override {
+    executor_.bind_output(o, data);
+    no_output_.insert(o);
+  }
   const void* output(size_t o) const override {
-    if (runs_ == 0) [[unlikely]]
+    if (runs_ == 0 || no_output_.contains(o)) [[unlikely]]
       fail_no_output(program());
     return executor_.output(o);
   }
@@ -36,6 +39,8 @@ class HostRunner final : public Runner {
     if (Elements::any_on_devices()) [[unlikely]]
       for (const BoundCell& c : cells_) c.elements->read();
     executor_.run();
+    if (!no_output_.empty()) [[unlikely]]
+      no_output_.clear();
     ++runs_;
     if (Elements::any_on_devices()) [[unlikely]]
       for (const BoundCell& c : cells_)
@@ -46,7 +51,8 @@ class HostRunner final : public Runner {
  private:
   Executor executor_;
   std::vector<BoundCell> cells_;
-  std::set<size_t> bound_;  ///< inputs in memory of the caller's, which is only read
+  std::set<size_t> bound_;      ///< inputs in memory of the caller's, which is only read
+  std::set<size_t> no_output_;  ///< bound since the last run
   Ticket runs_ = 0;
 };
 
@@ -91,10 +97,7 @@ class DeviceRunner final : public Runner {
     };
     std::shared_ptr<const DeviceProgram> loaded;
     having_room([&] { loaded = std::make_shared<DeviceProgram>(program, device_->shared()); });
-    {
-      const OpenDevice::Turn turn = device_->turn(*o.stream);
-      executor_ = std::make_unique<DeviceExecutor>(std::move(loaded), std::move(o));
-    }
+    make_executor(std::move(loaded), std::move(o));
     try {
       having_room([&] { bind_cells(); });
     } catch (...) {
@@ -113,7 +116,7 @@ class DeviceRunner final : public Runner {
   void bind_output(size_t o, void* data) override { executor_->bind_output(o, as_address(data)); }
   const void* output(size_t o) const override {
     if (last_ < 0) fail_no_output(program());
-    if (executor_->is_bound_output(o)) fail_bound_output(program(), o);
+    if (executor_->is_bound_output(last_, o)) fail_bound_output(program(), o);
     return executor_->output(last_, o);
   }
 
@@ -157,6 +160,16 @@ class DeviceRunner final : public Runner {
   DeviceExecutor* on_device() override { return executor_.get(); }
 
  private:
+  void make_executor(std::shared_ptr<const DeviceProgram> program, DeviceExecutorOptions options) {
+    const target::Stream stream = *options.stream;
+    const OpenDevice::Turn turn = device_->turn(stream);
+    try {
+      executor_ = std::make_unique<DeviceExecutor>(std::move(program), std::move(options));
+    } catch (const target::OutOfMemory&) {  // after the arena had grown for it
+      device_->scratch()->shrink(stream);
+      throw;
+    }
+  }
   /// No one else captures what is put into the device's stream while the executor waits for it.
   void drop_executor() {
     if (!executor_) return;
@@ -164,6 +177,7 @@ class DeviceRunner final : public Runner {
       const target::OnDevice here(device_->device());
       const OpenDevice::Turn turn = device_->turn(device_->stream());
       executor_.reset();
+      device_->scratch()->shrink(device_->stream());
     } catch (const target::DeviceError&) {  // lost: nothing is under way, and the executor goes with the rest
     }
   }

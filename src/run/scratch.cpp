@@ -9,13 +9,23 @@ int64_t Scratch::growth(int64_t bytes) const {
   return std::max<int64_t>(bytes - bytes_, 0);
 }
 
+void Scratch::shrink(target::Stream stream) {
+  const std::lock_guard lock(one_);
+  if (bytes_ == 0 || (!wanted_.empty() && *wanted_.rbegin() >= bytes_)) return;
+  device_.sync(stream);
+  memory_ = {};
+  bytes_ = 0;
+}
+
 Scratch::Share::Share(std::shared_ptr<Scratch> scratch, int64_t bytes)
     : scratch_(std::move(scratch)), bytes_(bytes) {
+  if (bytes_ == 0) return;
   const std::lock_guard lock(scratch_->one_);
   scratch_->wanted_.insert(bytes_);
 }
 
 Scratch::Share::~Share() {
+  if (bytes_ == 0) return;
   const std::lock_guard lock(scratch_->one_);
   scratch_->wanted_.erase(scratch_->wanted_.find(bytes_));
   if (!scratch_->wanted_.empty()) return;

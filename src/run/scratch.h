@@ -18,6 +18,10 @@ class Scratch {
   /// How much more memory the device must have for a program of `bytes` beside those that have a share.
   int64_t growth(int64_t bytes) const;
 
+  /// Give back what is more than the largest share asks for; those who are left get theirs anew when they next ask. For the one who has the device's
+  /// turn: all that was put into `stream` is waited for.
+  void shrink(target::Stream stream);
+
   /// Room for one program, for as long as it lives. With the last share the memory is given back.
   class Share {
    public:

@@ -65,7 +65,10 @@ GpuStream::~GpuStream() {
   }
 }
 GpuStream::GpuStream(GpuStream&&) noexcept = default;
-GpuStream& GpuStream::operator=(GpuStream&&) noexcept = default;
+GpuStream& GpuStream::operator=(GpuStream&& o) noexcept {
+  std::swap(impl_, o.impl_);  // whose destructor waits
+  return *this;
+}
 
 void* GpuStream::handle() const { return impl_->device->device().foreign(impl_->stream.get()); }
 

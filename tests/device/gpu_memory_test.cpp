@@ -76,6 +76,11 @@ TEST_F(GpuMemory, MovesAndErrors) {
   std::memset(host.get(), 7, bytes);
   stream.upload(x.get(), host.get(), bytes);
   stream.wait();
+  const auto back = pinned_memory(gpu, bytes);
+  std::memset(back.get(), 0, bytes);
+  stream.download(back.get(), x.get(), bytes);
+  stream = GpuStream(gpu);
+  EXPECT_EQ(std::memcmp(back.get(), host.get(), bytes), 0) << "the one that goes has waited";
   std::vector<float> pageable(n);
   EXPECT_THAT(error_of([&] { stream.download(pageable.data(), x.get(), bytes); }),
               HasSubstr("is no pinned memory"));

@@ -5,11 +5,10 @@
 #include "op/movement.h"
 #include "op/reduction.h"
 #include "op/sampling.h"
-#include "run/device_executor.h"
 #include "support/arrays.h"
+#include "support/device_program.h"
 #include "support/graph_of.h"
 #include "support/tolerance.h"
-#include "target/cuda/cuda_target.h"
 #include "target/cuda/sim/sim_driver.h"
 #include "target/reference/interpreter.h"
 
@@ -19,10 +18,6 @@ namespace {
 using ir::Array;
 using ir::Dtype;
 using ir::Value;
-
-std::shared_ptr<const run::Program> compiled(const ir::Graph& g) {
-  return run::Program::compile(g, {.target = &target::cuda::cuda_target(90)});
-}
 
 /// The fewest threads of a launch that moves 128 KiB or more.
 int64_t fewest_threads(const run::Program& p) {
@@ -37,18 +32,12 @@ int64_t fewest_threads(const run::Program& p) {
 std::vector<Array> run_on_gpu(const std::shared_ptr<const run::Program>& p,
                               const std::vector<Array>& inputs) {
   const std::shared_ptr<target::Device> device = target::cuda::sim::make_sim_device();
-  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(p, device), {});
+  run::DeviceExecutor e(std::make_shared<run::DeviceProgram>(p, device));
   e.poison();
-  for (size_t i = 0; i < inputs.size(); ++i)
-    std::memcpy(e.input(i), inputs[i].data(), static_cast<size_t>(inputs[i].bytes()));
-  const run::Ticket ticket = e.run();
-  std::vector<Array> out;
-  for (size_t o = 0; o < p->outputs().size(); ++o) {
-    const ir::Type& t = p->outputs()[o].type;
-    out.emplace_back(t.dtype, ir::static_dims(t.dims));
-    std::memcpy(out.back().write(), e.output(ticket, o), static_cast<size_t>(out.back().bytes()));
-  }
-  return out;
+  test::feed(e, inputs, true);
+  const auto results = test::outputs_of(e, e.run());
+  e.check_red_zones();
+  return results;
 }
 
 TEST(Rows, FoldsToFewNumbersOfEveryKind) {
@@ -62,7 +51,7 @@ TEST(Rows, FoldsToFewNumbersOfEveryKind) {
       if (dims[0].value() < 32) out.push_back(op::reduce_max(x, inner));
       const ir::Graph g = test::graph_of({x}, out);
       const Array a = op::draw_array(rng, dtype, ir::static_dims(dims), -2, 2);
-      const auto program = compiled(g);
+      const auto program = test::compiled(g);
       EXPECT_GE(fewest_threads(*program), 1024) << program->text();
       const auto got = run_on_gpu(program, {a}), want = target::reference::evaluate(g, std::vector{a});
       for (size_t o = 0; o < want.size(); ++o) {
@@ -79,7 +68,7 @@ TEST(Rows, ANumberOfWhatRowsGaveIsMadeBehindThem) {
   const Value sum = op::reduce_sum(op::mul(x, dy), {0, 1, 2});
   const Value dx = op::sub(dy, op::mul(x, op::unreduce(sum, x, {0, 1, 2})));
   const ir::Graph g = test::graph_of({x, dy}, {dx, sum, op::reduce_max(op::abs(sum), {0})});
-  const auto program = compiled(g);
+  const auto program = test::compiled(g);
   EXPECT_GE(fewest_threads(*program), 1024) << program->text();
   const std::vector<int64_t> dims = ir::static_dims(x.dims());
   const std::vector<Array> in{op::draw_array(rng, Dtype::f32, dims, -1, 1),

@@ -11,6 +11,7 @@
 #include "support/errors.h"
 #include "support/network_graphs.h"
 #include "support/products.h"
+#include "support/recorded_device.h"
 #include "support/sim_plugin.h"
 #include "support/small_training.h"
 #include "support/tool.h"
@@ -201,26 +202,27 @@ TEST_F(Tf32, WhatIsExactForbidsIt) {
               HasSubstr("allow_tf32"));
 }
 
-/// The planner, but nothing of it rounds to TF32.
-class WithoutTf32 final : public target::Target {
+/// A device whose cuBLASLt has nothing in TF32.
+class WithoutTf32 final : public test::RecordedDevice {
  public:
-  const kernel::TargetSpec& spec() const override { return planner().spec(); }
-  bool nests_bodies() const override { return planner().nests_bodies(); }
-  target::Prepared prepare(const ir::Node& node, std::span<const ir::Array* const> constants,
-                           const target::PrepareOptions& options) const override {
-    if (options.tf32) return {nullptr, {{"test", "no TF32"}}};
-    return planner().prepare(node, constants, options);
+  using RecordedDevice::RecordedDevice;
+  target::LibraryAnswer ask(const target::CallRecord::Work& work) override {
+    const auto* gemm = std::get_if<target::GemmCall>(&work);
+    if (gemm && gemm->tf32) return {.refusal = "no TF32"};
+    return RecordedDevice::ask(work);
   }
 };
 
+/// What the library does not do in TF32 it does in f32, alone and with what goes along.
 TEST(Tf32Programs, APermissionIsNoDemand) {
-  const Value x = ir::new_input("x", {Dtype::f32, {4, 8}}), w = ir::new_input("w", {Dtype::f32, {8, 4}});
-  const WithoutTf32 target;
+  const Value x = ir::new_input("x", {Dtype::f32, {32, 8}}), w = ir::new_input("w", {Dtype::f32, {8, 32}});
+  const auto planner = target::cuda::cuda_target(
+      std::make_shared<WithoutTf32>(std::shared_ptr<target::Device>(target::cuda::sim::make_sim_device())));
   run::CompileOptions options;
-  options.target = &target;
+  options.target = planner.get();
   options.allow_tf32 = true;
-  EXPECT_THAT(permissions(*run::Program::compile(graph_of({x, w}, {product(x, w, Dtype::f32)}), options)),
-              Each(false));
+  for (const Value& y : {product(x, w, Dtype::f32), op::relu(product(x, w, Dtype::f32))})
+    EXPECT_EQ(permissions(*run::Program::compile(graph_of({x, w}, {y}), options)), std::vector<bool>{false});
 }
 
 // ---- training ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
 
 namespace espalier::test {
 
-class RecordedDevice final : public target::Device {
+class RecordedDevice : public target::Device {
   using Address = target::Address;
   using Clock =
       std::map<int, int64_t>;  ///< of each line of work, how much of it is over; the host is line -1

@@ -255,6 +255,25 @@ TEST(Executor, AnEmptyTensorMayHaveNoMemory) {
   EXPECT_THAT(test::error_of([&] { e.bind_input(0, nullptr); }), testing::HasSubstr("input x: null memory"));
 }
 
+TEST(Executor, AnOutputSharesMemoryWithNothingElse) {
+  const Value x = input("x", {16});
+  Executor e(Program::compile_fused(graph_of({x}, {{"y", op::add(x, x)}, {"z", op::neg(x)}}),
+                                    on(test::plain_target())));
+  const auto words = [&] { return test::error_of([&] { e.run(); }); };
+  Array memory = Array::full(ir::Dtype::f32, {64}, 1);
+  auto* at = static_cast<float*>(memory.write());
+  e.bind_output(0, at);
+  EXPECT_EQ(words(), "no error");
+  e.bind_input(0, at);
+  EXPECT_THAT(words(),
+              testing::HasSubstr("output y and input x: share memory, and the program writes the output"));
+  e.bind_input(0, at + 16);
+  EXPECT_EQ(words(), "no error");
+  EXPECT_EQ(at[15], 2);
+  e.bind_output(0, e.output(1));
+  EXPECT_THAT(words(), testing::HasSubstr("output y and output z"));
+}
+
 TEST(Executor, TimesEveryStep) {
   std::mt19937_64 rng(25);
   const ir::Graph g = test::random_program(rng);

@@ -198,15 +198,21 @@ bool is_contraction(const Request& r) {
   return false;
 }
 
+/// TF32 is permitted, not asked for: what the library does not do in it, it may do in f32.
 Made library(const Request& r) {
   std::vector<char> constant;
   for (const ir::Array* array : r.constants) constant.push_back(array != nullptr);
-  return library_calls(r.libraries, r.body,
-                       {.exact = r.options.exact,
-                        .tf32 = r.options.tf32,
-                        .constant = constant,
-                        .alignment = r.map.alignment,
-                        .notes = &r.notes});
+  LibraryOptions options{.exact = r.options.exact,
+                         .tf32 = r.options.tf32,
+                         .constant = constant,
+                         .alignment = r.map.alignment,
+                         .notes = &r.notes};
+  Made made = library_calls(r.libraries, r.body, options);
+  const bool product = &kernel::contraction_root(r.body).op() == &op::dot_op;
+  if (!options.tf32 || !std::holds_alternative<Refusal>(made) || !r.libraries.missing(product).empty())
+    return made;
+  options.tf32 = false;
+  return library_calls(r.libraries, r.body, options);
 }
 
 /// A product where tiles pay: fewer rows or columns are sums, which loops compute as well.
