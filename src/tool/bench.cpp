@@ -11,6 +11,7 @@
 #include "run/profiler.h"
 #include "run/program.h"
 #include "run/runner.h"
+#include "tensor/precision_text.h"
 #include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"

@@ -10,6 +10,7 @@
 #include "run/device_program.h"
 #include "target/cuda/cuda_target.h"
 #include "target/cuda/plugin.h"
+#include "tensor/precision_text.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"

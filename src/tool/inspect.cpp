@@ -8,6 +8,7 @@
 #include "run/program.h"
 #include "run/targets.h"
 #include "target/reference/interpreter.h"
+#include "tensor/precision_text.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/model_file.h"

@@ -67,10 +67,6 @@ void add_tf32_option(CLI::App& command, bool& allowed) {
   if (CLI::Option* const exact = command.get_option_no_throw("--exact")) flag->excludes(exact);
 }
 
-std::string precision_text(const std::string& precision, bool tf32) {
-  return precision + (tf32 ? " with TF32 allowed" : "");
-}
-
 void add_threads_option(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "threads to use (default: all available)")
       ->check(CLI::Range(1, 1024));

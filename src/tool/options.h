@@ -25,8 +25,6 @@ NamedText named_text(std::string_view option, const std::string& value, const st
 void add_precision_option(CLI::App& command, std::string& precision, const std::string& help);
 /// --tf32, which --exact excludes where the command has had that added before.
 void add_tf32_option(CLI::App& command, bool& allowed);
-/// The precision, and whether TF32 is allowed, in words.
-std::string precision_text(const std::string& precision, bool tf32);
 /// --threads N; 0 stands for all available.
 void add_threads_option(CLI::App& command, int& threads);
 /// --device NAME (or --target): of a target of the host, or cuda, cuda:N, auto.

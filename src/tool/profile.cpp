@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "run/device_profiler.h"
 #include "run/runner.h"
+#include "tensor/precision_text.h"
 #include "tool/choices.h"
 #include "tool/commands.h"
 #include "tool/json.h"

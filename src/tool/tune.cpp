@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "run/runner.h"
 #include "run/tuner.h"
+#include "tensor/precision_text.h"
 #include "tool/commands.h"
 #include "tool/json.h"
 #include "tool/subject.h"

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "run/program.h"
 #include "target/device.h"
+#include "tensor/precision_text.h"
 
 namespace espalier::train {
 
@@ -84,11 +85,6 @@ std::string place(int64_t step, int64_t epoch, int64_t batch) {
 std::string fact(const std::map<std::string, std::string>& facts, const std::string& name) {
   const auto it = facts.find(name);
   return it == facts.end() ? "" : it->second;
-}
-
-/// What decides how a step's matrix work rounds.
-std::string precision_text(const std::string& precision, bool allows_tf32) {
-  return precision + (allows_tf32 ? " with TF32 allowed" : "");
 }
 
 /// `act()`, whose errors say which step it is of.

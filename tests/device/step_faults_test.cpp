@@ -447,10 +447,11 @@ TEST(StepFaults, AnyCallMayFailWhileTwoStepsAreUnderWayHeavy) {
 
 /// Record by record a later run may fail between two updates: then it is said that parameters are lost.
 TEST(StepFaults, WithoutGraphsWhatIsHalfWrittenIsSaidToBeLostHeavy) {
-  const Counts c =
-      fail_everywhere(linear_training(), std::array{cu::cu_error_out_of_memory}, {.graphs = false});
-  EXPECT_GT(c.failed, c.calls / 2);
-  EXPECT_LT(c.lost, c.calls / 4);
+  for (const Training& training : {linear_training(), conv_training()}) {
+    const Counts c = fail_everywhere(training, std::array{cu::cu_error_out_of_memory}, {.graphs = false});
+    EXPECT_GT(c.failed, c.calls / 2);
+    EXPECT_LT(c.lost, c.calls / 4);
+  }
 }
 
 /// Such as pass, one of captures, and one that loses the device; cuDNN's own calls fail as well.
@@ -469,13 +470,6 @@ TEST(StepFaults, AnyCallMayFailWhileTwoStepsWithConvolutionsAreUnderWayHeavy) {
   EXPECT_GT(c.calls, 200);
   EXPECT_GT(c.failed + c.not_captured, c.calls * std::ssize(errors) * 3 / 4);
   EXPECT_GT(c.devices_lost, c.calls * 3 / 4) << "by the one error that says so";
-}
-
-TEST(StepFaults, WithoutGraphsAHalfWrittenStepWithConvolutionsIsSaidToBeLostHeavy) {
-  const Counts c =
-      fail_everywhere(conv_training(), std::array{cu::cu_error_out_of_memory}, {.graphs = false});
-  EXPECT_GT(c.failed, c.calls / 2);
-  EXPECT_LT(c.lost, c.calls / 4);
 }
 
 /// A kernel that does what none may: every one of four steps, launched alone or with its run, ends so. The device is lost, says which error it

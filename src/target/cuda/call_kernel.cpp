@@ -35,7 +35,11 @@ std::unique_ptr<Kernel> make_call_kernel(CallList list) {
 std::variant<CallList, kernel::Refusal> loop_calls(const ir::Graph& body, const MapOptions& options) {
   auto made = kernel::lower(body, lower_options);
   if (const auto* refusal = std::get_if<kernel::Refusal>(&made)) return *refusal;
-  const auto& lowered = std::get<kernel::Lowered>(made);
+  return loop_calls(body, std::get<kernel::Lowered>(made), options);
+}
+
+std::variant<CallList, kernel::Refusal> loop_calls(const ir::Graph& body, const kernel::Lowered& lowered,
+                                                   const MapOptions& options) {
   auto emitted = emit(lowered, options);
   if (const auto* refusal = std::get_if<kernel::Refusal>(&emitted)) return *refusal;
 

@@ -22,6 +22,9 @@ std::unique_ptr<Kernel> make_call_kernel(CallList list);
 /// Generated kernels for a body of `inputs` and `outputs`, or why there are none. Operands with an alignment below 16 bytes are named in
 /// `options`.
 std::variant<CallList, kernel::Refusal> loop_calls(const ir::Graph& body, const MapOptions& options = {});
+/// Of a body that is lowered, by lower_options.
+std::variant<CallList, kernel::Refusal> loop_calls(const ir::Graph& body, const kernel::Lowered& lowered,
+                                                   const MapOptions& options = {});
 
 /// The one kernel of a batch of fusions (kernel/fused.h), or why it is none.
 std::variant<CallList, kernel::Refusal> batch_calls(const ir::Graph& body, const MapOptions& options = {});

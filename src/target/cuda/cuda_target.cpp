@@ -115,7 +115,7 @@ constexpr int64_t much = 1 << 15, few_rows = 32;
 
 /// Would a kernel walk much of the body by few threads, though its large parts alone have more that is done side by side? So it is where a number
 /// is made of what rows gave.
-std::optional<Refusal> too_few_rows(const ir::Graph& body) {
+std::optional<Refusal> too_few_rows(const ir::Graph& body, const kernel::Lowered& lowered) {
   const auto elements = [](const ir::Node& n) { return n.value().type().elements(); };
   const auto walked = [&](const ir::Node& n) {
     return n.op().kind == ir::Kind::reduction ? n.input(0).type().elements() : elements(n);
@@ -129,17 +129,23 @@ std::optional<Refusal> too_few_rows(const ir::Graph& body) {
     if (n->op().kind != ir::Kind::leaf && n->results() == 1 && walked(*n) >= much)
       most = most < 0 ? elements(*n) : std::min(most, elements(*n));
   if (most < few_rows) return std::nullopt;
-  const auto made = kernel::lower(body, lower_options);
-  if (const auto* lowered = std::get_if<kernel::Lowered>(&made))
-    for (const kernel::LoopNest& nest : lowered->nests) {
-      const int64_t side_by_side = kernel::points(nest, nest.outer);
-      int64_t points = 0;
-      for (const kernel::Stage& stage : nest.stages)
-        points += side_by_side * kernel::points(nest, stage.loops);
-      if (points >= much && side_by_side < few_rows)
-        return Refusal{"loops", fmt::format("{} rows of a body whose parts have {}", side_by_side, most)};
-    }
+  for (const kernel::LoopNest& nest : lowered.nests) {
+    const int64_t side_by_side = kernel::points(nest, nest.outer);
+    int64_t points = 0;
+    for (const kernel::Stage& stage : nest.stages) points += side_by_side * kernel::points(nest, stage.loops);
+    if (points >= much && side_by_side < few_rows)
+      return Refusal{"loops", fmt::format("{} rows of a body whose parts have {}", side_by_side, most)};
+  }
   return std::nullopt;
+}
+
+/// A fusion's loops, where a kernel of them is worth it.
+Made fused_loops(const ir::Graph& body) {
+  const auto made = kernel::lower(body, lower_options);
+  if (const auto* refusal = std::get_if<Refusal>(&made)) return *refusal;
+  const auto& lowered = std::get<kernel::Lowered>(made);
+  if (auto few = too_few_rows(body, lowered)) return std::move(*few);
+  return loop_calls(body, lowered);
 }
 
 class CudaSpec final : public kernel::TargetSpec {
@@ -154,12 +160,10 @@ class CudaSpec final : public kernel::TargetSpec {
 
   kernel::Verdict accepts(FusionKind kind, const ir::Graph& body, std::span<const char> constant,
                           bool exact) const override {
-    if (kind == FusionKind::loops)
-      if (auto few = too_few_rows(body)) return few;
     const auto made = kind == FusionKind::contraction
                           ? library_calls(libraries_, body, {.exact = exact, .constant = constant})
                       : kind == FusionKind::batch ? batch_calls(body)
-                                                  : loop_calls(body);
+                                                  : fused_loops(body);
     const Refusal* r = std::get_if<Refusal>(&made);
     return r ? kernel::Verdict(*r) : std::nullopt;
   }
